@@ -1,0 +1,77 @@
+"""The operator: a frozen dataclass whose fields are its attributes and whose methods are its facets.
+
+Facets, always in this order: `infer`, `reference`, then one of `formula`, `decompose` or `loops`. Registering an
+operator that lacks one is an error that names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+from convc.errors import ConvcError
+from convc.types import TensorType
+
+
+class OpError(ConvcError):
+    """What does not fit between an operator, its attributes and its inputs."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of all operators. Facets are class variables so that overrides may name their parameters."""
+
+    infer: ClassVar[Callable[..., tuple[TensorType, ...]]]
+    """`infer(self, *types)`: the output types, or an OpError that names what does not fit."""
+
+    reference: ClassVar[Callable[..., Any]]
+    """`reference(self, *arrays)`: the output array (a tuple for several outputs) in plain numpy: the oracle."""
+
+    formula: ClassVar[Callable[..., Any] | None] = None
+    """`formula(self, *tensors)`: a function from the output's indices to one element's expression."""
+
+    decompose: ClassVar[Callable[..., Any] | None] = None
+    """`decompose(self, builder, *values)`: the output values as other operators, emitted through the builder."""
+
+    loops: ClassVar[Callable[..., Any] | None] = None
+    """`loops(self, outputs, *inputs)`: statements over buffers, for what no formula can say."""
+
+    permute: ClassVar[Callable[..., Any] | None] = None
+    """Optional: `permute(self, perm, *types)`: the operator that maps inputs transposed by `perm` to the output
+    transposed by `perm`, or None where there is none."""
+
+    alias: ClassVar[bool] = False
+    """True if the output may be a view of the first input's memory (transpose, reshape)."""
+
+    mnemonic: ClassVar[str] = ""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __str__(self) -> str:
+        return f"{self.mnemonic}({', '.join(f'{k}={v}' for k, v in self.attributes.items())})"
+
+
+OPERATORS: dict[str, type[Op]] = {}
+"""Every registered operator by its name in the text format."""
+
+OpType = TypeVar("OpType", bound=type[Op])
+
+
+def register(cls: OpType) -> OpType:
+    """Adds an operator under its class name in snake case; TypeError names a missing facet."""
+    for facet in ("infer", "reference"):
+        if getattr(cls, facet, None) is None:
+            raise TypeError(f"operator {cls.__name__} lacks the facet '{facet}'")
+    if not (cls.formula or cls.decompose or cls.loops):
+        raise TypeError(f"operator {cls.__name__} lacks a facet: 'formula', 'decompose' or 'loops'")
+    cls.mnemonic = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+    if cls.mnemonic in OPERATORS:
+        raise TypeError(f"operator {cls.mnemonic} is registered twice")
+    OPERATORS[cls.mnemonic] = cls
+    return cls

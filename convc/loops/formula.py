@@ -1,0 +1,51 @@
+"""What operators' formulas are written in: tensors as functions from indices to one element's expression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from convc.loops.ir import INDEX, Buffer, Expr, Load, Operand, Var, as_expr, const, index, select
+from convc.types import DType, Extent, Shape
+
+At = Callable[..., Expr]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An operand of a formula: `x(n, c, i, j)` is the element at that logical index."""
+
+    dtype: DType
+    shape: Shape
+    at: At
+
+    def __call__(self, *indices: Operand) -> Expr:
+        return self.at(*(as_expr(i, INDEX) for i in indices))
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def padded(self, *indices: Operand, value: float = 0) -> Expr:
+        """The element, or `value` where an index falls outside the tensor (operators' padding)."""
+        at = tuple(as_expr(i, INDEX) for i in indices)
+        inside: Expr = const(True, DType.bool)
+        for i, extent in zip(at, self.shape, strict=True):
+            if not always_inside(i, extent):
+                inside = inside & (as_expr(0, INDEX) <= i) & (i < index(extent))
+        return select(inside, self.at(*at), const(value, self.dtype))
+
+
+def always_inside(i: Expr, extent: Extent) -> bool:
+    """Plain variables run over their own dimension by construction and need no guard."""
+    from_loop = isinstance(i, Var)
+    return from_loop or i == index(0) and extent != 0
+
+
+def tensor_of(buffer: Buffer) -> Tensor:
+    """A buffer as an operand: its elements are loads."""
+    return Tensor(
+        buffer.dtype,
+        buffer.shape,
+        lambda *indices: Load(buffer.name, tuple(indices), buffer.dtype),
+    )

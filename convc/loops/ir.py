@@ -1,0 +1,678 @@
+"""The loop IR: kernels as loop nests over typed buffers. It knows no graph, no operator and no target.
+
+    kernel    = "kernel" NAME "(" { param "," } ")" "{" { stmt } "}"
+    param     = role NAME ":" type [ layout ]                      role = "in" | "out" | "inout"
+    type      = DTYPE "[" { extent "," } "]"                       extent = INT | polynomial over symbols
+    layout    = "@" "(" { axis "," } ")" [ "border" "(" { INT ":" INT "," } ")" ]
+    axis      = "d" DIM [ "/" INT ] [ "%" INT ] [ ":" INT ]        (index // divide) % modulus, padded to extent
+    stmt      = "for" NAME "in" expr [ kind ] block                kind = "parallel" | "vectorized" | "unrolled" | "block_x" …
+              | "if" expr block [ "else" block ]
+              | "let" NAME ":" DTYPE "=" expr
+              | "alloc" NAME ":" type [ layout ] space             space = "stack" | "shared" | "register"
+              | NAME "[" { expr "," } "]" "=" expr
+              | "do" NAME "(" { window "," } ")"                   a special instruction (loops/intrinsics.py)
+              | "barrier" [ scope ]
+    window    = NAME "[" { expr "+:" INT "," } "]"
+    expr      = CONST | NAME | NAME "[" { expr "," } "]" [ "x" INT ] | expr OP expr | "select(c, a, b)"
+              | DTYPE "(" expr ")" | FUNCTION "(" { expr "," } ")"
+
+Meaning. Loops run from 0 to extent-1. A buffer's indices are logical; its `Layout` maps them to memory, so a
+layout can change without touching a statement. `vectorized` loops have a constant extent, and their iterations are
+independent: a generator runs them as lanes. `unrolled` loops have a constant extent and are walked by the generator.
+`parallel` loops stand at the top of a kernel, perfectly nested, with independent iterations: a generator makes them
+the kernel's tasks. Register buffers are indexed by constants, unrolled variables and lanes. Nothing is contracted or
+reassociated: a fused multiply-add is the function `fma`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Union
+
+from convc.types import Dim, DType, Extent, Shape
+
+INDEX = DType.int64
+
+
+# ---------------------------------------------------------------- expressions
+
+
+class Arithmetic:
+    """Python operators on expressions, so that formulas read like mathematics."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Operand) -> Expr:
+        return binary("+", self, other)
+
+    def __radd__(self, other: Operand) -> Expr:
+        return binary("+", other, self)
+
+    def __sub__(self, other: Operand) -> Expr:
+        return binary("-", self, other)
+
+    def __rsub__(self, other: Operand) -> Expr:
+        return binary("-", other, self)
+
+    def __mul__(self, other: Operand) -> Expr:
+        return binary("*", self, other)
+
+    def __rmul__(self, other: Operand) -> Expr:
+        return binary("*", other, self)
+
+    def __truediv__(self, other: Operand) -> Expr:
+        return binary("/", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Expr:
+        return binary("/", other, self)
+
+    def __floordiv__(self, other: Operand) -> Expr:
+        return binary("//", self, other)
+
+    def __mod__(self, other: Operand) -> Expr:
+        return binary("%", self, other)
+
+    def __neg__(self) -> Expr:
+        return binary("-", 0, self)
+
+    def __and__(self, other: Operand) -> Expr:
+        return binary("&", self, other)
+
+    def __or__(self, other: Operand) -> Expr:
+        return binary("|", self, other)
+
+    def __lt__(self, other: Operand) -> Expr:
+        return binary("<", self, other)
+
+    def __le__(self, other: Operand) -> Expr:
+        return binary("<=", self, other)
+
+    def __gt__(self, other: Operand) -> Expr:
+        return binary("<", other, self)
+
+    def __ge__(self, other: Operand) -> Expr:
+        return binary("<=", other, self)
+
+    def eq(self, other: Operand) -> Expr:
+        return binary("==", self, other)
+
+    def ne(self, other: Operand) -> Expr:
+        return binary("!=", self, other)
+
+
+@dataclass(frozen=True, slots=True)
+class Const(Arithmetic):
+    value: Union[int, float, bool]
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Var(Arithmetic):
+    """A loop variable, a symbol of the shapes, or the name that a `Let` binds."""
+
+    name: str
+    dtype: DType = INDEX
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Arithmetic):
+    """One element at a logical index; with width > 1, that many neighbours in memory as a pack for a dot function."""
+
+    buffer: str
+    index: tuple[Expr, ...]
+    dtype: DType
+    width: int = 1
+
+
+# "min" and "max" return NaN if either operand is NaN, as numpy and ONNX do.
+COMPARISONS = ("<", "<=", "==", "!=")
+BINARY_OPS = ("+", "-", "*", "/", "//", "%", "min", "max", "&", "|", "^", "<<", ">>", *COMPARISONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary(Arithmetic):
+    """`//` and `%` round towards minus infinity and are for integers; `/` is for floats; `>>` follows the sign."""
+
+    op: str
+    a: Expr
+    b: Expr
+
+    @property
+    def dtype(self) -> DType:
+        return DType.bool if self.op in COMPARISONS else self.a.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Select(Arithmetic):
+    """`then` where the condition holds, else `otherwise`. Only the chosen one is evaluated, so it may guard a load."""
+
+    condition: Expr
+    then: Expr
+    otherwise: Expr
+
+    @property
+    def dtype(self) -> DType:
+        return self.then.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Cast(Arithmetic):
+    """A value conversion: to nearest even between floats, towards zero and saturating from float to integer."""
+
+    value: Expr
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Arithmetic):
+    """A scalar function of loops/functions.py (fma, sqrt, exp, dot_u8s8, …)."""
+
+    function: str
+    args: tuple[Expr, ...]
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce(Arithmetic):
+    """A reduction over new loop variables. It stands in formulas only: lowering makes loops of it."""
+
+    combiner: str  # "sum", "max", "min", "prod"
+    axes: tuple[tuple[str, Extent], ...]
+    value: Expr
+
+    @property
+    def dtype(self) -> DType:
+        return self.value.dtype
+
+
+Expr = Union[Const, Var, Load, Binary, Select, Cast, Call, Reduce]
+Operand = Union[Arithmetic, int, float, bool]
+
+
+# ---------------------------------------------------------------- buffers
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One physical axis of a buffer: `(index[dim] // divide) % modulus`, with room for `extent` positions."""
+
+    dim: int
+    divide: int = 1
+    modulus: int | None = None
+    extent: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The physical axes of a buffer, outermost first, and the border around its logical box.
+
+    `border[d] = (before, after)` lets index d run from -before to shape[d] + after - 1.
+    """
+
+    axes: tuple[Axis, ...]
+    border: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def dense(rank: int) -> Layout:
+        return Layout.permuted(range(rank))
+
+    @staticmethod
+    def permuted(order: Iterable[int]) -> Layout:
+        """Dense, with the dimensions stored in the given order, outermost first."""
+        axes = tuple(Axis(d) for d in order)
+        return Layout(axes, ((0, 0),) * len(axes))
+
+    def extents(self, shape: Shape) -> Shape:
+        """The extent of each physical axis for a logical shape."""
+        result: list[Extent] = []
+        for axis in self.axes:
+            before, after = self.border[axis.dim]
+            logical = shape[axis.dim] + before + after
+            if axis.extent is not None:
+                result.append(axis.extent)
+            elif axis.modulus is not None:
+                result.append(axis.modulus)
+            elif axis.divide == 1:
+                result.append(logical)
+            elif isinstance(logical, Dim):
+                raise ValueError(f"a symbolic dimension can't be blocked: {logical}")
+            else:
+                result.append(-(-logical // axis.divide))
+        return tuple(result)
+
+    def strides(self, shape: Shape) -> Shape:
+        """Elements between neighbours along each physical axis."""
+        strides: list[Extent] = []
+        total: Extent = 1
+        for extent in reversed(self.extents(shape)):
+            strides.append(total)
+            total = total * extent
+        return tuple(reversed(strides))
+
+    def with_border(self, dim: int, before: int, after: int) -> Layout:
+        border = list(self.border)
+        border[dim] = (before, after)
+        return replace(self, border=tuple(border))
+
+
+class Space(enum.Enum):
+    global_ = "global"
+    constant = "constant"
+    stack = "stack"
+    shared = "shared"
+    register = "register"
+
+
+class Role(enum.Enum):
+    in_ = "in"
+    out = "out"
+    inout = "inout"
+    local = "local"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A named piece of memory with a logical shape."""
+
+    name: str
+    dtype: DType
+    shape: Shape
+    layout: Layout = None  # type: ignore[assignment]  # filled in below: dense
+    space: Space = Space.global_
+    role: Role = Role.local
+
+    def __post_init__(self) -> None:
+        if self.layout is None:
+            object.__setattr__(self, "layout", Layout.dense(len(self.shape)))
+
+    @property
+    def size(self) -> Extent:
+        """Elements in memory, border and padding included."""
+        return math.prod(self.layout.extents(self.shape), start=1)  # type: ignore[arg-type,return-value]
+
+
+# ---------------------------------------------------------------- statements
+
+
+class LoopKind(enum.Enum):
+    serial = "serial"
+    parallel = "parallel"
+    vectorized = "vectorized"
+    unrolled = "unrolled"
+    block_x = "block_x"
+    block_y = "block_y"
+    block_z = "block_z"
+    thread_x = "thread_x"
+    thread_y = "thread_y"
+    thread_z = "thread_z"
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    var: str
+    extent: Expr
+    body: Block
+    kind: LoopKind = LoopKind.serial
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    condition: Expr
+    then: Block
+    otherwise: Block = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """Binds a name to a value for the rest of the block."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Alloc:
+    """A local buffer for the rest of the block; its content is undefined at first."""
+
+    buffer: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    buffer: str
+    index: tuple[Expr, ...]
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The elements `index .. index + sizes - 1` of a buffer: an operand of a special instruction."""
+
+    buffer: str
+    index: tuple[Expr, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsic:
+    """A special instruction on windows of buffers: a row of loops/intrinsics.py."""
+
+    name: str
+    args: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """Waits for all threads of the scope and makes their stores visible to one another."""
+
+    scope: str = "block"
+
+
+Stmt = Union[For, If, Let, Alloc, Store, Intrinsic, Barrier]
+Block = tuple[Stmt, ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A function of buffers; the symbols of their shapes are its scalar parameters."""
+
+    name: str
+    params: tuple[Buffer, ...]
+    body: Block
+    notes: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols of the parameters' shapes, sorted: scalar parameters, in this order."""
+        return tuple(
+            sorted({s for b in self.params for e in b.shape if isinstance(e, Dim) for s in e.symbols})
+        )
+
+    def buffers(self) -> dict[str, Buffer]:
+        """Every buffer of the kernel by name: parameters and allocations."""
+        found = {b.name: b for b in self.params}
+        for stmt in walk(self.body):
+            if isinstance(stmt, Alloc):
+                found[stmt.buffer.name] = stmt.buffer
+        return found
+
+
+# ---------------------------------------------------------------- building
+
+
+def const(value: Union[int, float, bool], dtype: DType) -> Const:
+    """A constant, normalised so that equal constants compare equal."""
+    if dtype.is_float:
+        return Const(float(value), dtype)
+    return Const(bool(value) if dtype is DType.bool else int(value), dtype)
+
+
+def index(extent: Extent | Expr) -> Expr:
+    """An extent as an index expression."""
+    if isinstance(extent, int):
+        return Const(extent, INDEX)
+    if not isinstance(extent, Dim):
+        return extent
+    total: Expr = Const(0, INDEX)
+    for monomial, coefficient in extent.terms:
+        term: Expr = Const(coefficient, INDEX)
+        for symbol in monomial:
+            term = binary("*", term, Var(symbol))
+        total = binary("+", total, term)
+    return total
+
+
+def as_expr(value: Operand, dtype: DType) -> Expr:
+    """An operand as an expression; a Python number takes the dtype."""
+    if isinstance(value, Arithmetic):
+        return value  # type: ignore[return-value]
+    return const(value, dtype)
+
+
+def binary(op: str, a: Operand, b: Operand) -> Expr:
+    """`a op b`, with constants folded where that is exact for every input."""
+    dtype = a.dtype if isinstance(a, Arithmetic) else b.dtype  # type: ignore[union-attr]
+    x, y = as_expr(a, dtype), as_expr(b, dtype)
+    if isinstance(x, Const) and isinstance(y, Const) and dtype in (INDEX, DType.bool):
+        folded = _fold(op, x.value, y.value)
+        if folded is not None:
+            return const(folded, DType.bool if op in COMPARISONS else dtype)
+    if dtype is INDEX:
+        return _simplify_integer(op, x, y)
+    if dtype is DType.bool:
+        return _simplify_boolean(op, x, y)
+    return Binary(op, x, y)
+
+
+def _fold(op: str, a: float, b: float) -> float | None:
+    match op:
+        case "+":
+            return a + b
+        case "-":
+            return a - b
+        case "*":
+            return a * b
+        case "//":
+            return a // b if b else None
+        case "%":
+            return a % b if b else None
+        case "min":
+            return min(a, b)
+        case "max":
+            return max(a, b)
+        case "<":
+            return a < b
+        case "<=":
+            return a <= b
+        case "==":
+            return a == b
+        case "!=":
+            return a != b
+        case "&":
+            return int(a) & int(b)
+        case "|":
+            return int(a) | int(b)
+    return None
+
+
+def _simplify_integer(op: str, x: Expr, y: Expr) -> Expr:
+    a = x.value if isinstance(x, Const) else None
+    b = y.value if isinstance(y, Const) else None
+    if op == "+" and (a == 0 or b == 0):
+        return y if a == 0 else x
+    if op == "-" and b == 0:
+        return x
+    if op == "*" and (a == 0 or b == 0):
+        return Const(0, INDEX)
+    if op == "*" and (a == 1 or b == 1):
+        return y if a == 1 else x
+    if op == "//" and b == 1:
+        return x
+    if op == "%" and b == 1:
+        return Const(0, INDEX)
+    if op in ("min", "max") and x == y:
+        return x
+    return Binary(op, x, y)
+
+
+def _simplify_boolean(op: str, x: Expr, y: Expr) -> Expr:
+    for this, other in ((x, y), (y, x)):
+        if isinstance(this, Const) and op == "&":
+            return other if this.value else this
+        if isinstance(this, Const) and op == "|":
+            return this if this.value else other
+    return Binary(op, x, y)
+
+
+def minimum(a: Operand, b: Operand) -> Expr:
+    return binary("min", a, b)
+
+
+def maximum(a: Operand, b: Operand) -> Expr:
+    return binary("max", a, b)
+
+
+def select(condition: Expr, then: Operand, otherwise: Operand) -> Expr:
+    """`then if condition else otherwise`; a number takes the dtype of the other branch."""
+    dtype = then.dtype if isinstance(then, Arithmetic) else otherwise.dtype  # type: ignore[union-attr]
+    if isinstance(condition, Const):
+        return as_expr(then if condition.value else otherwise, dtype)
+    return Select(condition, as_expr(then, dtype), as_expr(otherwise, dtype))
+
+
+def call(function: str, *args: Operand) -> Expr:
+    """A function of the dtype of its first expression argument."""
+    dtype: DType = next(a.dtype for a in args if isinstance(a, Arithmetic))  # type: ignore[attr-defined]
+    return Call(function, tuple(as_expr(a, dtype) for a in args), dtype)
+
+
+def fma(a: Operand, b: Operand, c: Operand) -> Expr:
+    """a * b + c with one rounding."""
+    return call("fma", a, b, c)
+
+
+def reduce(combiner: str, names: str, extents: Iterable[Extent], value: Callable[..., Expr]) -> Reduce:
+    """A reduction over the variables in `names` ("c r s"): `value` receives them as expressions."""
+    axes = tuple(zip(names.split(), extents, strict=True))
+    return Reduce(combiner, axes, value(*(Var(name) for name, _ in axes)))
+
+
+def sum_over(names: str, extents: Iterable[Extent], value: Callable[..., Expr]) -> Reduce:
+    return reduce("sum", names, extents, value)
+
+
+# ---------------------------------------------------------------- walking
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """The direct operands of an expression."""
+    match expr:
+        case Const() | Var():
+            return ()
+        case Load():
+            return expr.index
+        case Binary():
+            return (expr.a, expr.b)
+        case Select():
+            return (expr.condition, expr.then, expr.otherwise)
+        case Cast() | Reduce():
+            return (expr.value,)
+        case Call():
+            return expr.args
+
+
+def rebuild(expr: Expr, operands: tuple[Expr, ...]) -> Expr:
+    """The same expression over other operands, simplified where that is free."""
+    match expr:
+        case Const() | Var():
+            return expr
+        case Load():
+            return Load(expr.buffer, operands, expr.dtype, expr.width)
+        case Binary():
+            return binary(expr.op, *operands)
+        case Select():
+            return select(*operands)
+        case Cast():
+            return Cast(operands[0], expr.dtype)
+        case Call():
+            return Call(expr.function, operands, expr.dtype)
+        case Reduce():
+            return Reduce(expr.combiner, expr.axes, operands[0])
+
+
+def map_expr(f: Callable[[Expr], Expr], expr: Expr) -> Expr:
+    """Rebuilds an expression bottom-up, applying f to every node."""
+    operands = children(expr)
+    if not operands:
+        return f(expr)
+    mapped = tuple(map_expr(f, o) for o in operands)
+    if all(a is b for a, b in zip(mapped, operands, strict=True)):
+        return f(expr)
+    return f(rebuild(expr, mapped))
+
+
+def subexpressions(expr: Expr) -> Iterator[Expr]:
+    """The expression and everything in it, operands first."""
+    for operand in children(expr):
+        yield from subexpressions(operand)
+    yield expr
+
+
+def substitute(expr: Expr, values: dict[str, Expr]) -> Expr:
+    """Replaces variables by expressions."""
+    return map_expr(lambda e: values.get(e.name, e) if isinstance(e, Var) else e, expr)
+
+
+def expressions(stmt: Stmt) -> tuple[Expr, ...]:
+    """The expressions that stand directly in a statement (not those of its blocks)."""
+    match stmt:
+        case For():
+            return (stmt.extent,)
+        case If():
+            return (stmt.condition,)
+        case Let():
+            return (stmt.value,)
+        case Store():
+            return (*stmt.index, stmt.value)
+        case Intrinsic():
+            return tuple(e for w in stmt.args for e in w.index)
+        case Alloc() | Barrier():
+            return ()
+
+
+def blocks(stmt: Stmt) -> tuple[Block, ...]:
+    """The blocks inside a statement."""
+    match stmt:
+        case For():
+            return (stmt.body,)
+        case If():
+            return (stmt.then, stmt.otherwise)
+        case Let() | Store() | Alloc() | Intrinsic() | Barrier():
+            return ()
+
+
+def walk(block: Block) -> Iterator[Stmt]:
+    """Every statement of a block, outermost first."""
+    for stmt in block:
+        yield stmt
+        for inner in blocks(stmt):
+            yield from walk(inner)
+
+
+def map_block(
+    block: Block,
+    on_expr: Callable[[Expr], Expr] = lambda e: e,
+    on_stmt: Callable[[Stmt], Block] = lambda s: (s,),
+) -> Block:
+    """Rebuilds a block: `on_expr` on each whole expression, then `on_stmt` on each statement, innermost first."""
+    result: list[Stmt] = []
+    for stmt in block:
+        match stmt:
+            case For():
+                body = map_block(stmt.body, on_expr, on_stmt)
+                new: Stmt = For(stmt.var, on_expr(stmt.extent), body, stmt.kind)
+            case If():
+                new = If(
+                    on_expr(stmt.condition),
+                    map_block(stmt.then, on_expr, on_stmt),
+                    map_block(stmt.otherwise, on_expr, on_stmt),
+                )
+            case Let():
+                new = Let(stmt.name, on_expr(stmt.value))
+            case Store():
+                new = Store(stmt.buffer, tuple(map(on_expr, stmt.index)), on_expr(stmt.value))
+            case Intrinsic():
+                windows = (Window(w.buffer, tuple(map(on_expr, w.index)), w.sizes) for w in stmt.args)
+                new = Intrinsic(stmt.name, tuple(windows))
+            case Alloc() | Barrier():
+                new = stmt
+        result.extend(on_stmt(new))
+    return tuple(result)
+
+
+def substitute_block(block: Block, values: dict[str, Expr]) -> Block:
+    """Replaces variables by expressions everywhere in a block."""
+    return map_block(block, on_expr=lambda e: substitute(e, values))
