@@ -1,0 +1,90 @@
+"""LLVM IR text to machine code. The only module that imports llvmlite, and the first call is what loads it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+from convc.errors import IRError, TargetError
+from convc.target import Target
+
+# LLVM's own names of the optimisation pipelines that `optimize` runs.
+_PIPELINES = ("O1", "O2", "O3")
+
+
+def compile_object(ir_text: str, target: Target, optimize: str | None = None) -> bytes:
+    """The relocatable ELF object of one LLVM module, position independent.
+
+    Instruction selection and scheduling run at their highest level; `optimize` (O1, O2, O3) runs LLVM's
+    middle end before, which kernels don't need: their loops are already what the schedule wrote.
+    IRError names the line that LLVM refuses.
+    """
+    machine = _machine(target)
+    return bytes(machine.emit_object(_parse(ir_text, machine, optimize)))
+
+
+def assembly(ir_text: str, target: Target, optimize: str | None = None) -> str:
+    """The assembly text of one LLVM module."""
+    machine = _machine(target)
+    return str(machine.emit_assembly(_parse(ir_text, machine, optimize)))
+
+
+def host_cpu() -> tuple[str, frozenset[str]]:
+    """LLVM's name of this machine's CPU and the features that it has, in LLVM's spelling."""
+    binding = _binding()
+    features = binding.get_host_cpu_features()
+    return str(binding.get_host_cpu_name()), frozenset(f for f, on in features.items() if on)
+
+
+def version() -> str:
+    """LLVM's version, which belongs into every cache key."""
+    return ".".join(map(str, _binding().llvm_version_info))
+
+
+@functools.cache
+def _binding() -> Any:
+    binding = importlib.import_module("llvmlite.binding")
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    return binding
+
+
+@functools.cache
+def _machine(target: Target) -> Any:
+    binding = _binding()
+    try:
+        description = binding.Target.from_triple(target.triple)
+    except RuntimeError as error:
+        raise TargetError(
+            f"target {target.name}: LLVM has no {target.triple!r} ({error})"
+        ) from None
+    return description.create_target_machine(
+        cpu=target.cpu,
+        features=",".join(f"+{f}" for f in target.features),
+        opt=3,
+        reloc="pic",
+        codemodel="small",
+    )
+
+
+def _parse(ir_text: str, machine: Any, optimize: str | None) -> Any:
+    binding = _binding()
+    try:
+        module = binding.parse_assembly(ir_text)
+        module.triple = machine.triple
+        module.data_layout = str(machine.target_data)
+        module.verify()
+    except RuntimeError as error:
+        raise IRError(f"LLVM refuses the module: {' '.join(str(error).split())}") from None
+    if optimize is not None:
+        _optimize(binding, machine, module, optimize)
+    return module
+
+
+def _optimize(binding: Any, machine: Any, module: Any, level: str) -> None:
+    if level not in _PIPELINES:
+        raise IRError(f"unknown pipeline {level!r}: expected one of {', '.join(_PIPELINES)}")
+    tuning = binding.create_pipeline_tuning_options(speed_level=int(level[1]))
+    builder = binding.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)

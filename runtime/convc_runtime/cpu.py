@@ -1,0 +1,95 @@
+"""What this machine is: instruction set, CPU features in LLVM's spelling, and how many CPUs we may use."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from pathlib import Path
+
+# /proc/cpuinfo's flag -> LLVM's feature, where they differ by more than underscores.
+_SPELLING = {
+    "pni": "sse3",
+    "bmi1": "bmi",
+    "rdrand": "rdrnd",
+    "pclmulqdq": "pclmul",
+    "sha_ni": "sha",
+    "lahf_lm": "sahf",
+    "3dnowprefetch": "prfchw",
+    "sse4_1": "sse4.1",
+    "sse4_2": "sse4.2",
+    "avx512_vnni": "avx512vnni",
+    "avx512_bf16": "avx512bf16",
+    "avx512_fp16": "avx512fp16",
+    "avx512_vbmi2": "avx512vbmi2",
+    "avx512_bitalg": "avx512bitalg",
+    "avx512_vpopcntdq": "avx512vpopcntdq",
+    "avx_vnni": "avxvnni",
+    "amx_tile": "amx-tile",
+    "amx_int8": "amx-int8",
+    "amx_bf16": "amx-bf16",
+    "abm": "lzcnt",
+    "asimd": "neon",
+    "asimddp": "dotprod",
+    "asimdhp": "fullfp16",
+}
+_MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+
+def machine() -> str:
+    """The instruction set of this machine: x86-64, aarch64, or the system's own name for it."""
+    name = platform.machine()
+    return _MACHINES.get(name, name)
+
+
+@functools.cache
+def features() -> frozenset[str]:
+    """The features of this machine's CPUs that the kernel lets programs use, in LLVM's spelling."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        key, _, flags = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(_SPELLING.get(f, f) for f in flags.split())
+    return frozenset()
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use: its affinity mask, and its control group's quota rounded up."""
+    count = len(os.sched_getaffinity(0))
+    quota = _cgroup_quota()
+    return max(1, count if quota is None else min(count, quota))
+
+
+def _cgroup_quota() -> int | None:
+    for group in _cgroups():
+        try:
+            quota, period = (group / "cpu.max").read_text().split()
+            return None if quota == "max" else -(-int(quota) // int(period))
+        except (OSError, ValueError):
+            pass
+        try:
+            micros = int((group / "cpu.cfs_quota_us").read_text())
+            return (
+                None if micros < 0 else -(-micros // int((group / "cpu.cfs_period_us").read_text()))
+            )
+        except (OSError, ValueError):
+            pass
+    return None
+
+
+def _cgroups() -> list[Path]:
+    """Folders that may hold our quota: our own group's (version 2, then 1), then the roots."""
+    groups = []
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                groups.append(Path("/sys/fs/cgroup" + path))
+            elif "cpu" in controllers.split(","):
+                groups.append(Path("/sys/fs/cgroup/cpu" + path))
+    except (OSError, ValueError):
+        pass
+    return [*groups, Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpu")]

@@ -1,0 +1,67 @@
+"""Native code and weights in memory: mapped from a file, or copied from bytes."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from typing import BinaryIO
+
+import numpy as np
+
+from convc_runtime.errors import ArtifactError
+
+PAGE = 4096
+_PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
+
+
+class Mapping:
+    """Bytes at a fixed page-aligned address for as long as this object lives.
+
+    `address` is where they are, `array` a read-only uint8 view of them.
+    """
+
+    def __init__(self, memory: mmap.mmap, size: int) -> None:
+        self._memory = memory
+        self.array = np.frombuffer(memory, np.uint8, size)
+        self.array.flags.writeable = False
+        self.address = int(self.array.ctypes.data)
+        self.size = size
+
+
+def map_file(file: BinaryIO, offset: int, size: int, executable: bool = False) -> Mapping:
+    """Private read-only (or executable) pages of `file`; `offset` is a multiple of the page size."""
+    protection = _PROT_READ | (_PROT_EXEC if executable else 0)
+    try:
+        memory = mmap.mmap(
+            file.fileno(), size, flags=mmap.MAP_PRIVATE, prot=protection, offset=offset
+        )
+    except PermissionError:
+        if not executable:
+            raise
+        # A file system mounted noexec: the same bytes run from anonymous memory.
+        file.seek(offset)
+        return map_code(file.read(size))
+    return Mapping(memory, size)
+
+
+def map_code(code: bytes) -> Mapping:
+    """A copy of `code` in anonymous memory that is executable and no longer writable."""
+    size = max(1, len(code))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, size, flags=flags, prot=_PROT_READ | _PROT_WRITE)
+    memory[: len(code)] = code
+    mapping = Mapping(memory, size)
+    libc = ctypes.CDLL(None, use_errno=True)
+    protect = libc.mprotect
+    protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    if protect(mapping.address, size, _PROT_READ | _PROT_EXEC) != 0:
+        error = ctypes.get_errno()
+        raise ArtifactError(f"the system refuses executable memory for native code (errno {error})")
+    return mapping
+
+
+def aligned(size: int, alignment: int = 64) -> np.ndarray:
+    """An uninitialised uint8 array of `size` bytes whose address is a multiple of `alignment`."""
+    raw = np.empty(size + alignment, np.uint8)
+    skip = -int(raw.ctypes.data) % alignment
+    return raw[skip : skip + size]
