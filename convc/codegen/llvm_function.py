@@ -1,0 +1,112 @@
+"""A function under construction in LLVM's text format: blocks, nested levels and values that move to outer levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class BasicBlock:
+    label: str
+    lines: list[str] = field(default_factory=list)
+    terminator: str = "unreachable"
+
+
+@dataclass
+class Level:
+    """A loop body or branch. While an inner level is written, an outer one stays open at its end: what doesn't
+    depend on the inner one is computed there. `known` maps a key to the value computed for it."""
+
+    block: BasicBlock
+    known: dict[object, str] = field(default_factory=dict)
+
+
+class Function:
+    """The text of one function. Values are numbered %v0, %v1, …"""
+
+    def __init__(self, header: str) -> None:
+        self.header = header
+        self.blocks: list[BasicBlock] = []
+        self.levels: list[Level] = []
+        self.allocas: list[str] = []
+        self._values = 0
+        self._labels = 0
+        self.push(self.new_block("entry"))
+
+    def new_block(self, hint: str) -> BasicBlock:
+        block = BasicBlock(f"{hint}{self._labels}")
+        self._labels += 1
+        self.blocks.append(block)
+        return block
+
+    def push(self, block: BasicBlock) -> None:
+        """Opens an inner level whose code starts in the block."""
+        self.levels.append(Level(block))
+
+    def pop(self) -> None:
+        self.levels.pop()
+
+    @property
+    def depth(self) -> int:
+        return len(self.levels) - 1
+
+    @property
+    def block(self) -> BasicBlock:
+        """The block that code is being added to."""
+        return self.levels[-1].block
+
+    def continue_in(self, block: BasicBlock) -> None:
+        """Goes on with the innermost level in another block."""
+        self.levels[-1].block = block
+
+    def value(self) -> str:
+        name = f"%v{self._values}"
+        self._values += 1
+        return name
+
+    def emit(self, text: str, depth: int | None = None) -> str:
+        """Adds an instruction that has a result, at an outer level if asked, and names its value."""
+        name = self.value()
+        level = self.levels[-1 if depth is None else depth]
+        level.block.lines.append(f"{name} = {text}")
+        return name
+
+    def once(self, text: str, depth: int | None = None) -> str:
+        """Like `emit`, but the same text at the same or an outer level gives the same value again."""
+        at = self.depth if depth is None else depth
+        for level in self.levels[: at + 1]:
+            if text in level.known:
+                return level.known[text]
+        name = self.emit(text, at)
+        self.levels[at].known[text] = name
+        return name
+
+    def do(self, text: str) -> None:
+        """Adds an instruction without a result."""
+        self.block.lines.append(text)
+
+    def alloca(self, type: str, count: int) -> str:
+        name = self.value()
+        self.allocas.append(f"{name} = alloca {type}, i64 {count}, align 64")
+        return name
+
+    def phi(self, block: BasicBlock, type: str) -> str:
+        """Reserves a phi at the head of a block; `close_phi` writes it."""
+        name = self.value()
+        block.lines.append(f"{name} = phi {type} ")
+        return name
+
+    @staticmethod
+    def close_phi(block: BasicBlock, name: str, incoming: list[tuple[str, str]]) -> None:
+        """Writes the incoming (value, label) pairs of a reserved phi."""
+        at = next(i for i, line in enumerate(block.lines) if line.startswith(f"{name} = phi "))
+        block.lines[at] += ", ".join(f"[ {value}, %{label} ]" for value, label in incoming)
+
+    def text(self) -> str:
+        lines = [f"{self.header} {{"]
+        for i, block in enumerate(self.blocks):
+            lines.append(f"{block.label}:")
+            lines.extend(f"  {a}" for a in (self.allocas if i == 0 else ()))
+            lines.extend(f"  {line}" for line in block.lines)
+            lines.append(f"  {block.terminator}")
+        return "\n".join([*lines, "}"])

@@ -1,0 +1,29 @@
+"""Named rewrites, each kernel -> kernel. A schedule is a list of them; each shows a before and after that a test runs."""
+
+from convc.loops.rewrites.guards import speculate, use_border
+from convc.loops.rewrites.memory import pad_extent, relayout
+from convc.loops.rewrites.nest import (
+    bind,
+    fuse,
+    parallelize,
+    reorder,
+    sink,
+    split,
+    unroll,
+    vectorize,
+)
+
+__all__ = [
+    "bind",
+    "fuse",
+    "pad_extent",
+    "parallelize",
+    "relayout",
+    "reorder",
+    "sink",
+    "speculate",
+    "split",
+    "unroll",
+    "use_border",
+    "vectorize",
+]

@@ -1,0 +1,115 @@
+"""From a formula to the plainest kernel that computes it: a loop per output dimension, a register per reduction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from convc.loops.formula import At
+from convc.loops.ir import (
+    Alloc,
+    Binary,
+    Block,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Kernel,
+    Layout,
+    Load,
+    Reduce,
+    Space,
+    Stmt,
+    Store,
+    Var,
+    binary,
+    children,
+    const,
+    fma,
+    index,
+    rebuild,
+)
+from convc.loops.simplify import simplify_kernel
+from convc.types import DType
+
+_LOOP_NAMES = {1: "i", 2: "n o", 3: "n o i", 4: "n o i j"}
+
+
+def loop_names(rank: int) -> tuple[str, ...]:
+    """The variables of the output loops, outermost first."""
+    return tuple(_LOOP_NAMES[rank].split()) if rank in _LOOP_NAMES else tuple(
+        f"i{d}" for d in range(rank)
+    )
+
+
+def naive_kernel(name: str, inputs: Iterable[Buffer], output: Buffer, at: At) -> Kernel:
+    """The kernel that computes `output[index] = at(*index)` for every index, in order."""
+    variables = tuple(Var(v) for v in loop_names(len(output.shape)))
+    lowering = _Reductions()
+    value = lowering.lower(at(*variables))
+    body: Block = (*lowering.statements, Store(output.name, variables, value))
+    for var, extent in reversed(list(zip(variables, output.shape, strict=True))):
+        body = (For(var.name, index(extent), body),)
+    return simplify_kernel(Kernel(name, (*inputs, output), body))
+
+
+class _Reductions:
+    """Takes the reductions out of an expression, one accumulator and one nest each."""
+
+    def __init__(self, names: list[str] | None = None) -> None:
+        self.statements: list[Stmt] = []
+        self.names = names if names is not None else []
+
+    def lower(self, expr: Expr) -> Expr:
+        if isinstance(expr, Reduce):
+            return self.accumulate(expr)
+        operands = children(expr)
+        if not operands:
+            return expr
+        return rebuild(expr, tuple(self.lower(o) for o in operands))
+
+    def accumulate(self, expr: Reduce) -> Expr:
+        name = f"acc{len(self.names) or ''}"
+        self.names.append(name)
+        scalar = Buffer(name, expr.dtype, (), Layout.dense(0), Space.register)
+        inner = _Reductions(self.names)
+        value = inner.lower(expr.value)
+        total = Load(name, (), expr.dtype)
+        body: Block = (*inner.statements, Store(name, (), combined(expr.combiner, total, value)))
+        for var, extent in reversed(expr.axes):
+            body = (For(var, index(extent), body),)
+        self.statements += [
+            Alloc(scalar),
+            Store(name, (), neutral(expr.combiner, expr.dtype)),
+            *body,
+        ]
+        return total
+
+
+def combined(combiner: str, total: Expr, value: Expr) -> Expr:
+    """The accumulator with one more value; a product is added with one rounding."""
+    match combiner:
+        case "sum":
+            if isinstance(value, Binary) and value.op == "*" and value.dtype.is_float:
+                return fma(value.a, value.b, total)
+            return binary("+", total, value)
+        case "prod":
+            return binary("*", total, value)
+        case _:
+            return binary(combiner, total, value)
+
+
+def neutral(combiner: str, dtype: DType) -> Const:
+    """What a reduction starts from."""
+    match combiner:
+        case "sum":
+            return const(0, dtype)
+        case "prod":
+            return const(1, dtype)
+    if dtype.is_float:
+        return const(-math.inf if combiner == "max" else math.inf, dtype)
+    bits = dtype.itemsize * 8 - (1 if dtype.is_signed else 0)
+    low = -(1 << bits) if dtype.is_signed else 0
+    return const(low if combiner == "max" else (1 << bits) - 1, dtype)
+
+
