@@ -1,0 +1,27 @@
+"""Every operator, one class each, grouped by family. Importing the package registers them all."""
+
+from convc.ops import (
+    activations,
+    broadcasting,
+    conv,
+    elementwise,
+    matmul,
+    norm,
+    pool,
+    reduce,
+    resize,
+    shape,
+)
+
+__all__ = [
+    "activations",
+    "broadcasting",
+    "conv",
+    "elementwise",
+    "matmul",
+    "norm",
+    "pool",
+    "reduce",
+    "resize",
+    "shape",
+]

@@ -1,0 +1,211 @@
+"""Two-dimensional convolutions on logical NCHW tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convc.graph.op import Op, register
+from convc.loops.formula import At, Tensor
+from convc.loops.ir import Expr, const, index, select
+from convc.ops.base import (
+    ZERO,
+    Array,
+    Padding,
+    Pair,
+    Types,
+    accumulator,
+    cast,
+    expect_at_least,
+    expect_number,
+    expect_rank,
+    fail,
+    sum_dtype,
+    total,
+    widened,
+)
+from convc.ops.windows import TRUE, Window, patches, tap, windows
+from convc.types import DType, Extent, TensorType
+
+NARROW = (DType.int8, DType.uint8)
+
+
+def check_operands(op: Op, x: TensorType, weight: TensorType, groups: int) -> None:
+    """Rank 4 both, one dtype (or a mix of int8 and uint8), and static channels and kernel."""
+    expect_rank(op, "x", x, 4)
+    expect_rank(op, "weight", weight, 4)
+    expect_number(op, "x", x)
+    if x.dtype is not weight.dtype and not (x.dtype in NARROW and weight.dtype in NARROW):
+        raise fail(op, f"weight expects the dtype of x, {x.dtype.value}, got {weight.dtype.value}")
+    if not all(isinstance(e, int) for e in (x.shape[1], *weight.shape)):
+        raise fail(op, f"channels and kernel must be numbers, got x {x} and weight {weight}")
+    expect_at_least(op, "groups", (groups,), 1)
+
+
+def divided(op: Op, what: str, channels: Extent, groups: int) -> int:
+    """Channels per group."""
+    assert isinstance(channels, int)
+    if channels % groups:
+        raise fail(op, f"{what} channels must be a multiple of groups = {groups}, got {channels}")
+    return channels // groups
+
+
+@register
+@dataclass(frozen=True)
+class Conv2d(Op):
+    """Cross-correlation y[n, o, i, j] of x[n, c, h, w] with weight[o, c / groups, r, s]."""
+
+    stride: Pair = (1, 1)
+    padding: Padding = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    def infer(self, x: TensorType, weight: TensorType) -> Types:
+        check_operands(self, x, weight, self.groups)
+        per_group = divided(self, "input", x.shape[1], self.groups)
+        divided(self, "output", weight.shape[0], self.groups)
+        if weight.shape[1] != per_group:
+            groups = f"{self.groups} group{'s' if self.groups > 1 else ''}"
+            raise fail(
+                self,
+                f"weight expects {weight.shape[1]} input channels per group, "
+                f"x has {x.shape[1]} channels / {groups}",
+            )
+        rows, columns = self.windows(x, weight)
+        shape = (x.shape[0], weight.shape[0], rows.extent, columns.extent)
+        return (TensorType(sum_dtype(x.dtype), shape),)
+
+    def windows(self, x: TensorType | Tensor, weight: TensorType | Tensor) -> tuple[Window, Window]:
+        """The windows of rows and columns."""
+        _, _, kh, kw = weight.shape
+        _, _, h, w = x.shape
+        assert isinstance(kh, int) and isinstance(kw, int)
+        return windows(self, (h, w), (kh, kw), self.stride, self.padding, self.dilation)
+
+    def reference(self, x: Array, weight: Array) -> Array:
+        n, channels = x.shape[:2]
+        outputs, per_group, kh, kw = weight.shape
+        wide = accumulator(DType.of(x.dtype)).numpy
+        y: Array = np.zeros((), wide)
+        taps = patches(x.astype(wide), (kh, kw), self.stride, self.padding, self.dilation, 0)
+        for (r, s), patch in taps.items():
+            oh, ow = patch.shape[2:]
+            columns = patch.reshape(n, self.groups, per_group, oh * ow)
+            matrices = weight[:, :, r, s].reshape(self.groups, outputs // self.groups, per_group)
+            y = y + (matrices.astype(wide) @ columns).reshape(n, outputs, oh, ow)
+        return y.astype(sum_dtype(DType.of(x.dtype)).numpy)
+
+    def formula(self, x: Tensor, weight: Tensor) -> At:
+        outputs, per_group, kh, kw = weight.shape
+        rows, columns = self.windows(x, weight)
+        group_size = outputs // self.groups
+
+        def at(n: Expr, o: Expr, i: Expr, j: Expr) -> Expr:
+            first = o // group_size * per_group if self.groups > 1 else ZERO
+
+            def term(c: Expr, r: Expr, s: Expr) -> Expr:
+                element = tap(x, rows, columns, (n, first + c, i, j), r, s, 0)
+                return widened(element) * widened(weight(o, c, r, s))
+
+            product = total("sum", "c r s", (per_group, kh, kw), term)
+            return cast(product, sum_dtype(x.dtype))
+
+        return at
+
+
+@register
+@dataclass(frozen=True)
+class ConvTranspose2d(Op):
+    """Transposed convolution of x[n, c, h, w] with weight[c, o / groups, r, s].
+
+    `padding` is cropped from the full output, of (h - 1) * stride + dilation * (r - 1) + 1 rows;
+    `output_padding` rows and columns are added at the bottom and the right.
+    """
+
+    stride: Pair = (1, 1)
+    padding: Padding = ((0, 0), (0, 0))
+    output_padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    def infer(self, x: TensorType, weight: TensorType) -> Types:
+        check_operands(self, x, weight, self.groups)
+        expect_at_least(self, "stride", self.stride, 1)
+        expect_at_least(self, "dilation", self.dilation, 1)
+        expect_at_least(self, "kernel", weight.shape[2:], 1)  # type: ignore[arg-type]
+        divided(self, "input", x.shape[1], self.groups)
+        if weight.shape[0] != x.shape[1]:
+            raise fail(
+                self, f"weight expects {weight.shape[0]} input channels, x has {x.shape[1]}"
+            )
+        oh, ow = (self.extent(d, x.shape[2 + d], weight.shape[2 + d]) for d in range(2))
+        shape = (x.shape[0], weight.shape[1] * self.groups, oh, ow)
+        return (TensorType(sum_dtype(x.dtype), shape),)
+
+    def extent(self, d: int, size: Extent, kernel: Extent) -> Extent:
+        """Output rows (d = 0) or columns (d = 1)."""
+        full = (size - 1) * self.stride[d] + self.dilation[d] * (kernel - 1) + 1
+        extent = full - sum(self.padding[d]) + self.output_padding[d]
+        if isinstance(extent, int) and extent <= 0:
+            raise fail(self, f"padding {self.padding[d]} leaves nothing of {full} output elements")
+        return extent
+
+    def reference(self, x: Array, weight: Array) -> Array:
+        n, channels, h, w = x.shape
+        _, per_group, kh, kw = weight.shape
+        wide = accumulator(DType.of(x.dtype)).numpy
+        outputs = per_group * self.groups
+        (top, _), (left, _) = self.padding
+        oh, ow = self.extent(0, h, kh), self.extent(1, w, kw)
+        assert isinstance(oh, int) and isinstance(ow, int)
+        # The full scatter, with room for the output padding and for a crop that is negative in effect.
+        y = np.zeros((n, outputs, top + oh + kh * self.dilation[0] + h * self.stride[0],
+                      left + ow + kw * self.dilation[1] + w * self.stride[1]), wide)  # fmt: skip
+        columns = x.astype(wide).reshape(n, self.groups, channels // self.groups, h * w)
+        for r in range(kh):
+            for s in range(kw):
+                matrix = weight[:, :, r, s].reshape(self.groups, -1, per_group).swapaxes(1, 2)
+                part = (matrix.astype(wide) @ columns).reshape(n, outputs, h, w)
+                i, j = r * self.dilation[0], s * self.dilation[1]
+                rows = slice(i, i + h * self.stride[0], self.stride[0])
+                y[:, :, rows, j : j + w * self.stride[1] : self.stride[1]] += part
+        cropped = y[:, :, top : top + oh, left : left + ow]
+        return cropped.astype(sum_dtype(DType.of(x.dtype)).numpy)
+
+    def formula(self, x: Tensor, weight: Tensor) -> At:
+        channels, per_group, kh, kw = weight.shape
+        group_channels = channels // self.groups
+
+        def at(n: Expr, o: Expr, i: Expr, j: Expr) -> Expr:
+            first = o // index(per_group) * index(group_channels) if self.groups > 1 else ZERO
+            output = o % index(per_group) if self.groups > 1 else o
+
+            def term(c: Expr, r: Expr, s: Expr) -> Expr:
+                row, row_inside = self.source(0, x.shape[2], kh, i, r)
+                column, column_inside = self.source(1, x.shape[3], kw, j, s)
+                inside = row_inside & column_inside
+                element = select(inside, x(n, first + c, row, column), const(0, x.dtype))
+                return widened(element) * widened(weight(first + c, output, r, s))
+
+            product = total("sum", "c r s", (group_channels, kh, kw), term)
+            return cast(product, sum_dtype(x.dtype))
+
+        return at
+
+    def source(
+        self, d: int, size: Extent, kernel: Extent, i: Expr, r: Expr
+    ) -> tuple[Expr, Expr]:
+        """The input position that reaches output i through tap r, and whether there is one."""
+        stride, dilation, before = self.stride[d], self.dilation[d], self.padding[d][0]
+        at = i + before - r * dilation
+        inside: Expr = TRUE
+        least = before - dilation * (kernel - 1)
+        if not isinstance(least, int) or least < 0:
+            inside = ZERO <= at
+        if stride > 1:
+            inside = inside & (at % stride).eq(0)
+        beyond = self.extent(d, size, kernel) - 1 + before - size * stride
+        if not isinstance(beyond, int) or beyond >= 0:
+            inside = inside & (at // stride < index(size))
+        return at // stride, inside

@@ -1,0 +1,358 @@
+"""Operators of one operand, element by element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from convc.graph.op import Op, register
+from convc.loops.formula import At, Tensor
+from convc.loops.ir import Expr, call, maximum, minimum, select
+from convc.ops import base
+from convc.ops.base import Array, Types, computable, expect_bool, expect_float, expect_number, fail
+from convc.types import DType, TensorType
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """Base: `scalar(self, x)` is one output element of one input element."""
+
+    scalar: ClassVar[Callable[..., Expr]]
+    accepts: ClassVar[str] = "float"  # or "number", "bool", "any"
+
+    def infer(self, x: TensorType) -> Types:
+        match self.accepts:
+            case "float":
+                expect_float(self, "x", x)
+            case "number":
+                expect_number(self, "x", x)
+            case "bool":
+                expect_bool(self, "x", x)
+        return (x,)
+
+    def formula(self, x: Tensor) -> At:
+        def at(*index: Expr) -> Expr:
+            return base.cast(self.scalar(computable(x(*index))), x.dtype)
+
+        return at
+
+    def permute(self, perm: tuple[int, ...], x: TensorType) -> Op | None:
+        return self if x.rank == len(perm) else None
+
+
+def sigmoid(x: Expr) -> Expr:
+    return 1 / (1 + call("exp", negated(x)))
+
+
+def softplus(x: Expr) -> Expr:
+    """log(1 + e**x) without overflow."""
+    return maximum(x, 0) + call("log1p", call("exp", negated(call("abs", x))))
+
+
+def negated(x: Expr) -> Expr:
+    """-x, which is -0 for the float 0."""
+    return x * -1 if x.dtype.is_float else 0 - x
+
+
+# ---------------------------------------------------------------- arithmetic
+
+
+@register
+class Identity(Elementwise):
+    accepts = "any"
+
+    def reference(self, x: Array) -> Array:
+        return x
+
+    def scalar(self, x: Expr) -> Expr:
+        return x
+
+
+@register
+@dataclass(frozen=True)
+class Dropout(Elementwise):
+    """Training's random zeroing of a share `rate` of the elements; the identity at inference."""
+
+    rate: float = 0.5
+    accepts = "any"
+
+    def reference(self, x: Array) -> Array:
+        return x
+
+    def scalar(self, x: Expr) -> Expr:
+        return x
+
+
+@register
+@dataclass(frozen=True)
+class Cast(Op):
+    """Conversion to a dtype: towards zero and saturating from float to integer, `x != 0` to bool."""
+
+    dtype: DType = DType.float32
+
+    def infer(self, x: TensorType) -> Types:
+        return (TensorType(self.dtype, x.shape),)
+
+    def reference(self, x: Array) -> Array:
+        if self.dtype.is_integer and DType.of(x.dtype).is_float:
+            return saturated(x, self.dtype)
+        return x.astype(self.dtype.numpy)
+
+    def formula(self, x: Tensor) -> At:
+        def at(*index: Expr) -> Expr:
+            value = x(*index)
+            if self.dtype is DType.bool and x.dtype is not DType.bool:
+                return value.ne(0)
+            return base.cast(value, self.dtype)
+
+        return at
+
+    def permute(self, perm: tuple[int, ...], x: TensorType) -> Op | None:
+        return self if x.rank == len(perm) else None
+
+
+def saturated(x: Array, dtype: DType) -> Array:
+    """Floats as integers: truncated, limited to the dtype's range, NaN as 0."""
+    limits = np.iinfo(dtype.numpy)
+    whole = np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf))
+    inside = (whole > limits.min) & (whole < limits.max)
+    limited = np.where(whole <= limits.min, limits.min, limits.max).astype(dtype.numpy)
+    return np.where(inside, np.where(inside, whole, 0).astype(dtype.numpy), limited)
+
+
+@register
+class Neg(Elementwise):
+    accepts = "number"
+
+    def reference(self, x: Array) -> Array:
+        return np.negative(x)
+
+    def scalar(self, x: Expr) -> Expr:
+        return negated(x)
+
+
+@register
+class Abs(Elementwise):
+    accepts = "number"
+
+    def reference(self, x: Array) -> Array:
+        return np.abs(x)
+
+    def scalar(self, x: Expr) -> Expr:
+        if x.dtype.is_float:
+            return call("abs", x)
+        return maximum(x, 0 - x) if x.dtype.is_signed else x
+
+
+@register
+class Sign(Elementwise):
+    accepts = "number"
+
+    def reference(self, x: Array) -> Array:
+        return np.sign(x)
+
+    def scalar(self, x: Expr) -> Expr:
+        positive = select(x > 0, 1, x)
+        return select(x < 0, -1, positive) if x.dtype.is_signed else positive
+
+
+@register
+class Square(Elementwise):
+    accepts = "number"
+
+    def reference(self, x: Array) -> Array:
+        return np.square(x)
+
+    def scalar(self, x: Expr) -> Expr:
+        return x * x
+
+
+@register
+class Reciprocal(Elementwise):
+    def reference(self, x: Array) -> Array:
+        return np.reciprocal(x)
+
+    def scalar(self, x: Expr) -> Expr:
+        return 1 / x
+
+
+@register
+class Rsqrt(Elementwise):
+    """1 / sqrt(x), rounded as a square root and a division."""
+
+    def reference(self, x: Array) -> Array:
+        return np.reciprocal(np.sqrt(x))
+
+    def scalar(self, x: Expr) -> Expr:
+        return 1 / call("sqrt", x)
+
+
+@register
+class Not(Elementwise):
+    accepts = "bool"
+
+    def reference(self, x: Array) -> Array:
+        return np.logical_not(x)
+
+    def scalar(self, x: Expr) -> Expr:
+        return x.eq(False)
+
+
+@register
+@dataclass(frozen=True)
+class Clip(Elementwise):
+    """x limited to min … max; None is no limit."""
+
+    min: float | None = None
+    max: float | None = None
+    accepts = "number"
+
+    def infer(self, x: TensorType) -> Types:
+        for name, limit in (("min", self.min), ("max", self.max)):
+            if limit is not None and x.dtype.is_integer and not float(limit).is_integer():
+                raise fail(self, f"{name} expects an integer as x is {x.dtype.value}, got {limit}")
+        return super().infer(x)
+
+    def reference(self, x: Array) -> Array:
+        if self.min is not None:
+            x = np.maximum(x, x.dtype.type(self.min))
+        return x if self.max is None else np.minimum(x, x.dtype.type(self.max))
+
+    def scalar(self, x: Expr) -> Expr:
+        if self.min is not None:
+            x = maximum(x, self.min)
+        return x if self.max is None else minimum(x, self.max)
+
+
+# ---------------------------------------------------------------- functions
+
+
+@dataclass(frozen=True)
+class Function(Elementwise):
+    """Base: a function of the loop IR that numpy has too."""
+
+    function: ClassVar[str]
+    numpy: ClassVar[Callable[[Array], Array]]
+
+    def reference(self, x: Array) -> Array:
+        return type(self).numpy(x)
+
+    def scalar(self, x: Expr) -> Expr:
+        return call(self.function, x)
+
+
+@register
+class Exp(Function):
+    function, numpy = "exp", np.exp
+
+
+@register
+class Expm1(Function):
+    function, numpy = "expm1", np.expm1
+
+
+@register
+class Log(Function):
+    function, numpy = "log", np.log
+
+
+@register
+class Log1p(Function):
+    function, numpy = "log1p", np.log1p
+
+
+@register
+class Sqrt(Function):
+    function, numpy = "sqrt", np.sqrt
+
+
+@register
+class Sin(Function):
+    function, numpy = "sin", np.sin
+
+
+@register
+class Cos(Function):
+    function, numpy = "cos", np.cos
+
+
+@register
+class Tan(Function):
+    function, numpy = "tan", np.tan
+
+
+@register
+class Asin(Function):
+    function, numpy = "asin", np.arcsin
+
+
+@register
+class Acos(Function):
+    function, numpy = "acos", np.arccos
+
+
+@register
+class Atan(Function):
+    function, numpy = "atan", np.arctan
+
+
+@register
+class Sinh(Function):
+    function, numpy = "sinh", np.sinh
+
+
+@register
+class Cosh(Function):
+    function, numpy = "cosh", np.cosh
+
+
+@register
+class Tanh(Function):
+    function, numpy = "tanh", np.tanh
+
+
+@register
+class Asinh(Function):
+    function, numpy = "asinh", np.arcsinh
+
+
+@register
+class Acosh(Function):
+    function, numpy = "acosh", np.arccosh
+
+
+@register
+class Atanh(Function):
+    function, numpy = "atanh", np.arctanh
+
+
+@register
+class Floor(Function):
+    function, numpy = "floor", np.floor
+
+
+@register
+class Ceil(Function):
+    function, numpy = "ceil", np.ceil
+
+
+@register
+class Round(Function):
+    """To the nearest integer, halves to even."""
+
+    function, numpy = "round", np.round
+
+
+def erf(x: Array) -> Array:
+    """The error function, element by element in float64."""
+    values: Array = np.vectorize(math.erf, otypes=[np.float64])(x)
+    return values.astype(x.dtype)
+
+
+@register
+class Erf(Function):
+    function, numpy = "erf", erf
