@@ -1,0 +1,57 @@
+"""The command line: compile, run, bench, inspect, verify."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from convc.cli.app import app
+from convc.errors import ConvcError, OutputError
+
+INTERRUPTED = 130
+INTERNAL = 70
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code. Errors are one line on stderr; --debug adds the traceback."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in argv
+    try:
+        code = app(args=argv, prog_name="convc", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        # The reader of our output has left; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        return report(error)
+
+
+def report(error: BaseException) -> int:
+    """Prints an error in one line and returns the exit code that belongs to it."""
+    message, code = described(error)
+    print(f"convc: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def described(error: BaseException) -> tuple[str, int]:
+    """The message and the exit code of an error."""
+    usage = getattr(error, "format_message", None)
+    if isinstance(error, ConvcError):
+        return str(error), error.exit_code
+    if usage is not None:
+        return f"{usage()} (see --help)", 2
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        return "interrupted", INTERRUPTED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", OutputError.exit_code
+    if isinstance(error, MemoryError):
+        return f"out of memory {error}", OutputError.exit_code
+    kind = type(error).__name__
+    return f"internal error: {kind}: {error} (--debug shows where)", INTERNAL

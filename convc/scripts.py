@@ -1,0 +1,212 @@
+"""Model scripts: `model.py[:name]` is run, and the model that it defines is found.
+
+A script that imports `keras` or `tensorflow.keras` gets `convc.keras` under those names while it loads, where the real
+ones aren't installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol, runtime_checkable
+
+from convc.errors import InputFileError, ModelError
+from convc.graph.ir import Graph
+
+FRONT_END = "convc.keras"
+LENT_AS = ("keras", "tensorflow.keras")
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What can be compiled: something with named entry graphs."""
+
+    def graphs(self) -> Mapping[str, Graph]: ...
+
+
+def load_model(spec: str) -> Model:
+    """The one model of `path.py`, or the one called `name` of `path.py:name`.
+
+    InputFileError if the file can't be read; ModelError (with file and line) if the script raises, defines no model, or
+    defines several and `name` doesn't choose.
+    """
+    path, name = split_spec(spec)
+    values = run_script(path, lent=missing_packages())
+    if not models_in(values) and any(map(is_foreign, values.values())):
+        values = run_script(path, lent=LENT_AS)
+    return choose(path, values, name)
+
+
+def split_spec(spec: str) -> tuple[Path, str | None]:
+    """The file and the name of `path[:name]`."""
+    before, colon, after = spec.rpartition(":")
+    if colon and before.endswith(".py") and not Path(spec).exists():
+        return Path(before), after
+    return Path(spec), None
+
+
+def choose(path: Path, values: Mapping[str, object], name: str | None) -> Model:
+    """The model called `name` among a script's values, or the only one."""
+    models = models_in(values)
+    candidates = ", ".join(f"{path}:{n}" for n in models)
+    if name is not None:
+        if name in models:
+            return models[name]
+        found = values.get(name)
+        came = "no such name" if name not in values else f"a {type(found).__name__}, not a model"
+        known = f"; models there: {candidates}" if models else "; no models there"
+        raise ModelError(f"{path}:{name}: {came}{known}")
+    if not models:
+        raise ModelError(
+            f"{path}: no model: expected a module-level {FRONT_END} Model, such as `model = Sequential([…])`"
+        )
+    if len(models) > 1:
+        raise ModelError(f"{path}: {len(models)} models: choose one of {candidates}")
+    (model,) = models.values()
+    return model
+
+
+def models_in(values: Mapping[str, object]) -> dict[str, Model]:
+    """The models of a script by the first name that each has."""
+    found: dict[str, Model] = {}
+    for name, value in values.items():
+        is_model = isinstance(value, Model) and not isinstance(value, type)
+        if is_model and not name.startswith("_") and not any(value is m for m in found.values()):
+            found[name] = value  # type: ignore[assignment]  # narrowed through is_model
+    return found
+
+
+def is_foreign(value: object) -> bool:
+    """True for a layer or model of an installed Keras."""
+    return type(value).__module__.split(".")[0] in ("keras", "tf_keras", "tensorflow")
+
+
+def run_script(path: Path, lent: Sequence[str]) -> dict[str, object]:
+    """Runs a script as a module and returns its variables. What it prints goes to stderr."""
+    try:
+        source = path.read_bytes()
+    except FileNotFoundError:
+        raise InputFileError(f"{path}: no such file (expected a model script)") from None
+    except OSError as error:
+        raise InputFileError(f"{path}: {error.strerror} (expected a model script)") from None
+    module = ModuleType("__convc_script__")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        with contextlib.redirect_stdout(sys.stderr), lending(lent):
+            exec(compile(source, str(path), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        raise ModelError(describe(error, path)) from error
+    finally:
+        sys.path.remove(folder)
+    return dict(vars(module))
+
+
+def describe(error: BaseException, path: Path) -> str:
+    """`file:line: exception` in one line, where line is the last one of the script itself."""
+    message = " ".join(str(error).split())
+    kind = type(error).__name__
+    if isinstance(error, SyntaxError):
+        return f"{path}:{error.lineno}: {kind}: {error.msg}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    line = f":{frames[-1].lineno}" if frames else ""
+    if isinstance(error, SystemExit):
+        return f"{path}{line}: the script exits ({message or 0}) instead of defining a model"
+    if isinstance(error, ModelError):
+        return f"{path}{line}: {message}"
+    return f"{path}{line}: {kind}: {message}" if message else f"{path}{line}: {kind}"
+
+
+# ---------------------------------------------------------------- lending convc.keras
+
+
+def missing_packages() -> tuple[str, ...]:
+    """The names of LENT_AS whose package isn't installed."""
+    return tuple(name for name in LENT_AS if importlib.util.find_spec(name.split(".")[0]) is None)
+
+
+@contextlib.contextmanager
+def lending(names: Sequence[str]) -> Iterator[None]:
+    """Makes `convc.keras` importable under the given names, until the block ends."""
+    roots = {name.split(".")[0] for name in names}
+    aside = {m: sys.modules.pop(m) for m in list(sys.modules) if m.split(".")[0] in roots}
+    finder = LendingFinder(names)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for module in [m for m in sys.modules if m.split(".")[0] in roots]:
+            del sys.modules[module]
+        sys.modules.update(aside)
+
+
+class LentModule(ModuleType):
+    """A module whose attributes are those of a part of convc.keras."""
+
+    def __init__(self, name: str, real: object) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []
+        if real is not None:
+            self.__all__ = getattr(real, "__all__", [n for n in dir(real) if not n.startswith("_")])
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        if self._real is None:
+            known = ", ".join(n for n in LENT_AS if n.startswith(f"{self.__name__}."))
+            raise AttributeError(
+                f"{self.__name__} isn't installed: convc lends {known} only, not {self.__name__}.{name}"
+            )
+        try:
+            return getattr(self._real, name)
+        except AttributeError:
+            raise AttributeError(f"{FRONT_END}, lent as {self.__name__}, has no {name!r}") from None
+
+
+class LendingFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds `keras.layers` as `convc.keras.layers`, and so on."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    def find_spec(
+        self, fullname: str, path: object = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        is_parent = any(name.startswith(f"{fullname}.") for name in self.names)
+        if is_parent or self.real(fullname) is not None:
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def real(self, fullname: str) -> object | None:
+        """The part of convc.keras that is lent under a name, or None."""
+        for name in self.names:
+            if fullname == name or fullname.startswith(f"{name}."):
+                return self.part(fullname.removeprefix(name))
+        return None
+
+    @staticmethod
+    def part(suffix: str) -> object | None:
+        full = FRONT_END + suffix
+        try:
+            return importlib.import_module(full)
+        except ModuleNotFoundError as error:
+            if error.name is None or not full.startswith(error.name):
+                raise
+        parent, _, last = full.rpartition(".")
+        return getattr(sys.modules.get(parent), last, None)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return LentModule(spec.name, self.real(spec.name))
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to run: the attributes are looked up when they are asked for."""
