@@ -24,13 +24,18 @@ Operand = tuple[DType, int]  # an operand's dtype and width (1, or the pack's)
 
 @dataclass(frozen=True)
 class Function:
-    """A row of the table. `kind` names the rule for dtypes, `operands` the packs of a dot function."""
+    """A row of the table.
+
+    `kind` names the rule for dtypes, `operands` the packs of a dot function; `wide` is the function in
+    float64 of those whose meaning is that, rounded once.
+    """
 
     name: str
     arity: int
     kind: str  # "float", "number", "test", "bitcast" or "dot"
     meaning: Meaning
     operands: tuple[Operand, ...] = ()
+    wide: Meaning | None = None
 
 
 # ---------------------------------------------------------------- rounding
@@ -39,10 +44,11 @@ class Function:
 def round_to(values: Any, dtype: DType) -> Any:
     """float64 values rounded once, to nearest even, to a float dtype."""
     wide = np.asarray(values, np.float64)
-    if dtype is not DType.bfloat16:
-        return wide.astype(dtype.numpy)[()]
-    # ml_dtypes goes through float32; rounding that step to odd keeps the second rounding right.
-    narrow = wide.astype(np.float32)
+    with np.errstate(all="ignore"):
+        if dtype is not DType.bfloat16:
+            return wide.astype(dtype.numpy)[()]
+        # ml_dtypes goes through float32; rounding that step to odd keeps the second rounding right.
+        narrow = wide.astype(np.float32)
     bits = np.atleast_1d(narrow.view(np.uint32)).copy()
     back = np.atleast_1d(narrow.astype(np.float64))
     flat = np.atleast_1d(wide)
@@ -52,7 +58,8 @@ def round_to(values: Any, dtype: DType) -> Any:
     return bits.view(np.float32).reshape(wide.shape).astype(dtype.numpy)[()]
 
 
-def _fma_exact(a: float, b: float, c: float) -> float:
+def fma_float64(a: float, b: float, c: float) -> float:
+    """`fma` for float64 scalars, exactly, through rational numbers."""
     if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
         return a * b + c
     exact = Fraction(a) * Fraction(b) + Fraction(c)
@@ -64,8 +71,8 @@ def _fma_exact(a: float, b: float, c: float) -> float:
         return math.copysign(math.inf, exact)
 
 
-def _fma_float64(a: Any, b: Any, c: Any) -> Any:
-    result = np.frompyfunc(lambda x, y, z: _fma_exact(float(x), float(y), float(z)), 3, 1)(a, b, c)
+def _fma_wide(a: Any, b: Any, c: Any) -> Any:
+    result = np.frompyfunc(lambda x, y, z: fma_float64(float(x), float(y), float(z)), 3, 1)(a, b, c)
     return np.asarray(result, np.float64)[()]
 
 
@@ -73,7 +80,7 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     """a * b + c with one rounding, for arrays or scalars of one float dtype."""
     dtype = DType.of(np.asarray(a).dtype)
     if dtype is DType.float64:
-        return _fma_float64(a, b, c)
+        return _fma_wide(a, b, c)
     x, y, z = (np.asarray(v, np.float64) for v in (a, b, c))
     with np.errstate(all="ignore"):
         product = x * y  # exact: at most 48 bits
@@ -87,8 +94,7 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     outward = inexact & (np.signbit(error) != np.signbit(np.atleast_1d(total)))
     bits[outward] -= 1
     bits[inexact] |= 1
-    with np.errstate(all="ignore"):
-        return round_to(bits.view(np.float64).reshape(total.shape), dtype)
+    return round_to(bits.view(np.float64).reshape(total.shape), dtype)
 
 
 def fma_float32(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
@@ -116,7 +122,8 @@ def _wide(f: Callable[..., Any]) -> Meaning:
     def meaning(*operands: Any) -> Any:
         dtype = DType.of(np.asarray(operands[0]).dtype)
         with np.errstate(all="ignore"):
-            return round_to(f(*(np.asarray(o, np.float64) for o in operands)), dtype)
+            wide = f(*(np.asarray(o, np.float64) for o in operands))
+        return round_to(wide, dtype)
 
     return meaning
 
@@ -153,9 +160,9 @@ def _rows() -> list[Function]:
     i32, f32 = (DType.int32, 1), (DType.float32, 1)
     u8, s8, bf16 = (DType.uint8, 4), (DType.int8, 4), (DType.bfloat16, 2)
     return [
-        *(Function(name, 1, "float", _wide(f)) for name, f in unary.items()),
+        *(Function(name, 1, "float", _wide(f), wide=f) for name, f in unary.items()),
         Function("fma", 3, "float", fma),
-        Function("pow", 2, "float", _wide(np.power)),
+        Function("pow", 2, "float", _wide(np.power), wide=np.power),
         Function("abs", 1, "number", np.abs),
         Function("isnan", 1, "test", np.isnan),
         Function("isinf", 1, "test", np.isinf),
