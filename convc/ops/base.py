@@ -53,7 +53,9 @@ def expect_bool(op: Op, name: str, type: TensorType) -> None:
 
 def expect_dtype(op: Op, name: str, type: TensorType, dtype: DType) -> None:
     if type.dtype is not dtype:
-        raise fail(op, f"{name} expects dtype {dtype.value} as the first input, got {type.dtype.value}")
+        raise fail(
+            op, f"{name} expects dtype {dtype.value} as the first input, got {type.dtype.value}"
+        )
 
 
 def expect_shape(op: Op, name: str, type: TensorType, shape: Shape) -> None:
@@ -102,6 +104,12 @@ def broadcast_shapes(op: Op, *shapes: Shape) -> Shape:
     return tuple(result)
 
 
+def numbers(shape: Shape) -> tuple[int, ...]:
+    """A shape that `infer` found free of symbols."""
+    assert all(isinstance(e, int) for e in shape), f"unexpected symbols in {text(shape)}"
+    return shape  # type: ignore[return-value]
+
+
 # ---------------------------------------------------------------- formulas
 
 
@@ -142,9 +150,7 @@ def computable(value: Expr) -> Expr:
     return cast(value, DType.float32) if half else value
 
 
-def total(
-    combiner: str, names: str, extents: Sequence[Extent], value: Callable[..., Expr]
-) -> Expr:
+def total(combiner: str, names: str, extents: Sequence[Extent], value: Callable[..., Expr]) -> Expr:
     """A reduction over the variables in `names`; those of extent 1 are the index 0 and get no loop."""
     axes = tuple(zip(names.split(), extents, strict=True))
     term = value(*(ZERO if e == 1 else Var(n) for n, e in axes))

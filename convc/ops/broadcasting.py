@@ -251,7 +251,7 @@ class Equal(Comparison):
     accepts = "any"
 
     def reference(self, x: Array, y: Array) -> Array:
-        return x == y
+        return np.equal(x, y)
 
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return x.eq(y)
@@ -262,7 +262,7 @@ class NotEqual(Comparison):
     accepts = "any"
 
     def reference(self, x: Array, y: Array) -> Array:
-        return x != y
+        return np.not_equal(x, y)
 
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return x.ne(y)

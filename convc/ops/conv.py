@@ -21,6 +21,7 @@ from convc.ops.base import (
     expect_number,
     expect_rank,
     fail,
+    numbers,
     sum_dtype,
     total,
     widened,
@@ -78,13 +79,11 @@ class Conv2d(Op):
 
     def windows(self, x: TensorType | Tensor, weight: TensorType | Tensor) -> tuple[Window, Window]:
         """The windows of rows and columns."""
-        _, _, kh, kw = weight.shape
-        _, _, h, w = x.shape
-        assert isinstance(kh, int) and isinstance(kw, int)
-        return windows(self, (h, w), (kh, kw), self.stride, self.padding, self.dilation)
+        kh, kw = numbers(weight.shape[2:])
+        return windows(self, x.shape[2:], (kh, kw), self.stride, self.padding, self.dilation)
 
     def reference(self, x: Array, weight: Array) -> Array:
-        n, channels = x.shape[:2]
+        n = x.shape[0]
         outputs, per_group, kh, kw = weight.shape
         wide = accumulator(DType.of(x.dtype)).numpy
         y: Array = np.zeros((), wide)
@@ -97,7 +96,7 @@ class Conv2d(Op):
         return y.astype(sum_dtype(DType.of(x.dtype)).numpy)
 
     def formula(self, x: Tensor, weight: Tensor) -> At:
-        outputs, per_group, kh, kw = weight.shape
+        outputs, per_group, kh, kw = numbers(weight.shape)
         rows, columns = self.windows(x, weight)
         group_size = outputs // self.groups
 
@@ -133,12 +132,10 @@ class ConvTranspose2d(Op):
         check_operands(self, x, weight, self.groups)
         expect_at_least(self, "stride", self.stride, 1)
         expect_at_least(self, "dilation", self.dilation, 1)
-        expect_at_least(self, "kernel", weight.shape[2:], 1)  # type: ignore[arg-type]
+        expect_at_least(self, "kernel", numbers(weight.shape[2:]), 1)
         divided(self, "input", x.shape[1], self.groups)
         if weight.shape[0] != x.shape[1]:
-            raise fail(
-                self, f"weight expects {weight.shape[0]} input channels, x has {x.shape[1]}"
-            )
+            raise fail(self, f"weight expects {weight.shape[0]} input channels, x has {x.shape[1]}")
         oh, ow = (self.extent(d, x.shape[2 + d], weight.shape[2 + d]) for d in range(2))
         shape = (x.shape[0], weight.shape[1] * self.groups, oh, ow)
         return (TensorType(sum_dtype(x.dtype), shape),)
@@ -157,8 +154,7 @@ class ConvTranspose2d(Op):
         wide = accumulator(DType.of(x.dtype)).numpy
         outputs = per_group * self.groups
         (top, _), (left, _) = self.padding
-        oh, ow = self.extent(0, h, kh), self.extent(1, w, kw)
-        assert isinstance(oh, int) and isinstance(ow, int)
+        oh, ow = numbers((self.extent(0, h, kh), self.extent(1, w, kw)))
         # The full scatter, with room for the output padding and for a crop that is negative in effect.
         y = np.zeros((n, outputs, top + oh + kh * self.dilation[0] + h * self.stride[0],
                       left + ow + kw * self.dilation[1] + w * self.stride[1]), wide)  # fmt: skip
@@ -174,12 +170,12 @@ class ConvTranspose2d(Op):
         return cropped.astype(sum_dtype(DType.of(x.dtype)).numpy)
 
     def formula(self, x: Tensor, weight: Tensor) -> At:
-        channels, per_group, kh, kw = weight.shape
+        channels, per_group, kh, kw = numbers(weight.shape)
         group_channels = channels // self.groups
 
         def at(n: Expr, o: Expr, i: Expr, j: Expr) -> Expr:
-            first = o // index(per_group) * index(group_channels) if self.groups > 1 else ZERO
-            output = o % index(per_group) if self.groups > 1 else o
+            first = o // per_group * group_channels if self.groups > 1 else ZERO
+            output = o % per_group if self.groups > 1 else o
 
             def term(c: Expr, r: Expr, s: Expr) -> Expr:
                 row, row_inside = self.source(0, x.shape[2], kh, i, r)
@@ -193,16 +189,14 @@ class ConvTranspose2d(Op):
 
         return at
 
-    def source(
-        self, d: int, size: Extent, kernel: Extent, i: Expr, r: Expr
-    ) -> tuple[Expr, Expr]:
+    def source(self, d: int, size: Extent, kernel: int, i: Expr, r: Expr) -> tuple[Expr, Expr]:
         """The input position that reaches output i through tap r, and whether there is one."""
         stride, dilation, before = self.stride[d], self.dilation[d], self.padding[d][0]
         at = i + before - r * dilation
         inside: Expr = TRUE
         least = before - dilation * (kernel - 1)
-        if not isinstance(least, int) or least < 0:
-            inside = ZERO <= at
+        if least < 0:
+            inside = at >= ZERO
         if stride > 1:
             inside = inside & (at % stride).eq(0)
         beyond = self.extent(d, size, kernel) - 1 + before - size * stride

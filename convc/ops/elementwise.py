@@ -19,9 +19,13 @@ from convc.types import DType, TensorType
 
 @dataclass(frozen=True)
 class Elementwise(Op):
-    """Base: `scalar(self, x)` is one output element of one input element."""
+    """Base: `scalar(self, x)` is one output element of one input element; `numpy(self, x)` is all of them.
+
+    Both meet 16-bit floats as float32.
+    """
 
     scalar: ClassVar[Callable[..., Expr]]
+    numpy: ClassVar[Callable[..., Any]]
     accepts: ClassVar[str] = "float"  # or "number", "bool", "any"
 
     def infer(self, x: TensorType) -> Types:
@@ -33,6 +37,10 @@ class Elementwise(Op):
             case "bool":
                 expect_bool(self, "x", x)
         return (x,)
+
+    def reference(self, x: Array) -> Array:
+        half = DType.of(x.dtype) in (DType.float16, DType.bfloat16)
+        return np.asarray(self.numpy(x.astype(np.float32) if half else x)).astype(x.dtype)
 
     def formula(self, x: Tensor) -> At:
         def at(*index: Expr) -> Expr:
@@ -65,7 +73,7 @@ def negated(x: Expr) -> Expr:
 class Identity(Elementwise):
     accepts = "any"
 
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         return x
 
     def scalar(self, x: Expr) -> Expr:
@@ -80,7 +88,7 @@ class Dropout(Elementwise):
     rate: float = 0.5
     accepts = "any"
 
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         return x
 
     def scalar(self, x: Expr) -> Expr:
@@ -128,7 +136,7 @@ def saturated(x: Array, dtype: DType) -> Array:
 class Neg(Elementwise):
     accepts = "number"
 
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         return np.negative(x)
 
     def scalar(self, x: Expr) -> Expr:
@@ -139,7 +147,7 @@ class Neg(Elementwise):
 class Abs(Elementwise):
     accepts = "number"
 
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         return np.abs(x)
 
     def scalar(self, x: Expr) -> Expr:
@@ -152,7 +160,7 @@ class Abs(Elementwise):
 class Sign(Elementwise):
     accepts = "number"
 
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         return np.sign(x)
 
     def scalar(self, x: Expr) -> Expr:
@@ -164,7 +172,7 @@ class Sign(Elementwise):
 class Square(Elementwise):
     accepts = "number"
 
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         return np.square(x)
 
     def scalar(self, x: Expr) -> Expr:
@@ -173,7 +181,7 @@ class Square(Elementwise):
 
 @register
 class Reciprocal(Elementwise):
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         return np.reciprocal(x)
 
     def scalar(self, x: Expr) -> Expr:
@@ -184,7 +192,7 @@ class Reciprocal(Elementwise):
 class Rsqrt(Elementwise):
     """1 / sqrt(x), rounded as a square root and a division."""
 
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         return np.reciprocal(np.sqrt(x))
 
     def scalar(self, x: Expr) -> Expr:
@@ -195,7 +203,7 @@ class Rsqrt(Elementwise):
 class Not(Elementwise):
     accepts = "bool"
 
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         return np.logical_not(x)
 
     def scalar(self, x: Expr) -> Expr:
@@ -217,10 +225,10 @@ class Clip(Elementwise):
                 raise fail(self, f"{name} expects an integer as x is {x.dtype.value}, got {limit}")
         return super().infer(x)
 
-    def reference(self, x: Array) -> Array:
+    def numpy(self, x: Array) -> Any:
         if self.min is not None:
-            x = np.maximum(x, x.dtype.type(self.min))
-        return x if self.max is None else np.minimum(x, x.dtype.type(self.max))
+            x = np.maximum(x, self.min)
+        return x if self.max is None else np.minimum(x, self.max)
 
     def scalar(self, x: Expr) -> Expr:
         if self.min is not None:
@@ -236,10 +244,10 @@ class Function(Elementwise):
     """Base: a function of the loop IR that numpy has too."""
 
     function: ClassVar[str]
-    numpy: ClassVar[Callable[[Array], Array]]
+    ufunc: ClassVar[Callable[..., Any]]
 
-    def reference(self, x: Array) -> Array:
-        return type(self).numpy(x)
+    def numpy(self, x: Array) -> Any:
+        return type(self).ufunc(x)
 
     def scalar(self, x: Expr) -> Expr:
         return call(self.function, x)
@@ -247,104 +255,104 @@ class Function(Elementwise):
 
 @register
 class Exp(Function):
-    function, numpy = "exp", np.exp
+    function, ufunc = "exp", np.exp
 
 
 @register
 class Expm1(Function):
-    function, numpy = "expm1", np.expm1
+    function, ufunc = "expm1", np.expm1
 
 
 @register
 class Log(Function):
-    function, numpy = "log", np.log
+    function, ufunc = "log", np.log
 
 
 @register
 class Log1p(Function):
-    function, numpy = "log1p", np.log1p
+    function, ufunc = "log1p", np.log1p
 
 
 @register
 class Sqrt(Function):
-    function, numpy = "sqrt", np.sqrt
+    function, ufunc = "sqrt", np.sqrt
 
 
 @register
 class Sin(Function):
-    function, numpy = "sin", np.sin
+    function, ufunc = "sin", np.sin
 
 
 @register
 class Cos(Function):
-    function, numpy = "cos", np.cos
+    function, ufunc = "cos", np.cos
 
 
 @register
 class Tan(Function):
-    function, numpy = "tan", np.tan
+    function, ufunc = "tan", np.tan
 
 
 @register
 class Asin(Function):
-    function, numpy = "asin", np.arcsin
+    function, ufunc = "asin", np.arcsin
 
 
 @register
 class Acos(Function):
-    function, numpy = "acos", np.arccos
+    function, ufunc = "acos", np.arccos
 
 
 @register
 class Atan(Function):
-    function, numpy = "atan", np.arctan
+    function, ufunc = "atan", np.arctan
 
 
 @register
 class Sinh(Function):
-    function, numpy = "sinh", np.sinh
+    function, ufunc = "sinh", np.sinh
 
 
 @register
 class Cosh(Function):
-    function, numpy = "cosh", np.cosh
+    function, ufunc = "cosh", np.cosh
 
 
 @register
 class Tanh(Function):
-    function, numpy = "tanh", np.tanh
+    function, ufunc = "tanh", np.tanh
 
 
 @register
 class Asinh(Function):
-    function, numpy = "asinh", np.arcsinh
+    function, ufunc = "asinh", np.arcsinh
 
 
 @register
 class Acosh(Function):
-    function, numpy = "acosh", np.arccosh
+    function, ufunc = "acosh", np.arccosh
 
 
 @register
 class Atanh(Function):
-    function, numpy = "atanh", np.arctanh
+    function, ufunc = "atanh", np.arctanh
 
 
 @register
 class Floor(Function):
-    function, numpy = "floor", np.floor
+    function, ufunc = "floor", np.floor
 
 
 @register
 class Ceil(Function):
-    function, numpy = "ceil", np.ceil
+    function, ufunc = "ceil", np.ceil
 
 
 @register
 class Round(Function):
     """To the nearest integer, halves to even."""
 
-    function, numpy = "round", np.round
+    function, ufunc = "round", np.round
 
 
 def erf(x: Array) -> Array:
@@ -355,4 +363,4 @@ def erf(x: Array) -> Array:
 
 @register
 class Erf(Function):
-    function, numpy = "erf", erf
+    function, ufunc = "erf", erf

@@ -104,13 +104,12 @@ class BatchNorm(Op):
             expect_shape(self, name, type, channels)
         return (x,)
 
-    def reference(
-        self, x: Array, gamma: Array, beta: Array, mean: Array, variance: Array
-    ) -> Array:
+    def reference(self, x: Array, gamma: Array, beta: Array, mean: Array, variance: Array) -> Array:
         shape = [1] * x.ndim
         shape[self.axis] = -1
         gamma, beta, mean, variance = (a.reshape(shape) for a in (gamma, beta, mean, variance))
-        return gamma * (x - mean) / np.sqrt(variance + x.dtype.type(self.epsilon)) + beta
+        result: Array = gamma * (x - mean) / np.sqrt(variance + self.epsilon) + beta
+        return result.astype(x.dtype)
 
     def decompose(
         self, builder: Builder, x: str, gamma: str, beta: str, mean: str, variance: str
@@ -152,11 +151,12 @@ class LayerNorm(Op):
         wide = x.astype(accumulator(DType.of(x.dtype)).numpy)
         mean = wide.mean(axis=self.axes, keepdims=True)
         variance = wide.var(axis=self.axes, keepdims=True)
-        normal = (wide - mean) / np.sqrt(variance + wide.dtype.type(self.epsilon))
+        normal = (wide - mean) / np.sqrt(variance + self.epsilon)
         # Moved to the end, the axes line up with gamma and beta.
         ends = tuple(range(-len(self.axes), 0))
         scaled = np.moveaxis(normal, self.axes, ends) * gamma + beta
-        return np.moveaxis(scaled, ends, self.axes).astype(x.dtype)
+        result: Array = np.moveaxis(scaled, ends, self.axes)
+        return result.astype(x.dtype)
 
     def decompose(self, builder: Builder, x: str, gamma: str, beta: str) -> tuple[str]:
         type = builder.types[x]

@@ -43,8 +43,7 @@ class Pool(Op):
 
     def windows(self, x: TensorType | Tensor) -> tuple[Window, Window]:
         """The windows of rows and columns."""
-        _, _, h, w = x.shape
-        return windows(self, (h, w), self.kernel, self.stride, self.padding, self.dilation)
+        return windows(self, x.shape[2:], self.kernel, self.stride, self.padding, self.dilation)
 
     def patches(self, x: Array, value: float) -> list[Array]:
         """One array [n, c, oh, ow] per tap."""
@@ -87,8 +86,8 @@ class AvgPool2d(Pool):
     def reference(self, x: Array) -> Array:
         wide = x.astype(accumulator(DType.of(x.dtype)).numpy)
         counted = np.ones((1, 1, *x.shape[2:]), wide.dtype)
-        count = sum(self.patches(counted, 1 if self.count_include_pad else 0))
-        mean: Array = sum(self.patches(wide, 0)) / count
+        count = np.add.reduce(self.patches(counted, 1 if self.count_include_pad else 0))
+        mean: Array = np.add.reduce(self.patches(wide, 0)) / count
         return mean.astype(x.dtype)
 
     def formula(self, x: Tensor) -> At:

@@ -68,9 +68,8 @@ class Reduction(Op):
             reduced, kept = dict(zip(axes, k, strict=True)), iter(out)
             at = []
             for d in range(x.rank):
-                if d not in reduced or self.keepdims:
-                    outer = next(kept)
-                at.append(reduced[d] if d in reduced else outer)
+                outer = next(kept) if d not in reduced or self.keepdims else ZERO
+                at.append(reduced.get(d, outer))
             element = x(*at)
             return widened(element) if self.combiner in ("sum", "prod") else element
 
@@ -203,7 +202,7 @@ class FirstEqual(Op):
         hits = (x == y) | (x != x)
         first = np.argmax(hits, axis=self.axis, keepdims=self.keepdims)
         found = np.any(hits, axis=self.axis, keepdims=self.keepdims)
-        return np.where(found, first, x.shape[self.axis]).astype(np.int64)
+        return np.asarray(np.where(found, first, x.shape[self.axis]), np.int64)
 
     def formula(self, x: Tensor, y: Tensor) -> At:
         axis = axis_of(self, self.axis, x.rank)

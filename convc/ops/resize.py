@@ -43,7 +43,9 @@ class Resize2d(Op):
         if self.mode not in ("nearest", "bilinear"):
             raise fail(self, f"mode expects nearest or bilinear, got {self.mode!r}")
         if (self.scale is None) == (self.size is None):
-            raise fail(self, f"expects either scale or size, got scale={self.scale}, size={self.size}")
+            raise fail(
+                self, f"expects either scale or size, got scale={self.scale}, size={self.size}"
+            )
         expect_at_least(self, "scale" if self.scale else "size", self.scale or self.size or (), 1)
         if self.mode == "bilinear":
             expect_float(self, "x", x)

@@ -20,7 +20,7 @@ from convc.ops.base import (
     fail,
     text,
 )
-from convc.types import DType, Extent, Shape, TensorType, size_of
+from convc.types import Dim, DType, Extent, Shape, TensorType, size_of
 
 
 @register
@@ -59,15 +59,13 @@ class Reshape(Op):
         given, mismatch = size_of(shape), f"shape {text(self.shape)} does not fit x {text(shape)}"
         unknown = [d for d, e in enumerate(self.shape) if e == -1]
         if len(unknown) > 1 or any(isinstance(e, int) and e < -1 for e in self.shape):
-            raise fail(self, f"shape expects extents ≥ 0 and one -1 at most, got {text(self.shape)}")
+            raise fail(
+                self, f"shape expects extents ≥ 0 and one -1 at most, got {text(self.shape)}"
+            )
         if unknown:
-            known = size_of(e for e in self.shape if e != -1)
-            if known == 0 or isinstance(given, int) and isinstance(known, int) and given % known:
+            rest = quotient(given, size_of(e for e in self.shape if e != -1))
+            if rest is None:
                 raise fail(self, mismatch)
-            try:
-                rest = given // known if not isinstance(known, int) or given != 0 else 0
-            except (ValueError, TypeError):
-                raise fail(self, mismatch) from None
             return tuple(rest if e == -1 else e for e in self.shape)
         if size_of(self.shape) != given:
             raise fail(self, f"{mismatch}: {size_of(self.shape)} elements expected, got {given}")
@@ -91,11 +89,23 @@ class Reshape(Op):
                 position: Expr = ZERO
                 for d in outputs:
                     position = position * index(shape[d]) + out[d]
-                for d, i in zip(inputs, digits(position, [x.shape[d] for d in inputs]), strict=True):
+                for d, i in zip(
+                    inputs, digits(position, [x.shape[d] for d in inputs]), strict=True
+                ):
                     found[d] = i
             return x(*found)
 
         return at
+
+
+def quotient(a: Extent, b: Extent) -> Extent | None:
+    """a / b where that is an extent."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b if b and a % b == 0 else None
+    try:
+        return a // b if isinstance(a, Dim) and b != 0 else None
+    except ValueError:
+        return None
 
 
 def matching_groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
@@ -285,14 +295,15 @@ class Pad(Op):
             return
         limit = {"constant": None, "reflect": extent - 1, "edge": None if extent else 0}[self.mode]
         if limit is not None and max(pair) > limit:
-            raise fail(self, f"pads of dimension {d} expect at most {limit} ({self.mode}), got {pair}")
+            raise fail(
+                self, f"pads of dimension {d} expect at most {limit} ({self.mode}), got {pair}"
+            )
         if extent + sum(pair) < 0 or min(pair) < -extent:
             raise fail(self, f"pads {pair} crop more than the {extent} of dimension {d}")
 
     def reference(self, x: Array) -> Array:
         crop = tuple(
-            slice(max(0, -b), e - max(0, -a))
-            for e, (b, a) in zip(x.shape, self.pads, strict=True)
+            slice(max(0, -b), e - max(0, -a)) for e, (b, a) in zip(x.shape, self.pads, strict=True)
         )
         added = [(max(0, b), max(0, a)) for b, a in self.pads]
         if self.mode == "constant":
@@ -338,7 +349,7 @@ class Pad(Op):
 
 def between(i: Expr, extent: Extent, ask_start: bool, ask_end: bool) -> Expr:
     """Whether i lies in 0 … extent - 1, asking only what isn't known."""
-    condition: Expr = ZERO <= i if ask_start else const(True, DType.bool)
+    condition: Expr = i >= ZERO if ask_start else const(True, DType.bool)
     return condition & (i < index(extent)) if ask_end else condition
 
 

@@ -10,7 +10,7 @@ from convc.graph.op import Op
 from convc.loops.formula import Tensor
 from convc.loops.ir import Const, Expr, const, index, maximum, minimum, select
 from convc.ops.base import Array, Padding, Pair, expect_at_least, fail
-from convc.types import DType, Extent
+from convc.types import DType, Extent, Shape
 
 TRUE: Const = Const(True, DType.bool)
 
@@ -59,13 +59,15 @@ class Window:
         """How many taps of output i lie in the input (an index expression)."""
         first = self.at(i, const(0, DType.int64))
         skipped = maximum((self.dilation - 1 - first) // self.dilation, 0)
-        end = minimum((index(self.size) - first + (self.dilation - 1)) // self.dilation, self.kernel)
+        end = minimum(
+            (index(self.size) - first + (self.dilation - 1)) // self.dilation, self.kernel
+        )
         return end - skipped
 
 
 def windows(
     op: Op,
-    size: tuple[Extent, Extent],
+    size: Shape,
     kernel: Pair,
     stride: Pair,
     padding: Padding,
@@ -93,7 +95,9 @@ def check_extent(op: Op, name: str, window: Window) -> None:
         ) from None
     if isinstance(extent, int) and extent <= 0:
         padded = window.size + window.before + window.after
-        raise fail(op, f"{name} expects at least {window.reach} padded input elements, got {padded}")
+        raise fail(
+            op, f"{name} expects at least {window.reach} padded input elements, got {padded}"
+        )
 
 
 def tap(
