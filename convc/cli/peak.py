@@ -1,0 +1,112 @@
+"""This machine's FMA peak, measured with a kernel of independent chains that the loop IR says itself."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+import time
+
+import numpy as np
+from convc_runtime.memory import map_code
+
+from convc.codegen.link import link
+from convc.codegen.llvm import kernels_module
+from convc.codegen.llvmc import compile_object, host_cpu
+from convc.loops.ir import (
+    INDEX,
+    Alloc,
+    Block,
+    Buffer,
+    Expr,
+    For,
+    Kernel,
+    Load,
+    LoopKind,
+    Role,
+    Space,
+    Store,
+    Var,
+    call,
+    const,
+    index,
+)
+from convc.target import Target, target
+from convc.types import DType
+
+CHAINS = 12
+STEPS = 100_000
+FLOAT = DType.float32
+
+
+def fma_kernel(lanes: int, chains: int = CHAINS, steps: int = STEPS) -> Kernel:
+    """`acc[c, l] = fma(acc[c, l], factor, factor)`, `steps` times, for independent chains in registers.
+
+    One fused multiply-add needs the one before it in its chain only, so that `chains` of them are in flight:
+    enough for a latency of 4 to 6 cycles on two units.
+    """
+    factor = Buffer("factor", FLOAT, (1,), role=Role.in_)
+    y = Buffer("y", FLOAT, (chains, lanes), role=Role.out)
+    acc = Buffer("acc", FLOAT, (chains, lanes), space=Space.register)
+    at = (Var("c"), Var("l"))
+    once = Load("factor", (const(0, INDEX),), FLOAT)
+    now = Load("acc", at, FLOAT)
+
+    def each(store: Store) -> Block:
+        inner = For("l", index(lanes), (store,), LoopKind.vectorized)
+        return (For("c", index(chains), (inner,), LoopKind.unrolled),)
+
+    start: Expr = const(1, FLOAT)
+    body: Block = (
+        Alloc(acc),
+        *each(Store("acc", at, start)),
+        For("t", index(steps), each(Store("acc", at, call("fma", now, once, once)))),
+        *each(Store("y", at, now)),
+    )
+    return Kernel("fma_peak", (factor, y), body)
+
+
+@functools.cache
+def fma_peak(threads: int) -> float:
+    """FLOP/s of this machine with so many threads: the best of several short runs."""
+    machine = target("host", host_cpu()[1])
+    lanes = machine.lanes(FLOAT.itemsize)
+    runs = [_Runner(machine, lanes) for _ in range(threads)]
+    best = min(_seconds(runs) for _ in range(30))
+    return 2.0 * CHAINS * lanes * STEPS * threads / best
+
+
+class _Runner:
+    """The kernel on memory of its own."""
+
+    def __init__(self, machine: Target, lanes: int) -> None:
+        image = link([compile_object(kernels_module([fma_kernel(lanes)], machine), machine)])
+        self.code = map_code(image.code)
+        kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+        self.kernel = kernel(self.code.address + image.symbols["fma_peak"])
+        self.factor = np.full(1, 0.5, np.float32)
+        self.y = np.zeros((CHAINS, lanes), np.float32)
+        self.arguments = (ctypes.c_void_p * 2)(self.factor.ctypes.data, self.y.ctypes.data)
+
+    def __call__(self) -> None:
+        self.kernel(self.arguments, 0, 1)
+
+
+def _seconds(runs: list[_Runner]) -> float:
+    """Seconds from the common start of all threads to the end of the last."""
+    gate = threading.Barrier(len(runs))
+    spans: list[tuple[float, float]] = []
+
+    def work(run: _Runner) -> None:
+        gate.wait()
+        start = time.perf_counter()
+        run()
+        spans.append((start, time.perf_counter()))
+
+    others = [threading.Thread(target=work, args=(run,)) for run in runs[1:]]
+    for thread in others:
+        thread.start()
+    work(runs[0])
+    for thread in others:
+        thread.join()
+    return max(end for _, end in spans) - min(start for start, _ in spans)
