@@ -357,8 +357,7 @@ class Round(Function):
 
 def erf(x: Array) -> Array:
     """The error function, element by element in float64."""
-    values: Array = np.vectorize(math.erf, otypes=[np.float64])(x)
-    return values.astype(x.dtype)
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
 
 
 @register

@@ -18,6 +18,7 @@ from convc.ops.base import (
     broadcast_shapes,
     expect_rank,
     fail,
+    numbers,
     text,
 )
 from convc.types import Dim, DType, Extent, Shape, TensorType, size_of
@@ -72,12 +73,7 @@ class Reshape(Op):
         return self.shape
 
     def reference(self, x: Array) -> Array:
-        numbers = [e for e in self.shape if isinstance(e, int)]
-        if len(numbers) < len(self.shape):
-            # One symbolic extent is what remains; a reference for several would need their values.
-            assert len(numbers) == len(self.shape) - 1, f"{self}: the symbols' values are unknown"
-            return x.reshape([e if isinstance(e, int) else -1 for e in self.shape])
-        return x.reshape(numbers)
+        return x.reshape(numbers(self.shape))
 
     def formula(self, x: Tensor) -> At:
         shape = self.resolved(x.shape)
@@ -147,8 +143,7 @@ class Broadcast(Op):
         return (TensorType(x.dtype, self.shape),)
 
     def reference(self, x: Array) -> Array:
-        assert all(isinstance(e, int) for e in self.shape), f"{self}: symbols' values are unknown"
-        return np.broadcast_to(x, self.shape)  # type: ignore[arg-type]
+        return np.broadcast_to(x, numbers(self.shape))
 
     def formula(self, x: Tensor) -> At:
         return lambda *at: broadcast_at(x, at)
