@@ -47,6 +47,7 @@ def _binding() -> Any:
     binding = importlib.import_module("llvmlite.binding")
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
+    binding.initialize_native_asmparser()
     return binding
 
 
@@ -70,6 +71,7 @@ def _machine(target: Target) -> Any:
 
 def _parse(ir_text: str, machine: Any, optimize: str | None) -> Any:
     binding = _binding()
+    _refuse_foreign_assembly(binding, ir_text, machine)
     try:
         module = binding.parse_assembly(ir_text)
         module.triple = machine.triple
@@ -80,6 +82,13 @@ def _parse(ir_text: str, machine: Any, optimize: str | None) -> Any:
     if optimize is not None:
         _optimize(binding, machine, module, optimize)
     return module
+
+
+def _refuse_foreign_assembly(binding: Any, ir_text: str, machine: Any) -> None:
+    """llvmlite has the assembler of the machine that it runs on only; LLVM aborts without one."""
+    here, there = (t.partition("-")[0] for t in (binding.get_process_triple(), machine.triple))
+    if here != there and " asm " in ir_text:
+        raise TargetError(f"support code for {there} holds assembly: it can't be made on {here}")
 
 
 def _optimize(binding: Any, machine: Any, module: Any, level: str) -> None:

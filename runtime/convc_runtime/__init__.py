@@ -1,0 +1,37 @@
+"""Loads and runs models that convc compiled: numpy and the standard library, nothing else.
+
+import convc_runtime
+model = convc_runtime.load("digits.cvc")
+scores = model(images)
+"""
+
+from convc_runtime.description import Description, EntryInfo, TensorInfo
+from convc_runtime.errors import (
+    ArtifactError,
+    ConvcRuntimeError,
+    CpuError,
+    InputError,
+    VersionError,
+    WriteError,
+)
+from convc_runtime.format import read_contents, write_artifact
+from convc_runtime.model import Entry, Model, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "ConvcRuntimeError",
+    "CpuError",
+    "Description",
+    "Entry",
+    "EntryInfo",
+    "InputError",
+    "Model",
+    "TensorInfo",
+    "VersionError",
+    "WriteError",
+    "load",
+    "read_contents",
+    "write_artifact",
+]

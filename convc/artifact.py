@@ -1,0 +1,145 @@
+"""A compiled model: its code, weights and description, on the way to a file or to a call.
+
+The `.cvc` format is the runtime's; what is put into it is decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import convc_runtime
+import numpy as np
+from convc_runtime import Description, EntryInfo, Model, TensorInfo
+
+from convc.codegen.link import Image, link
+from convc.codegen.support import instruction_set, required_features, support_object
+from convc.errors import IRError, OutputError, UsageError
+from convc.target import Target
+from convc.types import Extent, TensorType
+
+_MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
+_WEIGHTS_ALIGNMENT = 4096
+# Words that can't begin the names of a C program's functions.
+_C_WORDS = frozenset(
+    "auto break case char const continue default do double else enum extern float for goto if "
+    "inline int long register restrict return short signed sizeof static struct switch typedef "
+    "union unsigned void volatile while class new delete this template main convc".split()
+)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Everything that a compiled model is. `objects` are what `image` was linked from."""
+
+    description: Description
+    target: Target
+    objects: tuple[bytes, ...]
+    image: Image
+    weights: np.ndarray
+
+    def model(self, threads: int | None = None) -> Model:
+        """The model, ready to call in this process. CpuError if this machine can't run it."""
+        return Model.from_memory(
+            self.description, self.image.code, self.image.symbols, self.weights, threads
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> list[Path]:
+        """Write a `.cvc` file.
+
+        Returns the files written. UsageError for another suffix, OutputError if a file can't be written.
+        """
+        path = Path(path)
+        try:
+            match path.suffix:
+                case ".cvc":
+                    convc_runtime.write_artifact(
+                        path, self.description, self.image.code, self.image.symbols, self.weights
+                    )
+                    return [path]
+                case suffix:
+                    raise UsageError(f"can't save as {suffix or path.name!r}: expected .cvc")
+        except convc_runtime.WriteError as error:
+            raise OutputError(str(error)) from None
+
+
+def assemble(
+    name: str,
+    target: Target,
+    objects: Sequence[bytes],
+    entries: Sequence[EntryInfo],
+    weights: np.ndarray | Sequence[tuple[int, np.ndarray]],
+    symbols: Sequence[str] = ("N",),
+    compiler: str = "",
+    extra: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """Link kernels and entries with the support code into an artifact.
+
+    `objects` are ELF objects for `target` that define every entry's `function`; `symbols` is the order in which
+    entries take the values of symbolic dimensions; `weights` is one uint8 array, or (byte offset, array) parts.
+    """
+    identifier = c_identifier(name)
+    description = Description(
+        name=name,
+        identifier=identifier,
+        machine=_MACHINES[instruction_set(target)],
+        cpu_features=required_features(target),
+        symbols=tuple(symbols),
+        entries=tuple(entries),
+        compiler=compiler,
+        extra=extra or {},
+    )
+    everything = (*objects, support_object(target, identifier))
+    image = link(everything)
+    missing = [e.function for e in entries if e.function not in image.symbols]
+    if missing:
+        raise IRError(f"model {name}: no code was generated for the entries {', '.join(missing)}")
+    return Artifact(description, target, everything, image, blob(weights))
+
+
+def entry_info(
+    name: str,
+    function: str,
+    inputs: Sequence[tuple[str, TensorType]],
+    outputs: Sequence[tuple[str, TensorType]],
+    workspace: Extent = 0,
+) -> EntryInfo:
+    """An entry as the runtime describes it; `workspace` is in bytes."""
+    return EntryInfo(name, function, _infos(inputs), _infos(outputs), _extent(workspace))
+
+
+def c_identifier(name: str) -> str:
+    """The name as the beginning of C function names."""
+    identifier = re.sub(r"[^0-9A-Za-z_]", "_", name) or "model"
+    if identifier[0].isdigit() or identifier in _C_WORDS or identifier.startswith("_"):
+        identifier = f"model_{identifier.lstrip('_')}"
+    return identifier
+
+
+def blob(weights: np.ndarray | Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+    """The weights as one page-aligned uint8 array, zeros where no part lies."""
+    if isinstance(weights, np.ndarray):
+        weights = [(0, weights)]
+    size = max((offset + array.nbytes for offset, array in weights), default=0)
+    raw = np.zeros(size + _WEIGHTS_ALIGNMENT, np.uint8)
+    skip = -int(raw.ctypes.data) % _WEIGHTS_ALIGNMENT
+    result = raw[skip : skip + size]
+    for offset, array in weights:
+        result[offset : offset + array.nbytes] = (
+            np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        )
+    return result
+
+
+def _infos(tensors: Sequence[tuple[str, TensorType]]) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(name, t.dtype.value, tuple(_extent(e) for e in t.shape)) for name, t in tensors
+    )
+
+
+def _extent(extent: Extent) -> int | str:
+    return extent if isinstance(extent, int) else str(extent)

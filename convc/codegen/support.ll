@@ -1,0 +1,422 @@
+; The part of the runtime that is native: a thread pool and the guarded call of an entry function.
+; Every model carries a copy whose names start with the model's own identifier instead of "model".
+; The layouts of services and calls are those of convc.h. `@model_pause`, `@model_clock`,
+; `@model_spin_ticks`, `@model_fp_enter`, `@model_fp_leave` and `@model_check` come from the
+; instruction set's own file beside this one.
+
+; size, thread_create, thread_join, wait, wake, syscall, number of the futex system call
+%Services = type { i64, ptr, ptr, ptr, ptr, ptr, i64 }
+
+; One thread's share of a job: next task, end of the share; then what the thread needs to know:
+; the pool, its own index, its handle. 128 bytes: neighbouring cache lines are fetched in pairs.
+%Share = type { i64, i64, ptr, i64, i64, [88 x i8] }
+
+; 0 threads (0 in a child process after fork: the memory is wiped), 1 stop,
+; 3 generation: counts jobs, what idle workers wait on
+; 5 busy: somebody runs a job
+; 7 state: bit 16 says that workers may join the job, the bits below count those inside; 8 waiting: the caller sleeps
+; 10 sleepers: workers that sleep
+; 12 the job: function, arguments, tasks per piece; 16 services
+%Pool = type { i32, i32, [120 x i8], i32, [124 x i8], i32, [124 x i8], i32, i32, [120 x i8], i32, [124 x i8],
+               ptr, ptr, i64, [104 x i8], %Services, [72 x i8] }
+
+; Bytes of memory for a pool of that many threads, the caller's included.
+define hidden i64 @model_pool_size(i32 %threads) {
+  %n = zext i32 %threads to i64
+  %shares = mul i64 %n, 128
+  %end = getelementptr %Pool, ptr null, i64 1
+  %head = ptrtoint ptr %end to i64
+  %size = add i64 %head, %shares
+  ret i64 %size
+}
+
+define internal ptr @model_share(ptr %pool, i64 %index) {
+  %shares = getelementptr %Pool, ptr %pool, i64 1
+  %share = getelementptr %Share, ptr %shares, i64 %index
+  ret ptr %share
+}
+
+; Starts the workers in zeroed memory, aligned to 128. Returns how many threads the pool has: fewer than asked
+; for if the system grants no more.
+define hidden i32 @model_pool_create(ptr %pool, ptr %services, i32 %threads) {
+entry:
+  %own = getelementptr %Pool, ptr %pool, i64 0, i32 16
+  %copy = load %Services, ptr %services
+  store %Services %copy, ptr %own
+  %create.at = getelementptr %Services, ptr %own, i64 0, i32 1
+  %create = load ptr, ptr %create.at
+  %wanted = zext i32 %threads to i64
+  br label %next
+
+next:
+  %i = phi i64 [ 1, %entry ], [ %i.next, %started ]
+  %more = icmp ult i64 %i, %wanted
+  br i1 %more, label %start, label %done
+
+start:
+  %share = call ptr @model_share(ptr %pool, i64 %i)
+  %pool.at = getelementptr %Share, ptr %share, i64 0, i32 2
+  store ptr %pool, ptr %pool.at
+  %index.at = getelementptr %Share, ptr %share, i64 0, i32 3
+  store i64 %i, ptr %index.at
+  %handle.at = getelementptr %Share, ptr %share, i64 0, i32 4
+  %failed = call i32 %create(ptr %handle.at, ptr null, ptr @model_worker, ptr %share)
+  %ok = icmp eq i32 %failed, 0
+  br i1 %ok, label %started, label %done
+
+started:
+  %i.next = add i64 %i, 1
+  br label %next
+
+done:
+  %count = phi i64 [ %i, %next ], [ %i, %start ]
+  %result = trunc i64 %count to i32
+  store i32 %result, ptr %pool
+  ret i32 %result
+}
+
+; Ends and joins the workers. Does nothing in a child process after fork, which has none.
+define hidden void @model_pool_destroy(ptr %pool) {
+entry:
+  %threads = load i32, ptr %pool
+  %alive = icmp ne i32 %threads, 0
+  br i1 %alive, label %stop, label %done
+
+stop:
+  %stop.at = getelementptr %Pool, ptr %pool, i64 0, i32 1
+  store atomic i32 1, ptr %stop.at seq_cst, align 4
+  %generation.at = getelementptr %Pool, ptr %pool, i64 0, i32 3
+  %old = atomicrmw add ptr %generation.at, i32 1 seq_cst
+  %services = getelementptr %Pool, ptr %pool, i64 0, i32 16
+  call void @model_wake(ptr %services, ptr %generation.at, i32 2147483647)
+  %join.at = getelementptr %Services, ptr %services, i64 0, i32 2
+  %join = load ptr, ptr %join.at
+  %n = zext i32 %threads to i64
+  br label %next
+
+next:
+  %i = phi i64 [ 1, %stop ], [ %i.next, %one ]
+  %more = icmp ult i64 %i, %n
+  br i1 %more, label %one, label %joined
+
+one:
+  %share = call ptr @model_share(ptr %pool, i64 %i)
+  %handle.at = getelementptr %Share, ptr %share, i64 0, i32 4
+  %handle = load i64, ptr %handle.at
+  %ignored = call i32 %join(i64 %handle, ptr null)
+  %i.next = add i64 %i, 1
+  br label %next
+
+joined:
+  store i32 0, ptr %pool
+  br label %done
+
+done:
+  ret void
+}
+
+; Runs function(arguments, begin, end) over pieces that cover [0, tasks), on the pool's threads and the caller's.
+; Inside a job, or while another thread's job runs, everything runs on the caller's thread.
+define hidden void @model_pool_for(ptr %pool, ptr %function, ptr %arguments, i64 %tasks) {
+entry:
+  %threads = load i32, ptr %pool
+  %parallel = icmp ugt i32 %threads, 1
+  %several = icmp sgt i64 %tasks, 1
+  %worth = and i1 %parallel, %several
+  br i1 %worth, label %try, label %alone
+
+try:
+  %busy.at = getelementptr %Pool, ptr %pool, i64 0, i32 5
+  %busy = atomicrmw xchg ptr %busy.at, i32 1 acquire
+  %free = icmp eq i32 %busy, 0
+  br i1 %free, label %share, label %alone
+
+alone:
+  call void %function(ptr %arguments, i64 0, i64 %tasks)
+  ret void
+
+share:
+  %n = zext i32 %threads to i64
+  br label %share.next
+
+share.next:
+  %i = phi i64 [ 0, %share ], [ %i.next, %share.next ]
+  %begin = phi i64 [ 0, %share ], [ %end, %share.next ]
+  %i.next = add i64 %i, 1
+  %scaled = mul i64 %tasks, %i.next
+  %end = udiv i64 %scaled, %n
+  %one = call ptr @model_share(ptr %pool, i64 %i)
+  %end.at = getelementptr %Share, ptr %one, i64 0, i32 1
+  store atomic i64 %begin, ptr %one monotonic, align 8
+  store atomic i64 %end, ptr %end.at monotonic, align 8
+  %last = icmp eq i64 %i.next, %n
+  br i1 %last, label %publish, label %share.next
+
+publish:
+  ; A quarter of a share at a time: fast threads take over what slow ones have left.
+  %quarters = mul i64 %n, 4
+  %quarter = udiv i64 %tasks, %quarters
+  %piece = call i64 @llvm.umax.i64(i64 %quarter, i64 1)
+  %function.at = getelementptr %Pool, ptr %pool, i64 0, i32 12
+  %arguments.at = getelementptr %Pool, ptr %pool, i64 0, i32 13
+  %piece.at = getelementptr %Pool, ptr %pool, i64 0, i32 14
+  store ptr %function, ptr %function.at
+  store ptr %arguments, ptr %arguments.at
+  store i64 %piece, ptr %piece.at
+  %state.at = getelementptr %Pool, ptr %pool, i64 0, i32 7
+  store atomic i32 65536, ptr %state.at release, align 4
+  %generation.at = getelementptr %Pool, ptr %pool, i64 0, i32 3
+  %generation = atomicrmw add ptr %generation.at, i32 1 seq_cst
+  %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
+  %sleepers = load atomic i32, ptr %sleepers.at seq_cst, align 4
+  %services = getelementptr %Pool, ptr %pool, i64 0, i32 16
+  %asleep = icmp ne i32 %sleepers, 0
+  br i1 %asleep, label %rouse, label %work
+
+rouse:
+  call void @model_wake(ptr %services, ptr %generation.at, i32 2147483647)
+  br label %work
+
+work:
+  call void @model_work(ptr %pool, i64 0)
+  ; Nobody joins from here on: a worker that wakes late never holds the caller up.
+  %before = atomicrmw and ptr %state.at, i32 -65537 seq_cst
+  %inside = and i32 %before, 65535
+  %over = icmp eq i32 %inside, 0
+  br i1 %over, label %done, label %spin
+
+spin:
+  %start = call i64 @model_clock()
+  br label %spin.next
+
+spin.next:
+  %now.state = load atomic i32, ptr %state.at acquire, align 4
+  %empty = icmp eq i32 %now.state, 0
+  br i1 %empty, label %done, label %spin.on
+
+spin.on:
+  call void @model_pause()
+  %now = call i64 @model_clock()
+  %spent = sub i64 %now, %start
+  %limit = call i64 @model_spin_ticks()
+  %tired = icmp ugt i64 %spent, %limit
+  br i1 %tired, label %sleep, label %spin.next
+
+sleep:
+  %waiting.at = getelementptr %Pool, ptr %pool, i64 0, i32 8
+  store atomic i32 1, ptr %waiting.at seq_cst, align 4
+  br label %sleep.next
+
+sleep.next:
+  %sleep.state = load atomic i32, ptr %state.at seq_cst, align 4
+  %sleep.over = icmp eq i32 %sleep.state, 0
+  br i1 %sleep.over, label %awake, label %sleep.on
+
+sleep.on:
+  call void @model_wait(ptr %services, ptr %state.at, i32 %sleep.state)
+  br label %sleep.next
+
+awake:
+  store atomic i32 0, ptr %waiting.at monotonic, align 4
+  br label %done
+
+done:
+  store atomic i32 0, ptr %busy.at release, align 4
+  ret void
+}
+
+; One thread's part of the current job: its own share piece by piece, then what others have left of theirs.
+define internal void @model_work(ptr %pool, i64 %me) {
+entry:
+  %threads = load i32, ptr %pool
+  %n = zext i32 %threads to i64
+  %function.at = getelementptr %Pool, ptr %pool, i64 0, i32 12
+  %arguments.at = getelementptr %Pool, ptr %pool, i64 0, i32 13
+  %piece.at = getelementptr %Pool, ptr %pool, i64 0, i32 14
+  %function = load ptr, ptr %function.at
+  %arguments = load ptr, ptr %arguments.at
+  %piece = load i64, ptr %piece.at
+  br label %owner
+
+owner:
+  %visited = phi i64 [ 0, %entry ], [ %visited.next, %owner.next ]
+  %whose = add i64 %me, %visited
+  %index = urem i64 %whose, %n
+  %share = call ptr @model_share(ptr %pool, i64 %index)
+  %end.at = getelementptr %Share, ptr %share, i64 0, i32 1
+  %end = load atomic i64, ptr %end.at monotonic, align 8
+  br label %take
+
+take:
+  ; A look before the exclusive access: finished shares are only read.
+  %seen = load atomic i64, ptr %share monotonic, align 8
+  %finished = icmp sge i64 %seen, %end
+  br i1 %finished, label %owner.next, label %claim
+
+claim:
+  %begin = atomicrmw add ptr %share, i64 %piece monotonic
+  %some = icmp slt i64 %begin, %end
+  br i1 %some, label %run, label %owner.next
+
+run:
+  %after = add i64 %begin, %piece
+  %stop = call i64 @llvm.umin.i64(i64 %after, i64 %end)
+  call void %function(ptr %arguments, i64 %begin, i64 %stop)
+  br label %take
+
+owner.next:
+  %visited.next = add i64 %visited, 1
+  %more = icmp ult i64 %visited.next, %n
+  br i1 %more, label %owner, label %done
+
+done:
+  ret void
+}
+
+; A worker's life: wait for a job, spinning at first and then asleep; join it if it is still open; work; leave.
+define internal ptr @model_worker(ptr %share) {
+entry:
+  %pool.at = getelementptr %Share, ptr %share, i64 0, i32 2
+  %pool = load ptr, ptr %pool.at
+  %index.at = getelementptr %Share, ptr %share, i64 0, i32 3
+  %me = load i64, ptr %index.at
+  %services = getelementptr %Pool, ptr %pool, i64 0, i32 16
+  %stop.at = getelementptr %Pool, ptr %pool, i64 0, i32 1
+  %generation.at = getelementptr %Pool, ptr %pool, i64 0, i32 3
+  %state.at = getelementptr %Pool, ptr %pool, i64 0, i32 7
+  %waiting.at = getelementptr %Pool, ptr %pool, i64 0, i32 8
+  %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
+  %ignored = call i32 @model_fp_enter()
+  br label %idle
+
+idle:
+  %seen = phi i32 [ 0, %entry ], [ %job, %join ], [ %job, %leave ], [ %job, %tell ]
+  %start = call i64 @model_clock()
+  br label %spin
+
+spin:
+  %spin.job = load atomic i32, ptr %generation.at acquire, align 4
+  %spin.new = icmp ne i32 %spin.job, %seen
+  br i1 %spin.new, label %called, label %spin.on
+
+spin.on:
+  call void @model_pause()
+  %now = call i64 @model_clock()
+  %spent = sub i64 %now, %start
+  %limit = call i64 @model_spin_ticks()
+  %tired = icmp ugt i64 %spent, %limit
+  br i1 %tired, label %sleep, label %spin
+
+sleep:
+  %more = atomicrmw add ptr %sleepers.at, i32 1 seq_cst
+  br label %sleep.next
+
+sleep.next:
+  %sleep.job = load atomic i32, ptr %generation.at seq_cst, align 4
+  %sleep.new = icmp ne i32 %sleep.job, %seen
+  br i1 %sleep.new, label %awake, label %sleep.on
+
+sleep.on:
+  call void @model_wait(ptr %services, ptr %generation.at, i32 %seen)
+  br label %sleep.next
+
+awake:
+  %fewer = atomicrmw sub ptr %sleepers.at, i32 1 seq_cst
+  br label %called
+
+called:
+  %job = phi i32 [ %spin.job, %spin ], [ %sleep.job, %awake ]
+  %stop = load atomic i32, ptr %stop.at acquire, align 4
+  %go = icmp eq i32 %stop, 0
+  br i1 %go, label %join.first, label %end
+
+join.first:
+  %state.first = load atomic i32, ptr %state.at acquire, align 4
+  br label %join
+
+join:
+  %state = phi i32 [ %state.first, %join.first ], [ %state.seen, %join.try ]
+  %open = icmp uge i32 %state, 65536
+  br i1 %open, label %join.try, label %idle
+
+join.try:
+  %with.me = add i32 %state, 1
+  %exchange = cmpxchg ptr %state.at, i32 %state, i32 %with.me acq_rel acquire
+  %state.seen = extractvalue { i32, i1 } %exchange, 0
+  %joined = extractvalue { i32, i1 } %exchange, 1
+  br i1 %joined, label %work, label %join
+
+work:
+  call void @model_work(ptr %pool, i64 %me)
+  br label %leave
+
+leave:
+  %before = atomicrmw sub ptr %state.at, i32 1 seq_cst
+  %waiting = load atomic i32, ptr %waiting.at seq_cst, align 4
+  %last = icmp eq i32 %before, 1
+  %awaited = icmp ne i32 %waiting, 0
+  %call = and i1 %last, %awaited
+  br i1 %call, label %tell, label %idle
+
+tell:
+  call void @model_wake(ptr %services, ptr %state.at, i32 1)
+  br label %idle
+
+end:
+  ret ptr null
+}
+
+; Sleeps until woken while *address == expected; may return for no reason.
+define internal void @model_wait(ptr %services, ptr %address, i32 %expected) {
+entry:
+  %wait.at = getelementptr %Services, ptr %services, i64 0, i32 3
+  %wait = load ptr, ptr %wait.at
+  %given = icmp ne ptr %wait, null
+  br i1 %given, label %host, label %futex
+
+host:
+  %ignored = call i32 %wait(ptr %address, i32 %expected)
+  ret void
+
+futex:
+  %syscall.at = getelementptr %Services, ptr %services, i64 0, i32 5
+  %syscall = load ptr, ptr %syscall.at
+  %number.at = getelementptr %Services, ptr %services, i64 0, i32 6
+  %number = load i64, ptr %number.at
+  ; 128 = FUTEX_WAIT | FUTEX_PRIVATE_FLAG
+  %rc = call i64 (i64, ...) %syscall(i64 %number, ptr %address, i64 128, i32 %expected, ptr null, ptr null, i64 0)
+  ret void
+}
+
+define internal void @model_wake(ptr %services, ptr %address, i32 %count) {
+entry:
+  %wake.at = getelementptr %Services, ptr %services, i64 0, i32 4
+  %wake = load ptr, ptr %wake.at
+  %given = icmp ne ptr %wake, null
+  br i1 %given, label %host, label %futex
+
+host:
+  %ignored = call i32 %wake(ptr %address, i32 %count)
+  ret void
+
+futex:
+  %syscall.at = getelementptr %Services, ptr %services, i64 0, i32 5
+  %syscall = load ptr, ptr %syscall.at
+  %number.at = getelementptr %Services, ptr %services, i64 0, i32 6
+  %number = load i64, ptr %number.at
+  ; 129 = FUTEX_WAKE | FUTEX_PRIVATE_FLAG
+  %rc = call i64 (i64, ...) %syscall(i64 %number, ptr %address, i64 129, i32 %count, ptr null, ptr null, i64 0)
+  ret void
+}
+
+; Runs an entry function under the floating-point mode that every worker has (nearest even, denormals kept),
+; whatever the host's mode is: the same inputs give the same bits in every program.
+define hidden i32 @model_invoke(ptr %entry, ptr %call) {
+  %mode = call i32 @model_fp_enter()
+  %result = call i32 %entry(ptr %call)
+  call void @model_fp_leave(i32 %mode)
+  ret i32 %result
+}
+
+declare i64 @llvm.umax.i64(i64, i64)
+declare i64 @llvm.umin.i64(i64, i64)

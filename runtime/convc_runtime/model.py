@@ -1,0 +1,338 @@
+"""A loaded model: native code, weights and contexts, called with arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convc_runtime import cpu
+from convc_runtime.arrays import bind, converted, numpy_dtype
+from convc_runtime.description import Description, EntryInfo, TensorInfo, evaluate
+from convc_runtime.errors import ArtifactError, CpuError, InputError
+from convc_runtime.format import Contents, fingerprint, read_contents
+from convc_runtime.memory import Mapping as Memory
+from convc_runtime.memory import aligned, map_code, map_file
+from convc_runtime.pool import Pool
+
+_CHECK = ctypes.CFUNCTYPE(ctypes.c_uint64)
+_INVOKE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class Call(ctypes.Structure):
+    """`convc_call` of convc.h: the argument of an entry function."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint64),
+        ("weights", ctypes.c_void_p),
+        ("workspace", ctypes.c_void_p),
+        ("inputs", ctypes.c_void_p),
+        ("outputs", ctypes.c_void_p),
+        ("symbols", ctypes.c_void_p),
+        ("parallel_for", ctypes.c_void_p),
+        ("pool", ctypes.c_void_p),
+    )
+
+
+class _Context:
+    """What one running call owns: its argument block and its workspace."""
+
+    def __init__(self, entry: EntryInfo, symbols: int, weights: int) -> None:
+        self.inputs = (ctypes.c_void_p * max(1, len(entry.inputs)))()
+        self.outputs = (ctypes.c_void_p * max(1, len(entry.outputs)))()
+        self.symbols = (ctypes.c_int64 * max(1, symbols))()
+        self.workspace = aligned(0)
+        self.key: object = None
+        self.call = Call(
+            size=ctypes.sizeof(Call),
+            weights=weights,
+            inputs=ctypes.addressof(self.inputs),
+            outputs=ctypes.addressof(self.outputs),
+            symbols=ctypes.addressof(self.symbols),
+        )
+        self.address = ctypes.addressof(self.call)
+
+
+class Entry:
+    """One function of a model, such as "predict". Call it with arrays; any number of threads may."""
+
+    def __init__(self, model: Model, info: EntryInfo) -> None:
+        self.info = info
+        self._model = model
+        self._function = model._address(info.function)
+        self._dtypes = tuple(numpy_dtype(t.dtype) for t in info.inputs)
+        self._out_dtypes = tuple(numpy_dtype(t.dtype) for t in info.outputs)
+        self._names = tuple(t.name for t in info.inputs)
+        # Contexts that no call uses right now; taking from a list and giving back is atomic.
+        self._idle: list[_Context] = []
+        # The last input shapes with what follows from them.
+        self._last: tuple[Any, tuple[int, ...], tuple[tuple[int, ...], ...], int] | None = None
+
+    def __call__(self, *arrays: Any, out: Any = None) -> Any:
+        """Run on one array per input, or on one dict by input name.
+
+        Returns the output array, or a list of them where the model has several. `out` takes C-contiguous arrays of
+        the outputs' types to write into, and is returned. InputError if arrays don't fit.
+        """
+        values = [
+            a
+            if type(a) is np.ndarray and a.dtype is d and a.flags.c_contiguous
+            else converted(t, a, d)
+            for a, d, t in zip(self._ordered(arrays), self._dtypes, self.info.inputs, strict=True)
+        ]
+        key = [v.shape for v in values]
+        plan = self._last
+        if plan is None or plan[0] != key:
+            plan = self._last = self._plan(key)
+        _, symbols, shapes, workspace = plan
+        outputs = self._outputs(shapes, out)
+        if 0 not in symbols:
+            self._run(values, outputs, symbols, workspace)
+        if out is not None:
+            return out
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def workspace_size(self, **symbols: int) -> int:
+        """The bytes of scratch memory that a run needs, for values of the symbols (N is the batch)."""
+        return evaluate(self.info.workspace, symbols)
+
+    def _ordered(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        if len(arrays) == 1 and isinstance(arrays[0], Mapping):
+            return self._by_name(arrays[0])
+        if len(arrays) == 1 and len(self._names) > 1 and isinstance(arrays[0], list | tuple):
+            arrays = arrays[0]
+        if len(arrays) != len(self._names):
+            raise InputError(
+                f"{self._title()}: expected {len(self._names)} inputs "
+                f"({'; '.join(map(str, self.info.inputs))}), got {len(arrays)}"
+            )
+        return arrays
+
+    def _by_name(self, arrays: Mapping[str, Any]) -> list[Any]:
+        if set(arrays) != set(self._names):
+            raise InputError(
+                f"{self._title()}: expected the inputs {', '.join(self._names)}, "
+                f"got {', '.join(map(str, arrays)) or 'none'}"
+            )
+        return [arrays[n] for n in self._names]
+
+    def _title(self) -> str:
+        return f"{self._model.description.name}.{self.info.name}"
+
+    def _plan(
+        self, shapes: list[tuple[int, ...]]
+    ) -> tuple[Any, tuple[int, ...], tuple[tuple[int, ...], ...], int]:
+        order = self._model.description.symbols
+        values = bind(self.info.inputs, shapes, order)
+        outputs = tuple(tuple(evaluate(e, values) for e in t.shape) for t in self.info.outputs)
+        workspace = evaluate(self.info.workspace, values)
+        return shapes, tuple(values[s] for s in order), outputs, workspace
+
+    def _outputs(self, shapes: tuple[tuple[int, ...], ...], out: Any) -> list[np.ndarray]:
+        if out is None:
+            return [np.empty(s, d) for s, d in zip(shapes, self._out_dtypes, strict=True)]
+        infos = self.info.outputs
+        if isinstance(out, Mapping):
+            given: list[Any] = [out.get(t.name) for t in infos]
+        else:
+            given = list(out) if isinstance(out, list | tuple) else [out]
+        if len(given) != len(infos):
+            raise InputError(
+                f"{self._title()}: expected {len(infos)} output arrays, got {len(given)}"
+            )
+        for info, array, shape, dtype in zip(infos, given, shapes, self._out_dtypes, strict=True):
+            _require_output(info, array, shape, dtype)
+        return given
+
+    def _run(
+        self,
+        inputs: list[np.ndarray],
+        outputs: list[np.ndarray],
+        symbols: tuple[int, ...],
+        workspace: int,
+    ) -> None:
+        model = self._model
+        try:
+            context = self._idle.pop()
+        except IndexError:
+            context = _Context(self.info, len(symbols), model._weights_address)
+        if context.workspace.size < workspace:
+            context.workspace = aligned(workspace)
+            context.call.workspace = int(context.workspace.ctypes.data)
+        for i, array in enumerate(inputs):
+            context.inputs[i] = array.__array_interface__["data"][0]
+        for i, array in enumerate(outputs):
+            context.outputs[i] = array.__array_interface__["data"][0]
+        if context.key != symbols:
+            context.symbols[: len(symbols)] = list(symbols)
+            context.key = symbols
+        call = context.call
+        call.parallel_for, call.pool = model._parallel()
+        code = model._invoke(self._function, context.address)
+        self._idle.append(context)
+        if code != 0:
+            raise ArtifactError(f"{self._title()} failed with code {code}")
+
+
+def _require_output(
+    info: TensorInfo, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> None:
+    expected = (
+        f"output {info.name}: expected a writable C-contiguous {info.dtype} array of shape {shape}"
+    )
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{expected}, got {type(array).__name__}")
+    if array.shape != shape or array.dtype != dtype:
+        raise InputError(f"{expected}, got {array.dtype.name} {array.shape}")
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        raise InputError(f"{expected}, got one that is not")
+
+
+class Model:
+    """A compiled model. Calling it runs its first entry; `entries` has them all by name.
+
+    Code and weights are shared by every call; a call in progress owns a context (arguments and workspace), so any
+    number of threads may call at once. The thread pool is shared too: a call that finds it busy
+    runs on its own thread alone.
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        code: Memory,
+        symbols: Mapping[str, int],
+        weights: Memory | np.ndarray,
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads: expected at least 1, got {threads}")
+        self.description = description
+        self.threads = cpu.available_cpus() if threads is None else threads
+        self._code, self._symbols, self._weights = code, symbols, weights
+        self._weights_address = (
+            weights.address if isinstance(weights, Memory) else int(weights.ctypes.data)
+        )
+        _require_cpu(description, _CHECK(self._address(f"{description.identifier}_check")))
+        self._invoke = _INVOKE(self._address(f"{description.identifier}_invoke"))
+        self._pool: Pool | None = None
+        self._pool_lock = threading.Lock()
+        self.entries = {e.name: Entry(self, e) for e in description.entries}
+        self._first = next(iter(self.entries.values()))
+
+    @staticmethod
+    def from_memory(
+        description: Description,
+        code: bytes,
+        symbols: Mapping[str, int],
+        weights: np.ndarray,
+        threads: int | None = None,
+    ) -> Model:
+        """A model from freshly compiled code. `weights` is a uint8 array, copied if not page-aligned."""
+        _require_machine(description, description.name)
+        if weights.ctypes.data % 64:
+            copy = aligned(weights.size, 4096)
+            copy[:] = weights
+            weights = copy
+        return Model(description, map_code(code), symbols, weights, threads)
+
+    @property
+    def name(self) -> str:
+        return self.description.name
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """The inputs of the first entry."""
+        return self._first.info.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """The outputs of the first entry."""
+        return self._first.info.outputs
+
+    def __call__(self, *arrays: Any, out: Any = None) -> Any:
+        """Run the first entry; see `Entry`."""
+        return self._first(*arrays, out=out)
+
+    def workspace_size(self, batch: int = 1) -> int:
+        """The bytes of scratch memory that the first entry needs for a batch."""
+        return self._first.workspace_size(**dict.fromkeys(self.description.symbols, batch))
+
+    def close(self) -> None:
+        """End the worker threads now. A later call starts new ones."""
+        with self._pool_lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def __repr__(self) -> str:
+        inputs, outputs = ("; ".join(map(str, ts)) for ts in (self.inputs, self.outputs))
+        return f"<convc model {self.name}: {inputs} -> {outputs}>"
+
+    def _address(self, symbol: str) -> int:
+        if symbol not in self._symbols:
+            raise ArtifactError(f"model {self.description.name}: its code has no function {symbol}")
+        return self._code.address + self._symbols[symbol]
+
+    def _parallel(self) -> tuple[int | None, int | None]:
+        """parallel_for and the pool for the next call, started if this process has none yet."""
+        if self.threads == 1:
+            return None, None
+        pool = self._pool
+        if pool is None or pool.threads == 0:
+            with self._pool_lock:
+                if self._pool is None or self._pool.threads == 0:
+                    identifier = self.description.identifier
+                    self._pool = Pool(self._code, self._symbols, identifier, self.threads)
+                pool = self._pool
+        return pool.function, pool.address
+
+
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, check_weights: bool = True
+) -> Model:
+    """The model in a `.cvc` file, mapped, checked and ready to call.
+
+    `threads` is how many one call uses, the caller's included (default: as many as this process may use CPUs).
+    `check_weights=False` skips reading all weights once, about 10 ms for each 100 MB: header and code are always
+    checked. ArtifactError, VersionError or CpuError, before any of its code runs, if it can't be used.
+    """
+    name = str(path)
+    try:
+        with Path(path).open("rb") as file:
+            contents = read_contents(file, name)
+            _require_machine(contents.description, name)
+            code, weights = _map_sections(file, contents)
+    except OSError as error:
+        raise ArtifactError(f"can't read {name}: {error.strerror or error}") from None
+    if hashlib.sha256(code.array.data).hexdigest() != contents.code.hash:
+        raise ArtifactError(f"{name}: altered: the code's hash is not the recorded one")
+    array = weights if isinstance(weights, np.ndarray) else weights.array
+    if check_weights and fingerprint(array) != contents.weights.hash:
+        raise ArtifactError(f"{name}: altered: the weights' hash is not the recorded one")
+    return Model(contents.description, code, contents.symbols, weights, threads)
+
+
+def _map_sections(file: Any, contents: Contents) -> tuple[Memory, Memory | np.ndarray]:
+    code = map_file(file, contents.code.offset, contents.code.size, executable=True)
+    if contents.weights.size == 0:
+        return code, aligned(0)
+    return code, map_file(file, contents.weights.offset, contents.weights.size)
+
+
+def _require_machine(description: Description, name: str) -> None:
+    if description.machine != cpu.machine():
+        raise CpuError(f"{name}: made for {description.machine}, this machine is {cpu.machine()}")
+
+
+def _require_cpu(description: Description, check: Any) -> None:
+    """Ask the model's own check, which is built for the baseline of the instruction set."""
+    missing = check()
+    if missing:
+        names = [f for i, f in enumerate(description.cpu_features) if missing >> i & 1]
+        raise CpuError(f"model {description.name}: this CPU lacks {', '.join(names)}")

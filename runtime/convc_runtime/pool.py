@@ -1,0 +1,92 @@
+"""The thread pool: native code of the model, fed with the operating system's services by address."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import mmap
+import weakref
+from collections.abc import Mapping
+
+import numpy as np
+
+from convc_runtime import cpu
+from convc_runtime.errors import CpuError
+from convc_runtime.memory import Mapping as CodeMapping
+
+# linux/futex numbers of the generic system call interface: asm/unistd.h of each instruction set.
+_FUTEX = {"x86-64": 202, "aarch64": 98}
+# linux/mman.h: the child of a fork sees zeros, and so a pool without threads.
+_MADV_WIPEONFORK = 18
+_FUNCTIONS = ("size", "create", "for", "destroy")
+_SIZE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int32)
+_CREATE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
+_DESTROY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class Services(ctypes.Structure):
+    """`convc_services` of convc.h."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint64),
+        ("thread_create", ctypes.c_void_p),
+        ("thread_join", ctypes.c_void_p),
+        ("wait", ctypes.c_void_p),
+        ("wake", ctypes.c_void_p),
+        ("system_call", ctypes.c_void_p),
+        ("futex_number", ctypes.c_int64),
+    )
+
+
+class Pool:
+    """Worker threads that live as long as this object. `address` is the pool, `function` its parallel_for."""
+
+    def __init__(
+        self, code: CodeMapping, symbols: Mapping[str, int], identifier: str, threads: int
+    ) -> None:
+        start = {n: code.address + symbols[f"{identifier}_pool_{n}"] for n in _FUNCTIONS}
+        size = _SIZE(start["size"])(threads)
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(OSError):  # before Linux 4.14
+            memory.madvise(_MADV_WIPEONFORK)
+        self.address = int(np.frombuffer(memory, np.uint8).ctypes.data)
+        self.function = start["for"]
+        self._threads = ctypes.c_int32.from_address(self.address)
+        _CREATE(start["create"])(self.address, ctypes.addressof(_services()), threads)
+        destroy = _DESTROY(start["destroy"])
+        # The arguments keep code and memory alive until the workers have ended.
+        self.close = weakref.finalize(self, _destroy, destroy, self.address, memory, code)
+
+    @property
+    def threads(self) -> int:
+        """Threads of the pool, the caller's included; 0 once closed, and in the child of a fork."""
+        return self._threads.value
+
+
+def _destroy(
+    destroy: ctypes._CFunctionType, address: int, memory: mmap.mmap, code: CodeMapping
+) -> None:
+    destroy(address)
+
+
+@functools.cache
+def _services() -> Services:
+    machine = cpu.machine()
+    if machine not in _FUTEX:
+        known = ", ".join(_FUTEX)
+        raise CpuError(f"threads are not supported on {machine}: expected {known}; use threads=1")
+    libc = ctypes.CDLL(None)
+
+    def address(name: str) -> int:
+        return ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0
+
+    return Services(
+        size=ctypes.sizeof(Services),
+        thread_create=address("pthread_create"),
+        thread_join=address("pthread_join"),
+        wait=None,
+        wake=None,
+        system_call=address("syscall"),
+        futex_number=_FUTEX[machine],
+    )
