@@ -1,0 +1,23 @@
+"""Models written with Keras' names, arguments, defaults and output shapes, traced into convc's graphs."""
+
+from convc.keras import (
+    activations,
+    backend,
+    constraints,
+    initializers,
+    layers,
+    models,
+    regularizers,
+    utils,
+)
+from convc.keras.engine.input import Input
+from convc.keras.engine.layer import Layer
+from convc.keras.engine.model import Model, Sequential
+from convc.keras.engine.tensor import KerasTensor, Variable
+from convc.keras.initializers import Initializer
+from convc.keras.regularizers import Regularizer
+
+__all__ = [
+    "Initializer", "Input", "KerasTensor", "Layer", "Model", "Regularizer", "Sequential", "Variable", "activations",
+    "backend", "constraints", "initializers", "layers", "models", "regularizers", "utils",
+]  # fmt: skip

@@ -1,0 +1,68 @@
+"""Global settings of the front end: image data format, default float type, automatic names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convc.errors import ModelError
+from convc.keras.engine.naming import clear_names, nearest
+from convc.types import DType
+
+_FORMATS = ("channels_last", "channels_first")
+_settings = {"image_data_format": "channels_last", "floatx": "float32", "epsilon": 1e-7}
+
+
+def image_data_format() -> str:
+    """'channels_last' or 'channels_first': what layers use whose data_format is None."""
+    return str(_settings["image_data_format"])
+
+
+def set_image_data_format(data_format: str) -> None:
+    _settings["image_data_format"] = standardize_data_format(data_format, "set_image_data_format")
+
+
+def standardize_data_format(data_format: Any, owner: str) -> str:
+    """The format itself, or the default for None; ModelError names the owner otherwise."""
+    if data_format is None:
+        return image_data_format()
+    text = str(data_format).lower()
+    if text not in _FORMATS:
+        raise ModelError(
+            f"{owner}: data_format must be 'channels_last', 'channels_first' or None; "
+            f"received {data_format!r}{nearest(text, _FORMATS)}"
+        )
+    return text
+
+
+def floatx() -> str:
+    return str(_settings["floatx"])
+
+
+def set_floatx(value: str) -> None:
+    try:
+        dtype = DType.of(value)
+    except ValueError:
+        dtype = DType.bool
+    if not dtype.is_float:
+        raise ModelError(
+            f"set_floatx: expected float16, bfloat16, float32 or float64; received {value!r}"
+        )
+    _settings["floatx"] = dtype.value
+
+
+def epsilon() -> float:
+    return float(_settings["epsilon"])
+
+
+def set_epsilon(value: float) -> None:
+    _settings["epsilon"] = float(value)
+
+
+def clear_session() -> None:
+    """Makes automatic layer names start again at `conv2d`, `dense`, …"""
+    clear_names()
+
+
+def backend() -> str:
+    """The name of the backend: convc."""
+    return "convc"

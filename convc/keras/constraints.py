@@ -1,0 +1,73 @@
+"""Limits on weights. Layers take and keep them; they matter when a model is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convc.errors import ModelError
+from convc.keras.engine.naming import nearest, snake_case
+
+
+class Constraint:
+    """Base of all constraints."""
+
+    def get_config(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Constraint:
+        return cls(**config)
+
+
+class MaxNorm(Constraint):
+    """Scales weights down to a norm along `axis`."""
+
+    def __init__(self, max_value: float = 2, axis: Any = 0) -> None:
+        self.max_value, self.axis = max_value, axis
+
+
+class NonNeg(Constraint):
+    """Sets negative weights to zero."""
+
+
+class UnitNorm(Constraint):
+    """Scales weights to norm 1 along `axis`."""
+
+    def __init__(self, axis: Any = 0) -> None:
+        self.axis = axis
+
+
+class MinMaxNorm(Constraint):
+    """Moves norms along `axis` into a range, `rate` of the way per step."""
+
+    def __init__(
+        self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Any = 0
+    ) -> None:
+        self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
+
+
+_CLASSES: tuple[type[Constraint], ...] = (MaxNorm, NonNeg, UnitNorm, MinMaxNorm)
+_BY_NAME = {n: c for c in _CLASSES for n in (c.__name__, snake_case(c.__name__))}
+
+
+def get(identifier: Any) -> Any:
+    """The constraint of a name, a config or an object; None stays None."""
+    match identifier:
+        case None | Constraint():
+            return identifier
+        case str() if identifier in _BY_NAME:
+            return _BY_NAME[identifier]()
+        case {"class_name": name, **rest} if name in _BY_NAME:
+            return _BY_NAME[name](**rest.get("config", {}))
+        case type() if issubclass(identifier, Constraint):
+            return identifier()
+        case _ if callable(identifier):
+            return identifier
+        case _:
+            known = sorted(_BY_NAME)
+            raise ModelError(
+                f"unknown constraint {identifier!r}{nearest(identifier, known)}: expected one of {', '.join(known)}"
+            )
+
+
+max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm

@@ -1,0 +1,1 @@
+"""The machinery below the layers: traced tensors, names and scopes, layers, models, summaries."""

@@ -1,0 +1,107 @@
+"""From traced steps to the graph IR."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from convc.graph.ir import Builder, Graph, Node
+from convc.graph.op import Op
+from convc.keras.engine.tensor import Array, KerasTensor, Placeholder, Step, Variable, steps_to
+from convc.ops.elementwise import Identity
+from convc.ops.shape import Reshape, Transpose
+
+
+def build_graph(
+    name: str, inputs: Iterable[tuple[str, KerasTensor]], outputs: Iterable[KerasTensor]
+) -> Graph:
+    """The graph from named input tensors to the outputs.
+
+    Weights are named `layer/variable`. Transposes and reshapes of weights are done here, once, so that the graph
+    holds kernels as its operators want them.
+    """
+    emitter = _Emitter(name)
+    for input_name, tensor in inputs:
+        emitter.input(input_name, tensor.step)
+    wanted = [t.step for t in outputs]
+    for step in steps_to(wanted, emitter.inputs):
+        emitter.emit(step)
+    return emitter.finish(wanted)
+
+
+class _Emitter:
+    """Names for steps: those of weights are settled when something other than a view of a weight reads them."""
+
+    def __init__(self, name: str) -> None:
+        self.builder = Builder(name)
+        self.inputs: list[Step] = []
+        self._names: dict[int, str] = {}
+        self._weights: dict[Any, str] = {}
+
+    def input(self, name: str, step: Step) -> None:
+        self.inputs.append(step)
+        self._names[id(step)] = self.builder.input(name, step.type)
+
+    def emit(self, step: Step) -> None:
+        if id(step) in self._names or _is_weight(step):
+            return
+        assert isinstance(step.source, Op)
+        inputs = tuple(map(self._name_of, step.inputs))
+        inner = f"{step.layer}/{step.source.mnemonic}" if step.layer else step.source.mnemonic
+        output = self.builder.fresh(step.name or inner)
+        self.builder.emit(Node(step.source, inputs, (output,), step.layer))
+        self._names[id(step)] = output
+
+    def finish(self, outputs: list[Step]) -> Graph:
+        names: list[str] = []
+        for step in outputs:
+            name = self._name_of(step)
+            if name in self.builder.inputs or name in self.builder.weights or name in names:
+                name = self.builder.add(Identity(), name, name=step.name or "output")
+            names.append(name)
+        return self.builder.finish(names)
+
+    def _name_of(self, step: Step) -> str:
+        return self._names[id(step)] if id(step) in self._names else self._weight(step)
+
+    def _weight(self, step: Step) -> str:
+        """The name of a weight seen through transposes and reshapes; equal views share it."""
+        views: list[Op] = []
+        root = step
+        while isinstance(root.source, Op):
+            views.append(root.source)
+            root = root.inputs[0]
+        key = (_identity(root), tuple(reversed(views)))
+        if key not in self._weights:
+            array = _array(root)
+            for view in reversed(views):
+                array = np.ascontiguousarray(view.reference(array))
+            self._weights[key] = self.builder.weight(_base_name(root), array)
+        return self._weights[key]
+
+
+def _is_weight(step: Step) -> bool:
+    """True for variables, constants and their transposes and reshapes."""
+    while isinstance(step.source, (Transpose, Reshape)):
+        step = step.inputs[0]
+    return not isinstance(step.source, (Op, Placeholder))
+
+
+def _identity(root: Step) -> Any:
+    match root.source:
+        case np.ndarray() as array if array.size == 1:
+            return array.dtype, array.shape, array.tobytes()
+        case source:
+            return id(source)
+
+
+def _array(root: Step) -> Array:
+    return root.source.value if isinstance(root.source, Variable) else np.asarray(root.source)
+
+
+def _base_name(root: Step) -> str:
+    if isinstance(root.source, Variable):
+        return root.source.path
+    return f"{root.layer}/constant" if root.layer else "constant"

@@ -1,0 +1,79 @@
+"""Model inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convc.errors import ModelError
+from convc.keras.engine.call import Call
+from convc.keras.engine.layer import Layer
+from convc.keras.engine.tensor import KerasTensor, extent, placeholder
+from convc.types import DType
+
+
+class InputLayer(Layer):
+    """The layer that stands for a model input; `Input` makes one."""
+
+    def __init__(
+        self,
+        shape: Any = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        sparse: Any = None,
+        batch_shape: Any = None,
+        input_tensor: Any = None,
+        optional: bool = False,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        shape = kwargs.pop("input_shape", shape)
+        batch_shape = kwargs.pop("batch_input_shape", batch_shape)
+        super().__init__(name=name, dtype=dtype, **kwargs)
+        for argument, value in (("sparse", sparse), ("input_tensor", input_tensor)):
+            if value is not None and value is not False:
+                raise ModelError(
+                    f"Input {self.name!r}: {argument} isn't supported; received {value!r}"
+                )
+        if batch_shape is None:
+            if shape is None:
+                raise ModelError(
+                    f"Input {self.name!r}: shape is missing, for example shape=(28, 28, 1)"
+                )
+            shape = (shape,) if isinstance(shape, int) else tuple(shape)
+            batch_shape = (batch_size, *shape)
+        if any(d is None for d in tuple(batch_shape)[1:]):
+            raise ModelError(
+                f"Input {self.name!r}: only the batch size may be None; received shape {tuple(batch_shape)[1:]}: "
+                f"give the sizes that the model is compiled for"
+            )
+        extents = tuple(extent(d, f"Input {self.name!r}: shape") for d in batch_shape)
+        kind = DType.of(dtype) if dtype is not None else self.dtype
+        tensor = placeholder(self.name, extents, kind)
+        call = Call(self, (), {}, [tensor])
+        tensor.history = (call, 0)
+        self.calls.append(call)
+        self.batch_shape = tuple(batch_shape)
+        self.built = True
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        raise ModelError(f"input layer {self.name!r} can't be called")
+
+    @property
+    def input(self) -> Any:
+        return self.calls[0].outputs[0]
+
+
+def Input(  # noqa: N802
+    shape: Any = None,
+    batch_size: int | None = None,
+    dtype: Any = None,
+    sparse: Any = None,
+    batch_shape: Any = None,
+    name: str | None = None,
+    tensor: Any = None,
+    optional: bool = False,
+) -> KerasTensor:
+    """A symbolic tensor of a model input; `shape` is without the batch."""
+    layer = InputLayer(shape, batch_size, dtype, sparse, batch_shape, tensor, optional, name)
+    tensor_: KerasTensor = layer.calls[0].outputs[0]
+    return tensor_

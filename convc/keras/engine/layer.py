@@ -1,0 +1,418 @@
+"""The layer: weights plus a `call` that is traced."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+
+from convc.errors import ModelError, UnsupportedError
+from convc.keras import backend, constraints, initializers, regularizers
+from convc.keras.engine.call import Call, flatten, map_tensors, record
+from convc.keras.engine.naming import (
+    entered,
+    nearest,
+    outermost,
+    snake_case,
+    unique_name,
+    user_line,
+)
+from convc.keras.engine.tensor import (
+    Array,
+    KerasTensor,
+    Operators,
+    Variable,
+    as_tensor,
+    cast,
+    extent,
+    placeholder,
+)
+from convc.types import DType
+
+_COMMON = ("name", "dtype", "trainable", "input_shape", "batch_size", "activity_regularizer")
+
+
+class Layer:
+    """Base of all layers. Subclasses define `build(input_shape)`, if they have weights, and `call(inputs)`.
+
+    `call` runs on `KerasTensor`s: whatever it does with Python's operators, `convc.keras.ops` and other layers
+    becomes part of the model's graph.
+    """
+
+    calls: list[Call]
+    init_arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls)
+        signature = inspect.signature(cls.__init__)
+        try:
+            bound = signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise ModelError(_misfit(cls, signature, kwargs, error)) from None
+        arguments = dict(list(bound.arguments.items())[1:])
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                arguments.update(arguments.pop(name, {}))
+        object.__setattr__(self, "init_arguments", arguments)
+        return self
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        autocast: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        given_shape = kwargs.pop("input_shape", None)
+        batch_size = kwargs.pop("batch_size", None)
+        batch_shape = kwargs.pop("batch_input_shape", kwargs.pop("batch_shape", None))
+        input_dim = kwargs.pop("input_dim", None)
+        if kwargs:
+            raise ModelError(_unknown(type(self), next(iter(kwargs))))
+        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+            raise ModelError(
+                f"{type(self).__name__}: name must be a non-empty string without '/'; received {name!r}"
+            )
+        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.dtype = _dtype(self.name, dtype)
+        self.autocast = autocast
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.built = False
+        self.traced_shape: Any = None
+        """The output's shape in the latest call."""
+        self.calls = []
+        self._trainable = bool(trainable)
+        self._own_weights: list[Variable] = []
+        if input_dim is not None:
+            given_shape = (input_dim,)
+        if given_shape is not None:
+            given_shape = (given_shape,) if isinstance(given_shape, int) else tuple(given_shape)
+            batch_shape = (batch_size, *given_shape)
+        self.declared_shape: tuple[int | None, ...] | None = (
+            None if batch_shape is None else tuple(batch_shape)
+        )
+        """The shape of the first layer's input, batch included, from the old `input_shape=` argument."""
+
+    # Subclasses override these two.
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights for inputs of this shape (a list of shapes for several inputs)."""
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs for traced inputs."""
+        raise ModelError(f"layer {self.name!r} ({type(self).__name__}) has no call() method")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not hasattr(self, "_own_weights"):
+            raise ModelError(
+                f"layer {type(self).__name__} was not initialised: call super().__init__() in its __init__ first"
+            )
+        args, kwargs = self._prepared(args, kwargs)
+        with entered(self._scope_part()):
+            self._ensure_built(args, kwargs)
+            outputs = self.call(*args, **kwargs)
+            self._check_outputs(outputs)
+        self.traced_shape = map_tensors(lambda t: t.shape, outputs)
+        return record(self, args, kwargs, outputs)
+
+    def _scope_part(self) -> str:
+        return self.name
+
+    def _prepared(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arrays as constant tensors, floats in the layer's dtype, `training` and `mask` where `call` takes them."""
+        parameters = inspect.signature(self.call).parameters
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        training = kwargs.get("training")
+        if training:
+            raise UnsupportedError(
+                f"{user_line()}: layer {self.name!r}: training=True can't be traced for prediction; expected False or None"
+            )
+        for name in ("training", "mask"):
+            if name in kwargs and name not in parameters and not takes_any:
+                kwargs.pop(name)
+        prepared = tuple(_tensors(a) for a in args), {k: _tensors(v) for k, v in kwargs.items()}
+        if self.autocast and self.dtype.is_float:
+            prepared = map_tensors(self._autocast, prepared)
+        if not any(True for _ in flatten(prepared)):
+            raise ModelError(
+                f"layer {self.name!r}: expected a tensor to call it on; received {args!r}"
+            )
+        return prepared
+
+    def _autocast(self, tensor: KerasTensor) -> KerasTensor:
+        kind = tensor.type.dtype
+        return cast(tensor, self.dtype) if kind.is_float and kind is not self.dtype else tensor
+
+    def _ensure_built(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.built:
+            return
+        first = args[0] if args else next(iter(kwargs.values()))
+        self.build(map_tensors(lambda t: t.shape, first))
+        self.built = True
+
+    def _check_outputs(self, outputs: Any) -> None:
+        if not any(True for _ in flatten(outputs)):
+            raise ModelError(
+                f"layer {self.name!r} ({type(self).__name__}): call() must return tensors; it returned {outputs!r}"
+            )
+
+    def add_weight(
+        self,
+        shape: Any = None,
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        aggregation: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """A new weight `layer/name` (Glorot uniform for floats unless told otherwise)."""
+        if isinstance(shape, str):
+            raise ModelError(f"{self.name}.add_weight: shape comes first; write name={shape!r}")
+        shape = () if shape is None else shape
+        shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        name = name or f"variable_{len(self._own_weights)}".removesuffix("_0")
+        if not all(isinstance(d, (int, np.integer)) and d >= 0 for d in shape):
+            raise ModelError(
+                f"weight {self.name}/{name}: expected a shape of known integers; received {shape}"
+            )
+        kind = self.dtype if dtype is None else _dtype(self.name, dtype)
+        default = "glorot_uniform" if kind.is_float else "zeros"
+        variable = Variable(
+            initializers.get(initializer if initializer is not None else default),
+            shape,
+            kind,
+            trainable,
+            name,
+            regularizers.get(regularizer),
+            constraints.get(constraint),
+        )
+        self._own_weights.append(variable)
+        return variable
+
+    @property
+    def sublayers(self) -> list[Layer]:
+        """The layers that this one keeps in its attributes, in the order they were set."""
+        return list(dict.fromkeys(_layers_in(vars(self))))
+
+    @property
+    def own_weights(self) -> list[Variable]:
+        attributes = (v for v in vars(self).values() if isinstance(v, Variable))
+        return list(dict.fromkeys([*self._own_weights, *attributes]))
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self.sublayers:
+            layer.trainable = value
+
+    @property
+    def weights(self) -> list[Variable]:
+        """Own trainable weights, own others, then those of the layers inside."""
+        own = self.own_weights
+        found = [w for w in own if w.trainable] + [w for w in own if not w.trainable]
+        for layer in self.sublayers:
+            found.extend(layer.weights)
+        return list(dict.fromkeys(found))
+
+    @property
+    def variables(self) -> list[Variable]:
+        return self.weights
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        if not self._trainable:
+            return []
+        found = [w for w in self.own_weights if w.trainable]
+        for layer in self.sublayers:
+            found.extend(layer.trainable_weights)
+        return list(dict.fromkeys(found))
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        return self.trainable_weights
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        trainable = set(self.trainable_weights)
+        return [w for w in self.weights if w not in trainable]
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        return self.non_trainable_weights
+
+    def count_params(self) -> int:
+        """The number of elements of all weights."""
+        if not self.built:
+            raise ModelError(
+                f"layer {self.name!r} has no weights yet: give it an input, or call build(input_shape), first"
+            )
+        return sum(math.prod(w.shape) for w in self.weights)
+
+    def get_weights(self) -> list[Array]:
+        """Copies of all weights, in the order of `weights`."""
+        return [w.value.copy() for w in self.weights]
+
+    def set_weights(self, weights: Any) -> None:
+        """Replaces all weights by arrays in the order of `weights`."""
+        mine = self.weights
+        if len(weights) != len(mine):
+            raise ModelError(
+                f"set_weights of {self.name!r}: expected {len(mine)} arrays ({_listed(mine)}); received {len(weights)}"
+            )
+        for variable, array in zip(mine, weights, strict=True):
+            if np.shape(array) != variable.shape:
+                raise ModelError(
+                    f"set_weights of {self.name!r}: {variable.path} has shape {variable.shape}; "
+                    f"received {np.shape(array)}"
+                )
+        for variable, array in zip(mine, weights, strict=True):
+            variable.assign(array)
+
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """The output's shape for an input of a given shape (builds the layer)."""
+        shapes = args[0] if args else next(iter(kwargs.values()))
+        traced = inputs_like(shapes, self.dtype)
+        with outermost():
+            if not self.built:
+                with entered(self._scope_part()):
+                    self._ensure_built((traced,), {})
+            with entered(""):
+                return map_tensors(lambda t: t.shape, self(traced))
+
+    def get_config(self) -> dict[str, Any]:
+        """The name, the dtype and the arguments that the layer was made with."""
+        config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype.value}
+        return {
+            **config,
+            **{k: _plain(v) for k, v in self.init_arguments.items() if k not in config},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        return cls(**config)
+
+    def _first_call(self, what: str) -> Call:
+        if not self.calls:
+            raise ModelError(
+                f"layer {self.name!r} has no {what} yet: it was not called on a symbolic input"
+            )
+        return self.calls[0]
+
+    @property
+    def input(self) -> Any:
+        """The input tensor of the first call (a list for several)."""
+        return _single(self._first_call("input").inputs)
+
+    @property
+    def output(self) -> Any:
+        """The output tensor of the first call (a list for several)."""
+        return _single(self._first_call("output").outputs)
+
+    @property
+    def input_shape(self) -> Any:
+        return map_tensors(lambda t: t.shape, self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        return map_tensors(lambda t: t.shape, self.output)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def inputs_like(shapes: Any, dtype: DType) -> Any:
+    """Placeholders for a shape, a list of shapes or a dict of shapes."""
+    match shapes:
+        case dict():
+            return {key: inputs_like(shape, dtype) for key, shape in shapes.items()}
+        case list() | tuple() if shapes and isinstance(shapes[0], (list, tuple)):
+            return [inputs_like(shape, dtype) for shape in shapes]
+        case list() | tuple():
+            return placeholder("input", tuple(extent(d, "input_shape") for d in shapes), dtype)
+        case _:
+            raise ModelError(f"expected a shape such as (None, 28, 28, 1); received {shapes!r}")
+
+
+def _tensors(value: Any) -> Any:
+    match value:
+        case KerasTensor() | None | bool() | int() | float() | str():
+            return value
+        case Operators() | np.ndarray() | np.generic():
+            return as_tensor(value)
+        case list() | tuple():
+            return type(value)(_tensors(v) for v in value)
+        case dict():
+            return {k: _tensors(v) for k, v in value.items()}
+        case _:
+            return value
+
+
+def _layers_in(value: Any) -> Iterator[Layer]:
+    match value:
+        case Layer():
+            yield value
+        case list() | tuple():
+            for item in value:
+                yield from _layers_in(item)
+        case dict():
+            for key, item in value.items():
+                if key != "init_arguments":
+                    yield from _layers_in(item)
+
+
+def _single(tensors: list[KerasTensor]) -> Any:
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (str, int, float, bool, list, tuple, dict, type(None))):
+        return value
+    if hasattr(value, "get_config"):
+        return {"class_name": type(value).__name__, "config": value.get_config()}
+    return getattr(value, "__name__", repr(value))
+
+
+def _listed(variables: list[Variable]) -> str:
+    shown = ", ".join(f"{v.path} {v.shape}" for v in variables[:4])
+    return f"{shown}, …" if len(variables) > 4 else shown
+
+
+def _dtype(name: str, dtype: Any) -> DType:
+    try:
+        return DType.of(dtype if dtype is not None else backend.floatx())
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"layer {name!r}: {error}") from None
+
+
+def _parameters(cls: type) -> list[str]:
+    """The names that a layer class takes, in the order of its signature, with those that every layer takes."""
+    names = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+    plain = [p.name for p in names if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    return list(dict.fromkeys([*plain, *_COMMON]))
+
+
+def _unknown(cls: type, argument: str) -> str:
+    known = _parameters(cls)
+    return f"{cls.__name__} has no argument {argument!r}{nearest(argument, known)}; it takes {', '.join(known)}"
+
+
+def _misfit(
+    cls: type, signature: inspect.Signature, given: dict[str, Any], error: TypeError
+) -> str:
+    for name in given:
+        if name not in signature.parameters and "unexpected keyword" in str(error):
+            return _unknown(cls, name)
+    return f"{cls.__name__}: {error}; it takes {', '.join(_parameters(cls))}"

@@ -1,0 +1,358 @@
+"""Models: functional ones from `Model(inputs, outputs)`, and subclasses that define `call`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convc.errors import DataError, ModelError
+from convc.graph.ir import Graph
+from convc.keras.engine import saving, summary
+from convc.keras.engine.call import flatten, map_tensors
+from convc.keras.engine.graphs import build_graph
+from convc.keras.engine.input import InputLayer
+from convc.keras.engine.layer import Layer, inputs_like
+from convc.keras.engine.naming import entered, nearest, outermost, snake_case, unique_name
+from convc.keras.engine.network import Network, network
+from convc.keras.engine.tensor import Array, KerasTensor, placeholder
+
+
+class Model(Layer):
+    """A layer that can be compiled: `Model(inputs, outputs)`, or a subclass with layers and `call`."""
+
+    def __init__(
+        self,
+        inputs: Any = None,
+        outputs: Any = None,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        functional = inputs is not None or outputs is not None
+        if functional and (inputs is None or outputs is None):
+            raise ModelError("Model: give both inputs and outputs, or neither and define call()")
+        base = (
+            "functional" if functional and type(self) is Model else snake_case(type(self).__name__)
+        )
+        super().__init__(name=name or unique_name(base), trainable=trainable, **kwargs)
+        self.network: Network | None = None
+        self._input_types: Any = None
+        if functional:
+            self.network = network(self.name, inputs, outputs)
+            self.built = True
+
+    @property
+    def type_name(self) -> str:
+        """The class as summaries show it."""
+        return "Functional" if type(self) is Model and self.network else type(self).__name__
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if self.network is None:
+            raise ModelError(f"model {self.name!r} ({type(self).__name__}) has no call() method")
+        return self.network.run(inputs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = super().__call__(*args, **kwargs)
+        return outputs
+
+    def _ensure_built(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._input_types is None:
+            first = args[0] if args else next(iter(kwargs.values()))
+            self._input_types = map_tensors(lambda t: ((None, *t.shape[1:]), t.type.dtype), first)
+        self.built = True
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights for an input of this shape, batch included: (None, 28, 28, 1)."""
+        traced = inputs_like(input_shape, self.dtype)
+        with outermost(), entered(""):
+            self._ensure_built((traced,), {})
+            self.call(traced)
+
+    @property
+    def operations(self) -> list[Any]:
+        """Layers and functions as summaries list them."""
+        return list(self.network.operations) if self.network else self.sublayers
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the model, inputs included for a functional one."""
+        return [o for o in self.operations if isinstance(o, Layer)]
+
+    @property
+    def sublayers(self) -> list[Layer]:
+        return self.layers if self.network else super().sublayers
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of that name or position; ModelError names the nearest."""
+        layers = self.layers
+        if index is not None and name is None:
+            if not -len(layers) <= index < len(layers):
+                raise ModelError(
+                    f"model {self.name!r} has {len(layers)} layers; received index {index}"
+                )
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        known = [layer.name for layer in layers]
+        raise ModelError(
+            f"model {self.name!r} has no layer {name!r}{nearest(name, known)}; it has {', '.join(known)}"
+        )
+
+    @property
+    def inputs(self) -> list[KerasTensor]:
+        return list(flatten(self.traced().inputs))
+
+    @property
+    def outputs(self) -> list[KerasTensor]:
+        return list(flatten(self.traced().outputs))
+
+    @property
+    def input(self) -> Any:
+        return self.traced().inputs
+
+    @property
+    def output(self) -> Any:
+        return self.traced().outputs
+
+    def traced(self) -> Network:
+        """The inputs and outputs between which the graph lies."""
+        if self.network is not None:
+            return self.network
+        if self._input_types is None:
+            raise ModelError(
+                f"model {self.name!r} ({type(self).__name__}) doesn't know its input's shape: call "
+                f"model.build((None, …)), or the model on an Input, first"
+            )
+        inputs = _placeholders(self._input_types, _first_parameter(self))
+        with outermost(), entered(""):
+            outputs = self.call(inputs)
+            self._check_outputs(outputs)
+        return Network(inputs, outputs, [], [])
+
+    def graphs(self) -> dict[str, Graph]:
+        """The model's entries: {"predict": graph}, the batch a symbol N unless an Input fixes it."""
+        traced = self.traced()
+        inputs = zip(self.input_names(traced), flatten(traced.inputs), strict=True)
+        return {"predict": build_graph("predict", inputs, flatten(traced.outputs))}
+
+    def input_names(self, traced: Network) -> list[str]:
+        """The names of the inputs: their Input layers', or what produces them."""
+        names: list[str] = []
+        for tensor in flatten(traced.inputs):
+            name = tensor.history[0].operation.name if tensor.history else tensor.name
+            names.append(name if name not in names else f"{name}_{names.count(name)}")
+        return names
+
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: Any = None
+    ) -> Any:
+        """The outputs for an array, a list of arrays or a dict by input name, `batch_size` (32) rows at a time."""
+        traced = self.traced()
+        names = self.input_names(traced)
+        feeds = _feeds(self.name, names, list(flatten(traced.inputs)), x)
+        run = saving.compiled(self)
+        rows = len(next(iter(feeds.values())))
+        step = batch_size or 32
+        parts = []
+        for start in range(0, rows, step):
+            found = run({name: array[start : start + step] for name, array in feeds.items()})
+            parts.append(found if isinstance(found, (list, tuple)) else [found])
+        joined = iter([np.concatenate(columns) for columns in zip(*parts, strict=True)])
+        return map_tensors(lambda t: next(joined), traced.outputs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        return self.predict(x, batch_size=len(x))
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Any = None,
+        style: str = "box",
+    ) -> None:
+        """Prints a table of layers, shapes and parameters; style "box" (Keras 3) or "classic" (Keras 2)."""
+        text = summary.text(
+            self, line_length, positions, expand_nested, show_trainable, layer_range, style
+        )
+        (print_fn or print)(text)
+
+    def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
+        """Writes all weights to a .safetensors, .npz or .weights.h5 file."""
+        saving.save_weights(self, Path(filepath), overwrite)
+
+    def load_weights(self, filepath: str | Path, skip_mismatch: bool = False) -> None:
+        """Reads all weights from a .safetensors, .npz or .weights.h5 file, by name or else by order."""
+        saving.load_weights(self, Path(filepath), skip_mismatch)
+
+    def set_weights(self, weights: Any) -> None:
+        super().set_weights(weights)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "trainable": self.trainable}
+
+
+class Sequential(Model):
+    """A chain of layers; its weights are made when the input's shape is known."""
+
+    def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None) -> None:
+        super().__init__(name=name, trainable=trainable)
+        self._chain: list[Layer] = []
+        self._first: InputLayer | None = None
+        for layer in layers or []:
+            self.add(layer, rebuild=False)
+        self._rebuild()
+
+    def add(self, layer: Any, rebuild: bool = True) -> None:
+        """Appends a layer (an Input only in the first place)."""
+        if isinstance(layer, KerasTensor) and layer.history is not None:
+            layer = layer.history[0].operation
+        if isinstance(layer, InputLayer):
+            if self._chain or self._first:
+                raise ModelError(
+                    f"Sequential {self.name!r}: an Input can only come first, and once"
+                )
+            self._first = layer
+            return
+        if not isinstance(layer, Layer):
+            if not callable(layer) or isinstance(layer, type):
+                raise ModelError(f"Sequential {self.name!r}: expected a layer; received {layer!r}")
+            raise ModelError(
+                f"Sequential {self.name!r}: expected a layer; received the function {layer!r}: wrap it in Lambda"
+            )
+        if any(layer.name == other.name for other in self._chain):
+            raise ModelError(
+                f"Sequential {self.name!r}: two layers are named {layer.name!r}; names must differ"
+            )
+        if self._first is None and not self._chain and layer.declared_shape is not None:
+            self._first = InputLayer(batch_shape=layer.declared_shape, dtype=layer.dtype)
+        self._chain.append(layer)
+        if rebuild:
+            self._rebuild()
+
+    def pop(self, rebuild: bool = True) -> Layer:
+        """Removes and returns the last layer."""
+        if not self._chain:
+            raise ModelError(f"Sequential {self.name!r} has no layers to pop")
+        last = self._chain.pop()
+        self._rebuild()
+        return last
+
+    def _rebuild(self) -> None:
+        self.network = None
+        self.built = False
+        if self._first is not None and self._chain:
+            self._connect(self._first)
+
+    def _connect(self, first: InputLayer) -> None:
+        with outermost():
+            x = start = first.input
+            for layer in self._chain:
+                x = layer(x)
+            self.network = network(self.name, start, x)
+        self.built = True
+
+    def build(self, input_shape: Any = None) -> None:
+        if not isinstance(input_shape, (list, tuple)):
+            raise ModelError(
+                f"Sequential {self.name!r}: expected build((None, 28, 28, 1)); received {input_shape!r}"
+            )
+        if not self._chain:
+            raise ModelError(f"Sequential {self.name!r} has no layers; add one first")
+        self._first = InputLayer(batch_shape=tuple(input_shape), dtype=self._chain[0].dtype)
+        self._connect(self._first)
+
+    def _ensure_built(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.network is None:
+            shape = next(flatten((args, kwargs))).shape
+            self.build((None, *shape[1:]))
+
+    @property
+    def layers(self) -> list[Layer]:
+        return list(self._chain)
+
+    @property
+    def operations(self) -> list[Any]:
+        return list(self._chain)
+
+    @property
+    def sublayers(self) -> list[Layer]:
+        return list(self._chain)
+
+    def traced(self) -> Network:
+        if self.network is None:
+            raise ModelError(
+                f"Sequential {self.name!r} doesn't know its input's shape: start it with Input(shape=…), or call "
+                f"model.build((None, …))"
+            )
+        return self.network
+
+    @property
+    def input_shape(self) -> Any:
+        return self.traced().inputs.shape
+
+    @property
+    def output_shape(self) -> Any:
+        return self.traced().outputs.shape
+
+
+def _placeholders(types: Any, name: str) -> Any:
+    """Inputs for what a subclassed model was called on; its structure's keys or the parameter name them."""
+    match types:
+        case (tuple() as shape, dtype) if not isinstance(dtype, tuple):
+            like = inputs_like(shape, dtype)
+            return placeholder(name, like.type.shape, dtype)
+        case dict():
+            return {key: _placeholders(value, key) for key, value in types.items()}
+        case _:
+            return [
+                _placeholders(value, f"{name}_{n}" if n else name) for n, value in enumerate(types)
+            ]
+
+
+def _first_parameter(model: Model) -> str:
+    code = type(model).call.__code__
+    return code.co_varnames[1] if code.co_argcount > 1 else "inputs"
+
+
+def _feeds(model: str, names: list[str], inputs: list[KerasTensor], x: Any) -> dict[str, Array]:
+    """Arrays by input name, in the model's dtypes; DataError names what doesn't fit."""
+    if isinstance(x, dict):
+        missing = [n for n in names if n not in x]
+        if missing:
+            raise DataError(
+                f"model {model!r} has inputs {', '.join(names)}; {missing[0]!r} is missing"
+            )
+        given = [x[n] for n in names]
+    elif isinstance(x, (list, tuple)) and len(names) > 1:
+        given = list(x)
+    else:
+        given = [x]
+    if len(given) != len(names):
+        raise DataError(
+            f"model {model!r} has {len(names)} inputs ({', '.join(names)}); received {len(given)}"
+        )
+    feeds = {}
+    for name, tensor, value in zip(names, inputs, given, strict=True):
+        array = np.asarray(value)
+        fits = array.ndim == len(tensor.shape) and all(
+            m is None or m == d for m, d in zip(tensor.shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise DataError(
+                f"input {name!r} of model {model!r} has shape {tensor.shape}; received {array.shape}"
+            )
+        feeds[name] = np.ascontiguousarray(array, dtype=tensor.type.dtype.numpy)
+    if len({len(a) for a in feeds.values()}) > 1:
+        rows = ", ".join(f"{n}: {len(a)}" for n, a in feeds.items())
+        raise DataError(
+            f"the inputs of model {model!r} must have the same number of rows; received {rows}"
+        )
+    return feeds

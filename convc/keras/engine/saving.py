@@ -1,0 +1,128 @@
+"""Weights in files."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from convc.errors import InputFileError, ModelError, OutputError, UsageError
+from convc.keras.engine.naming import nearest
+from convc.keras.engine.tensor import Array, Variable
+
+_SUFFIXES = (".safetensors", ".npz")
+
+
+def weight_names(variables: Sequence[Variable]) -> list[str]:
+    """The path of every variable, made unique by a number."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for variable in variables:
+        name, count = variable.path, 0
+        while name in taken:
+            count += 1
+            name = f"{variable.path}_{count}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def save_weights(model: Any, path: Path, overwrite: bool) -> None:
+    """Writes the weights; the file appears whole or not at all."""
+    suffix = _suffix(path)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already; pass overwrite=True to replace it")
+    names = weight_names(model.weights)
+    arrays = dict(zip(names, (w.value for w in model.weights), strict=True))
+    scratch = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+    try:
+        if suffix == ".npz":
+            np.savez(scratch, **arrays)  # type: ignore[arg-type]
+        else:
+            metadata = {"format": "convc", "order": json.dumps(names)}
+            safetensors.numpy.save_file(arrays, scratch, metadata)
+        scratch.replace(path)
+    except OSError as error:
+        raise OutputError(f"can't write {path}: {error.strerror or error}") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def load_weights(model: Any, path: Path, skip_mismatch: bool) -> None:
+    """Assigns the weights of a file by name or, where no name fits but all shapes do, by order."""
+    suffix = _suffix(path)
+    if not path.is_file():
+        raise InputFileError(f"weights file {path} doesn't exist")
+    if not model.built:
+        raise ModelError(
+            f"load_weights: model {model.name!r} has no weights yet: build it or call it first"
+        )
+    arrays = _read_npz(path) if suffix == ".npz" else _read_safetensors(path)
+    variables = model.weights
+    names = weight_names(variables)
+    if set(names) != set(arrays) and not skip_mismatch:
+        _assign_by_order(path, variables, names, arrays)
+        return
+    for name, variable in zip(names, variables, strict=True):
+        if name in arrays and arrays[name].shape != variable.shape and not skip_mismatch:
+            raise InputFileError(
+                f"{path}: {name} has shape {arrays[name].shape}; expected {variable.shape}"
+            )
+    for name, variable in zip(names, variables, strict=True):
+        if name in arrays and arrays[name].shape == variable.shape:
+            variable.assign(arrays[name])
+
+
+def _assign_by_order(
+    path: Path, variables: Sequence[Variable], names: list[str], arrays: dict[str, Array]
+) -> None:
+    """For models whose layers got other automatic names: everything but the names must agree."""
+    if [a.shape for a in arrays.values()] != [v.shape for v in variables]:
+        missing = [n for n in names if n not in arrays]
+        unknown = [n for n in arrays if n not in names]
+        if missing:
+            what = f"weight {missing[0]!r} is missing{nearest(missing[0], unknown)}"
+        elif unknown:
+            what = f"the model has no weight {unknown[0]!r}{nearest(unknown[0], names)}"
+        else:
+            what = "the weights' names and shapes differ"
+        raise InputFileError(
+            f"{path} doesn't fit the model: {what} ({len(arrays)} weights in the file, {len(names)} in the model)"
+        )
+    for variable, array in zip(variables, arrays.values(), strict=True):
+        variable.assign(array)
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise InputFileError(f"{path} is not a readable .npz file: {error}") from None
+
+
+def _read_safetensors(path: Path) -> dict[str, Array]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys())
+            if "order" in metadata:
+                names = [n for n in json.loads(metadata["order"]) if n in set(names)]
+            return {name: file.get_tensor(name) for name in names}
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise InputFileError(f"{path} is not a readable .safetensors file: {error}") from None
+
+
+def _suffix(path: Path) -> str:
+    if path.suffix not in _SUFFIXES:
+        raise UsageError(
+            f"weights file {path}: expected a name that ends in {' or '.join(_SUFFIXES)}"
+        )
+    return path.suffix

@@ -1,0 +1,5 @@
+"""Models."""
+
+from convc.keras.engine.model import Model, Sequential
+
+__all__ = ["Model", "Sequential"]

@@ -1,0 +1,96 @@
+"""Penalties on weights. Layers take and keep them; they matter when a model is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convc.errors import ModelError
+from convc.keras.engine.naming import nearest
+
+
+class Regularizer:
+    """Base of all regularizers."""
+
+    def get_config(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Regularizer:
+        return cls(**config)
+
+
+def _strength(owner: str, name: str, value: Any) -> float:
+    if value is None:
+        return 0.0
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0 <= value < float("inf")
+    ):
+        raise ModelError(f"{owner}: {name} must be a non-negative number; received {value!r}")
+    return float(value)
+
+
+class L1L2(Regularizer):
+    """l1 * sum(|w|) + l2 * sum(w²)."""
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
+        self.l1, self.l2 = _strength("L1L2", "l1", l1), _strength("L1L2", "l2", l2)
+
+
+class L1(Regularizer):
+    """l1 * sum(|w|)."""
+
+    def __init__(self, l1: float = 0.01) -> None:
+        self.l1 = _strength("L1", "l1", l1)
+
+
+class L2(Regularizer):
+    """l2 * sum(w²)."""
+
+    def __init__(self, l2: float = 0.01) -> None:
+        self.l2 = _strength("L2", "l2", l2)
+
+
+class OrthogonalRegularizer(Regularizer):
+    """Penalises rows (or columns) that aren't orthogonal."""
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows") -> None:
+        if mode not in ("rows", "columns"):
+            raise ModelError(
+                f"OrthogonalRegularizer: mode must be 'rows' or 'columns'; received {mode!r}"
+            )
+        self.factor, self.mode = _strength("OrthogonalRegularizer", "factor", factor), mode
+
+
+_BY_NAME: dict[str, type[Regularizer]] = {
+    "l1": L1, "L1": L1, "l2": L2, "L2": L2, "l1_l2": L1L2, "L1L2": L1L2,
+    "orthogonal_regularizer": OrthogonalRegularizer, "OrthogonalRegularizer": OrthogonalRegularizer,
+}  # fmt: skip
+
+
+def get(identifier: Any) -> Any:
+    """The regularizer of a name, a config or an object; None stays None."""
+    match identifier:
+        case None | Regularizer():
+            return identifier
+        case str() if identifier in _BY_NAME:
+            return _BY_NAME[identifier]()
+        case {"class_name": name, **rest} if name in _BY_NAME:
+            return _BY_NAME[name](**rest.get("config", {}))
+        case type() if issubclass(identifier, Regularizer):
+            return identifier()
+        case _ if callable(identifier):
+            return identifier
+        case _:
+            known = sorted(_BY_NAME)
+            raise ModelError(
+                f"unknown regularizer {identifier!r}{nearest(identifier, known)}: expected one of {', '.join(known)}"
+            )
+
+
+l1, l2, orthogonal_regularizer = L1, L2, OrthogonalRegularizer
+
+
+def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
+    return L1L2(l1, l2)
