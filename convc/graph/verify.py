@@ -8,7 +8,7 @@ from convc.errors import IRError
 from convc.graph.ir import Graph, Node, type_of
 from convc.graph.op import OPERATORS, OpError
 from convc.graph.printer import print_node
-from convc.types import TensorType
+from convc.types import TensorType, symbols_of
 
 
 def verify_graph(graph: Graph) -> None:
@@ -29,6 +29,10 @@ def verify_graph(graph: Graph) -> None:
     for name in graph.outputs:
         if name not in defined:
             fail(graph, f"output {name!r} is not defined")
+    free = {s for t in defined.values() for s in symbols_of(t.shape)}
+    bound = {s for n in graph.inputs for s in symbols_of(graph.types[n].shape)}
+    if free - bound:
+        fail(graph, f"no input has the symbol {min(free - bound)!r} in its shape")
     extra = [name for name in graph.types if name not in defined]
     if extra:
         fail(graph, f"{extra[0]!r} has a type but is not defined")
