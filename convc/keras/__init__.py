@@ -2,6 +2,7 @@
 
 from convc.keras import (
     activations,
+    applications,
     backend,
     constraints,
     initializers,
@@ -18,6 +19,6 @@ from convc.keras.initializers import Initializer
 from convc.keras.regularizers import Regularizer
 
 __all__ = [
-    "Initializer", "Input", "KerasTensor", "Layer", "Model", "Regularizer", "Sequential", "Variable", "activations",
+    "Initializer", "Input", "KerasTensor", "Layer", "Model", "Regularizer", "Sequential", "Variable", "activations", "applications",
     "backend", "constraints", "initializers", "layers", "models", "regularizers", "utils",
 ]  # fmt: skip

@@ -9,7 +9,11 @@ from convc.keras.engine.naming import clear_names, nearest
 from convc.types import DType
 
 _FORMATS = ("channels_last", "channels_first")
-_settings = {"image_data_format": "channels_last", "floatx": "float32", "epsilon": 1e-7}
+_settings: dict[str, Any] = {
+    "image_data_format": "channels_last",
+    "floatx": "float32",
+    "epsilon": 1e-7,
+}
 
 
 def image_data_format() -> str:

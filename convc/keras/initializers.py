@@ -142,7 +142,9 @@ class Identity(Initializer):
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Array:
         if len(shape) != 2:
             raise ModelError(f"Identity: expected a shape of rank 2; received {tuple(shape)}")
-        return np.asarray(self.gain * np.eye(*shape)).astype(DType.of(dtype or "float32").numpy)
+        return np.asarray(self.gain * np.eye(shape[0], shape[1])).astype(
+            DType.of(dtype or "float32").numpy
+        )
 
 
 class Orthogonal(RandomInitializer):
@@ -273,11 +275,11 @@ def get(identifier: Any) -> Any:
             if identifier not in _BY_NAME:
                 names = sorted(n for n in _BY_NAME if n.islower())
                 raise ModelError(
-                    f"unknown initializer {identifier!r}{nearest(identifier, names)}: expected one of {', '.join(names)}"
+                    f"unknown initializer {identifier!r}{nearest(identifier, names)}; known are {', '.join(names)}"
                 )
             return _BY_NAME[identifier]()
-        case {"class_name": name, **rest}:
-            return type(get(name))(**rest.get("config", {}))
+        case {"class_name": str() as name}:
+            return type(get(name))(**dict(identifier.get("config", {})))
         case type() if issubclass(identifier, Initializer):
             return identifier()
         case _ if callable(identifier):

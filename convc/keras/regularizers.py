@@ -76,8 +76,8 @@ def get(identifier: Any) -> Any:
             return identifier
         case str() if identifier in _BY_NAME:
             return _BY_NAME[identifier]()
-        case {"class_name": name, **rest} if name in _BY_NAME:
-            return _BY_NAME[name](**rest.get("config", {}))
+        case {"class_name": str() as name} if name in _BY_NAME:
+            return _BY_NAME[name](**dict(identifier.get("config", {})))
         case type() if issubclass(identifier, Regularizer):
             return identifier()
         case _ if callable(identifier):

@@ -82,6 +82,14 @@ def choice(owner: object, argument: str, value: Any, known: Iterable[str]) -> st
     return str(text)
 
 
+def number(owner: object, argument: str, value: Any, expected: str, least: float = 0.0) -> float:
+    """A number of at least `least` (more than 0 for an expected "positive number")."""
+    known = not isinstance(value, bool) and isinstance(value, (int, float, np.number))
+    if not known or not value >= least or (value == 0 and expected.startswith("a positive")):
+        refuse(owner, argument, expected, value)
+    return float(value)
+
+
 def fraction(owner: object, argument: str, value: Any) -> float:
     """A number from 0 to 1."""
     if (

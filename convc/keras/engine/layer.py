@@ -75,7 +75,7 @@ class Layer:
         input_dim = kwargs.pop("input_dim", None)
         if kwargs:
             raise ModelError(_unknown(type(self), next(iter(kwargs))))
-        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+        if name is not None and (not str(name) or "/" in str(name)):
             raise ModelError(
                 f"{type(self).__name__}: name must be a non-empty string without '/'; received {name!r}"
             )
@@ -131,7 +131,7 @@ class Layer:
         training = kwargs.get("training")
         if training:
             raise UnsupportedError(
-                f"{user_line()}: layer {self.name!r}: training=True can't be traced for prediction; expected False or None"
+                f"{user_line()}: layer {self.name!r}: training=True isn't supported in prediction; expected False"
             )
         for name in ("training", "mask"):
             if name in kwargs and name not in parameters and not takes_any:

@@ -55,10 +55,6 @@ class Model(Layer):
             raise ModelError(f"model {self.name!r} ({type(self).__name__}) has no call() method")
         return self.network.run(inputs)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        outputs = super().__call__(*args, **kwargs)
-        return outputs
-
     def _ensure_built(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._input_types is None:
             first = args[0] if args else next(iter(kwargs.values()))
@@ -191,9 +187,6 @@ class Model(Layer):
     def load_weights(self, filepath: str | Path, skip_mismatch: bool = False) -> None:
         """Reads all weights from a .safetensors, .npz or .weights.h5 file, by name or else by order."""
         saving.load_weights(self, Path(filepath), skip_mismatch)
-
-    def set_weights(self, weights: Any) -> None:
-        super().set_weights(weights)
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "trainable": self.trainable}

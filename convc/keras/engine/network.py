@@ -121,7 +121,7 @@ def _walk(
             tensor, ready = stack.pop()
             if tensor.history is None:
                 raise ModelError(
-                    f"Model {owner!r}: tensor {tensor} doesn't come from this model's layers; make it by calling layers "
+                    f"Model {owner!r}: tensor {tensor} isn't the output of a layer; make it by calling layers "
                     f"or convc.keras.ops functions on Input tensors"
                 )
             call = tensor.history[0]

@@ -44,7 +44,7 @@ def save_weights(model: Any, path: Path, overwrite: bool) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
         if suffix == ".npz":
-            np.savez(scratch, **arrays)  # type: ignore[arg-type]
+            np.savez(scratch, **arrays)
         else:
             metadata = {"format": "convc", "order": json.dumps(names)}
             safetensors.numpy.save_file(arrays, scratch, metadata)

@@ -477,7 +477,7 @@ def reshape(x: KerasTensor, to: Shape) -> KerasTensor:
     return x if x.type.shape == to else apply(shape.Reshape(to), x)
 
 
-def extent(value: int | None, what: str) -> Extent:
+def extent(value: Any, what: str) -> Extent:
     """A dimension of a Keras shape: None is the batch."""
     if value is None:
         return BATCH

@@ -6,7 +6,7 @@ from typing import Any
 
 from convc.errors import ModelError
 from convc.keras import activations, constraints, initializers, regularizers
-from convc.keras.engine.arguments import is_integer, refuse
+from convc.keras.engine.arguments import is_integer, number, refuse
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import KerasTensor, apply, floating
 from convc.ops import broadcasting
@@ -25,13 +25,11 @@ class ReLU(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if max_value is not None and max_value < 0:
-            refuse(self, "max_value", "a number ≥ 0 or None", max_value)
-        for name, value in (("negative_slope", negative_slope), ("threshold", threshold)):
-            if value is None or value < 0:
-                refuse(self, name, "a number ≥ 0", value)
-        self.max_value = max_value
-        self.negative_slope, self.threshold = negative_slope, threshold
+        self.max_value = None
+        if max_value is not None:
+            self.max_value = number(self, "max_value", max_value, "a number ≥ 0 or None")
+        self.negative_slope = number(self, "negative_slope", negative_slope, "a number ≥ 0")
+        self.threshold = number(self, "threshold", threshold, "a number ≥ 0")
 
     def call(self, inputs: Any) -> Any:
         return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
@@ -45,9 +43,7 @@ class LeakyReLU(Layer):
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
         negative_slope = kwargs.pop("alpha", negative_slope)
         super().__init__(**kwargs)
-        if negative_slope is None or negative_slope < 0:
-            refuse(self, "negative_slope", "a number ≥ 0", negative_slope)
-        self.negative_slope = float(negative_slope)
+        self.negative_slope = number(self, "negative_slope", negative_slope, "a number ≥ 0")
 
     def call(self, inputs: Any) -> Any:
         return activations.leaky_relu(inputs, self.negative_slope)
@@ -60,7 +56,7 @@ class ELU(Layer):
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.alpha = float(alpha)
+        self.alpha = number(self, "alpha", alpha, "a number", float("-inf"))
 
     def call(self, inputs: Any) -> Any:
         return activations.elu(inputs, self.alpha)

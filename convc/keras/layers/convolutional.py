@@ -71,7 +71,7 @@ class ImageLayer(Layer):
             order = "(batch, height, width, channels)"
         if not isinstance(input_shape, tuple) or len(input_shape) != 4:
             raise ModelError(
-                f"layer {self.name!r} ({type(self).__name__}): expected an input of shape {order}; received {input_shape}"
+                f"layer {self.name!r} ({type(self).__name__}): expected shape {order}; received {input_shape}"
             )
 
     def _first(self, x: KerasTensor) -> KerasTensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from convc.errors import ModelError
 from convc.keras import activations, constraints, initializers, regularizers
-from convc.keras.engine.arguments import fraction, positive
+from convc.keras.engine.arguments import fraction, number, positive
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import KerasTensor, Variable, apply, as_tensor, floating
@@ -167,11 +167,7 @@ class GaussianNoise(Layer):
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if isinstance(stddev, bool) or not isinstance(stddev, (int, float)) or stddev < 0:
-            raise ModelError(
-                f"GaussianNoise {self.name!r}: stddev must be a number ≥ 0; received {stddev!r}"
-            )
-        self.stddev, self.seed = float(stddev), seed
+        self.stddev, self.seed = number(self, "stddev", stddev, "a number ≥ 0"), seed
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         return inputs

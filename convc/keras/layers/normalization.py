@@ -9,7 +9,7 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.keras import constraints, initializers, regularizers
-from convc.keras.engine.arguments import axis_of, is_integer, refuse
+from convc.keras.engine.arguments import axis_of, fraction, is_integer, number, refuse
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import Variable, apply, as_tensor, floating, promoted
 from convc.ops import broadcasting, elementwise, norm, reduce
@@ -45,13 +45,11 @@ class BatchNormalization(Layer):
             axis = axis[0]
         if not is_integer(axis):
             refuse(self, "axis", "an integer", axis)
-        if not isinstance(epsilon, (int, float)) or epsilon <= 0:
-            refuse(self, "epsilon", "a positive number", epsilon)
-        if not isinstance(momentum, (int, float)) or not 0 <= momentum <= 1:
-            refuse(self, "momentum", "a number from 0 to 1", momentum)
         if renorm:
             refuse(self, "renorm", "False", renorm)
-        self.axis, self.momentum, self.epsilon = int(axis), float(momentum), float(epsilon)
+        self.axis = int(axis)
+        self.momentum = fraction(self, "momentum", momentum)
+        self.epsilon = number(self, "epsilon", epsilon, "a positive number")
         self.center, self.scale = bool(center), bool(scale)
         self.synchronized = bool(synchronized)
         self.beta_initializer = initializers.get(beta_initializer)
@@ -129,9 +127,8 @@ class LayerNormalization(Layer):
         self.axis = (axis,) if is_integer(axis) else tuple(axis)
         if not self.axis or not all(map(is_integer, self.axis)):
             refuse(self, "axis", "an integer or a list of integers", axis)
-        if not isinstance(epsilon, (int, float)) or epsilon <= 0:
-            refuse(self, "epsilon", "a positive number", epsilon)
-        self.epsilon, self.center, self.scale = float(epsilon), bool(center), bool(scale)
+        self.epsilon = number(self, "epsilon", epsilon, "a positive number")
+        self.center, self.scale = bool(center), bool(scale)
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.beta_regularizer = regularizers.get(beta_regularizer)

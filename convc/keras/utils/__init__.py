@@ -15,7 +15,7 @@ from convc.keras.initializers import set_stream_seed
 __all__ = ["clear_session", "normalize", "set_random_seed", "to_categorical"]
 
 
-def set_random_seed(seed: int) -> None:
+def set_random_seed(seed: Any) -> None:
     """Seeds Python's, numpy's and the initializers' random numbers: models made after it repeat."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise UsageError(
