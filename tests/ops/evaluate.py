@@ -147,10 +147,11 @@ def cast(value: Any, dtype: DType) -> Any:
     """The IR's conversion: towards zero and saturating from float to integer, NaN as 0."""
     if not (dtype.is_integer and DType.of(value.dtype).is_float):
         return value.astype(dtype.numpy)
-    low, high = (int(getattr(np.iinfo(dtype.numpy), limit)) for limit in ("min", "max"))
+    limits = np.iinfo(dtype.numpy)
 
     def one(v: float) -> int:
-        return 0 if math.isnan(v) else min(max(math.trunc(v) if math.isfinite(v) else v, low), high)  # type: ignore[return-value,type-var]
+        if math.isnan(v):
+            return 0
+        return int(min(max(v, limits.min), limits.max))
 
-    flat = [int(one(float(v))) for v in value.reshape(-1)]
-    return np.array(flat, dtype.numpy).reshape(value.shape)
+    return np.array([one(float(v)) for v in value.reshape(-1)], dtype.numpy).reshape(value.shape)

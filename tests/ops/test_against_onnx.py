@@ -57,7 +57,8 @@ def onnx_result(
     graph = helper.make_graph([node], "g", values, [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     feeds = {n: a for n, a in zip(names, arrays, strict=True) if a is not None}
-    return ReferenceEvaluator(model).run(None, feeds)[0]
+    outputs: Any = ReferenceEvaluator(model).run(None, feeds)
+    return outputs[0]
 
 
 def pads(padding: Any) -> list[int]:

@@ -43,9 +43,10 @@ def assert_close(actual: Any, expected: Any, dtype: DType) -> None:
     if not dtype.is_float:
         np.testing.assert_array_equal(actual, expected)
         return
-    wide = [np.asarray(a, np.float64) for a in (actual, expected)]
     tolerance = TOLERANCE[dtype]
-    np.testing.assert_allclose(*wide, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(
+        actual.astype(np.float64), expected.astype(np.float64), rtol=tolerance, atol=tolerance
+    )
 
 
 def test_every_operator_has_a_row() -> None:
