@@ -163,14 +163,21 @@ class LentModule(ModuleType):
 
     def __getattr__(self, name: str) -> object:
         if self._real is None:
-            known = ", ".join(n for n in LENT_AS if n.startswith(f"{self.__name__}."))
-            raise AttributeError(
-                f"{self.__name__} isn't installed: convc lends {known} only, not {self.__name__}.{name}"
-            )
+            return self._lent_part(name)
         try:
             return getattr(self._real, name)
         except AttributeError:
             raise AttributeError(f"{FRONT_END}, lent as {self.__name__}, has no {name!r}") from None
+
+    def _lent_part(self, name: str) -> object:
+        """`tf.keras` after `import tensorflow as tf`, which doesn't import it by itself."""
+        full = f"{self.__name__}.{name}"
+        if any(f"{lent}.".startswith(f"{full}.") for lent in LENT_AS):
+            return importlib.import_module(full)
+        known = ", ".join(n for n in LENT_AS if n.startswith(f"{self.__name__}."))
+        raise AttributeError(
+            f"{self.__name__} isn't installed: convc lends {known} only, not {full}"
+        )
 
 
 class LendingFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

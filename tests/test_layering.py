@@ -22,10 +22,12 @@ RANKS = (
     ("program",),
     ("graph",),
     ("ops",),
-    ("passes", "lower", "schedule", "plan", "codegen", "onnx", "artifact", "scripts"),
+    ("passes", "lower", "schedule", "plan", "codegen", "onnx", "scripts"),
+    ("artifact",),
     ("driver",),
     ("keras", "onnx.backend"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 
@@ -36,14 +38,14 @@ OWNERS = {
     "llvmlite": ("convc/codegen/llvmc.py",),
     "onnx": ("convc/onnx/",),
     "typer": ("convc/cli/",),
-    "rich": ("convc/cli/",),
+    "rich": ("convc/cli/", "convc/keras/engine/summary.py"),
 }
 """The only places that may import a package."""
 
 OPTIONAL = {
     "h5py": "convc/keras/",
     "ziglang": "convc/",
-    "threadpoolctl": "benchmarks/",
+    "ml_dtypes": "runtime/",
 }
 """Packages that may be missing, and where they may be imported inside a function."""
 
