@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convc.codegen.cuda_expr import ExpressionWriter
-from convc.codegen.cuda_kernel import KernelWriter, Launch, launch_of, parameter
+from convc.codegen.cuda_kernel import KernelWriter, Launch, launch_of, parameter, symbol
 from convc.codegen.cuda_prelude import DYNAMIC_SHARED, HELPERS, intrinsic_function
 from convc.loops.intrinsics import INTRINSICS
 from convc.loops.ir import Const, Kernel
@@ -79,9 +79,9 @@ def _launcher(kernel: Kernel, launch: Launch, helpers: set[str]) -> str:
         attribute = "cudaFuncAttributeMaxDynamicSharedMemorySize"
         lines += [
             f"  config.dynamicSmemBytes = {size};",
-            f"  const cudaError_t status = cudaFuncSetAttribute({kernel.name}, {attribute}, {size});",
+            f"  const cudaError_t status = cudaFuncSetAttribute({symbol(kernel)}, {attribute}, {size});",
             "  if (status != cudaSuccess) return status;",
         ]
-    lines += [f"  return cudaLaunchKernelEx({', '.join(['&config', kernel.name, *args])});", "}\n"]
+    lines += [f"  return cudaLaunchKernelEx({', '.join(['&config', symbol(kernel), *args])});", "}\n"]
     helpers |= expr.helpers
     return "\n".join(lines)

@@ -84,8 +84,7 @@ def launch_of(kernel: Kernel) -> Launch:
     for loop in (s for s in walk(kernel.body) if isinstance(s, For)):
         if loop.kind in _BLOCKS:
             axis = _BLOCKS[loop.kind]
-            if grid.setdefault(axis, loop.extent) != loop.extent:
-                raise IRError(f"kernel {kernel.name}: two loops over block_{axis} differ in extent")
+            grid[axis] = binary("max", grid.get(axis, loop.extent), loop.extent)
         if loop.kind is LoopKind.parallel:
             if not grid.keys() <= {"x"} or any(k in _BLOCKS for k in _kinds(kernel)):
                 raise IRError(f"kernel {kernel.name}: parallel and block loops in one kernel")
@@ -202,7 +201,7 @@ class KernelWriter:
         params = ", ".join([*(parameter(b, self.name(b.name)) for b in self.kernel.params), *symbols])
         bounds = f"__launch_bounds__({self.launch.threads})"
         self.block(self.kernel.body)
-        head = f'extern "C" __global__ void {bounds} {self.kernel.name}(\n    {params}) {{'
+        head = f'extern "C" __global__ void {bounds} {symbol(self.kernel)}(\n    {params}) {{'
         return "\n".join([head, *self.lines, "}\n"])
 
     def block(self, block: Block) -> None:
@@ -248,9 +247,7 @@ class KernelWriter:
                 with self._variables(last):
                     self._parallel(loop)
             case LoopKind.block_x | LoopKind.block_y | LoopKind.block_z:
-                with self._variables(last):
-                    self._bind(loop, f"blockIdx.{_BLOCKS[loop.kind]}")
-                    self.block(loop.body)
+                self._block_loop(loop, last)
             case LoopKind.thread_x | LoopKind.thread_y | LoopKind.thread_z:
                 self._thread_loop(loop, last)
             case _:
@@ -302,6 +299,14 @@ class KernelWriter:
         for each, value in zip(nest, reversed(values), strict=True):
             self._bind(each, value)
         self.block(nest[-1].body)
+
+    def _block_loop(self, loop: For, last: bool) -> None:
+        axis = _BLOCKS[loop.kind]
+        partial = loop.extent != self.launch.grid["xyz".index(axis)]
+        opening = f"if (blockIdx.{axis} < {self.expr.text(loop.extent)}) {{"
+        with self.scope(opening) if partial else self._variables(last):
+            self._bind(loop, f"blockIdx.{axis}")
+            self.block(loop.body)
 
     def _thread_loop(self, loop: For, last: bool) -> None:
         axis = _THREADS[loop.kind]
@@ -397,6 +402,11 @@ def _dynamic_offsets(kernel: Kernel) -> dict[str, int]:
         offsets[buffer.name] = total
         total += _aligned(_bytes(buffer))
     return offsets
+
+
+def symbol(kernel: Kernel) -> str:
+    """The name of a kernel's device function."""
+    return f"convc_kernel_{kernel.name}"
 
 
 def parameter(buffer: Buffer, name: str) -> str:
