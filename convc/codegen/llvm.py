@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from convc.codegen.llvm_entry import entry_function
 from convc.codegen.llvm_kernel import kernel_function
 from convc.loops.ir import Kernel
+from convc.program.ir import Program
 from convc.target import Target
 
 
@@ -26,6 +28,24 @@ def module(functions: Iterable[str], target: Target) -> str:
 def kernels_module(kernels: Iterable[Kernel], target: Target) -> str:
     """A module with one function per kernel, under the kernels' names."""
     return module((kernel_function(k, target, k.name) for k in kernels), target)
+
+
+def entry_name(prefix: str, entry: str) -> str:
+    """The function of an entry."""
+    return f"{prefix}_entry_{entry}"
+
+
+def program_module(program: Program, target: Target, prefix: str) -> str:
+    """A module with all kernels and entries of a program; every function's name starts with the prefix."""
+
+    def kernel_name(name: str) -> str:
+        return f"{prefix}_k_{name}"
+
+    functions = [kernel_function(k, target, kernel_name(n)) for n, k in program.kernels.items()]
+    functions += [
+        entry_function(program, e, entry_name(prefix, e.name), kernel_name) for e in program.entries
+    ]
+    return module(functions, target)
 
 
 _CALL = re.compile(r"call ([^@\n]+?) (@llvm\.[\w.]+)\(([^\n]*)\)\n", re.MULTILINE)

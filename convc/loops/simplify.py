@@ -44,7 +44,22 @@ def linear(expr: Expr) -> Linear:
     """An integer expression as a linear form over its atoms."""
     terms: dict[Expr, int] = {}
     constant = _collect(expr, 1, terms)
+    if any(isinstance(atom, Binary) and atom.op == "%" for atom in terms):
+        constant += _rejoin(terms)
     return {atom: c for atom, c in terms.items() if c}, constant
+
+
+def _rejoin(terms: dict[Expr, int]) -> int:
+    """Replaces (x // d)*(c*d) + (x % d)*c by x*c; returns the constant part of that."""
+    constant = 0
+    for atom, c in list(terms.items()):
+        if not (isinstance(atom, Binary) and atom.op == "%" and isinstance(atom.b, Const)):
+            continue
+        quotient = Binary("//", atom.a, atom.b)
+        if c and terms.get(quotient) == c * int(atom.b.value):
+            del terms[quotient], terms[atom]
+            constant += _collect(atom.a, c, terms)
+    return constant
 
 
 def _collect(expr: Expr, factor: int, terms: dict[Expr, int]) -> int:

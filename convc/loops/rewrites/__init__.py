@@ -4,6 +4,7 @@ from convc.loops.rewrites.guards import speculate, use_border
 from convc.loops.rewrites.memory import pad_extent, relayout
 from convc.loops.rewrites.nest import (
     bind,
+    drop_unit_loops,
     fuse,
     parallelize,
     reorder,
@@ -15,6 +16,7 @@ from convc.loops.rewrites.nest import (
 
 __all__ = [
     "bind",
+    "drop_unit_loops",
     "fuse",
     "pad_extent",
     "parallelize",

@@ -31,6 +31,8 @@ from convc.types import Dim
 def speculate(kernel: Kernel) -> Kernel:
     """Drops guards around work on local buffers that is harmless to do anyway: all of its loads are inside.
 
+    A guard lets some iterations through, so an index that doesn't depend on it is inside with or without it.
+
     Before: kernel k(in x: float32[8], out y: float32[5]) { for i in 8 { alloc a: float32[] register
               if i < 5 { a[] = x[i] } if i < 5 { y[i] = a[] } } }
     After:  kernel k(in x: float32[8], out y: float32[5]) { for i in 8 { alloc a: float32[] register
@@ -48,61 +50,75 @@ def _speculate(block: Block, ranges: dict[str, Range], buffers: Mapping[str, Buf
             case For():
                 inner = {**ranges, stmt.var: loop_range(stmt.extent, ranges)}
                 result.append(replace(stmt, body=_speculate(stmt.body, inner, buffers)))
-            case If() if not stmt.otherwise and all(
-                _harmless(s, ranges, buffers) for s in stmt.then
-            ):
-                result.extend(stmt.then)
-            case If():
-                then = _speculate(stmt.then, ranges, buffers)
-                result.append(replace(stmt, then=then))
+            case If() if not stmt.otherwise:
+                guarded = _variables(stmt.condition)
+                if all(_harmless(s, guarded, ranges, buffers) for s in stmt.then):
+                    result.extend(stmt.then)
+                else:
+                    result.append(replace(stmt, then=_speculate(stmt.then, ranges, buffers)))
             case _:
                 result.append(stmt)
     return tuple(result)
 
 
-def _harmless(stmt: Stmt, ranges: dict[str, Range], buffers: Mapping[str, Buffer]) -> bool:
+def _variables(expr: Expr) -> frozenset[str]:
+    return frozenset(e.name for e in subexpressions(expr) if isinstance(e, Var))
+
+
+def _harmless(
+    stmt: Stmt, guarded: frozenset[str], ranges: dict[str, Range], buffers: Mapping[str, Buffer]
+) -> bool:
+    """True if a statement may run where a guard on the `guarded` variables would skip it."""
     match stmt:
         case Store():
-            local = buffers[stmt.buffer].role is Role.local
-            inside = _inside(buffers[stmt.buffer], stmt.index, ranges)
-            return local and inside and _loads_inside(stmt.value, ranges, buffers)
+            target = buffers[stmt.buffer]
+            return (
+                target.role is Role.local
+                and _inside(target, stmt.index, ranges, guarded)
+                and _loads_inside(stmt.value, guarded, ranges, buffers)
+            )
         case For():
             inner = {**ranges, stmt.var: loop_range(stmt.extent, ranges)}
-            return all(_harmless(s, inner, buffers) for s in stmt.body)
+            return all(_harmless(s, guarded, inner, buffers) for s in stmt.body)
+        case If():
+            return not stmt.otherwise and all(
+                _harmless(s, guarded, ranges, buffers) for s in stmt.then
+            )
         case Alloc():
             return True
         case _:
             return False
 
 
-def _loads_inside(expr: Expr, ranges: dict[str, Range], buffers: Mapping[str, Buffer]) -> bool:
-    """True if every load is inside its buffer, whatever guard stands around it."""
-    if isinstance(expr, Load) and not _inside(buffers[expr.buffer], expr.index, ranges):
-        return False
-    if isinstance(expr, Select):
-        # The branches stay guarded by their own condition.
-        return _loads_inside(expr.condition, ranges, buffers) and all(
-            _loads_inside(e, ranges, buffers) or not _depends_on_lanes(e)
-            for e in (expr.then, expr.otherwise)
-        )
-    return all(_loads_inside(e, ranges, buffers) for e in children(expr))
+def _loads_inside(
+    expr: Expr, guarded: frozenset[str], ranges: dict[str, Range], buffers: Mapping[str, Buffer]
+) -> bool:
+    """True if every load that depends on the guarded variables is inside its buffer without them."""
+    if isinstance(expr, Load):
+        return _inside(buffers[expr.buffer], expr.index, ranges, guarded)
+    return all(_loads_inside(e, guarded, ranges, buffers) for e in children(expr))
 
 
-def _depends_on_lanes(expr: Expr) -> bool:
-    return any(isinstance(e, Var) for e in subexpressions(expr))
+def _inside(
+    buffer: Buffer,
+    at: tuple[Expr, ...],
+    ranges: dict[str, Range],
+    guarded: frozenset[str] | None = None,
+) -> bool:
+    """True if an index lies inside the buffer and its border under the ranges.
 
-
-def _inside(buffer: Buffer, at: tuple[Expr, ...], ranges: dict[str, Range]) -> bool:
-    """True if an index lies inside the buffer and its border under the ranges."""
+    With `guarded`, only the dimensions that depend on those variables are in question.
+    """
     for i, extent, (before, after) in zip(at, buffer.shape, buffer.layout.border, strict=True):
+        if guarded is not None and not guarded & _variables(i):
+            continue
         low, high = bounds(i, ranges)
         if low < -before:
             return False
         if isinstance(extent, Dim):
-            if not (isinstance(i, Var) and ranges.get(i.name) is not None):
+            if guarded is not None or not isinstance(i, Var):
                 return False
-            continue
-        if high >= extent + after:
+        elif high >= extent + after:
             return False
     return True
 

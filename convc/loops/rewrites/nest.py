@@ -29,6 +29,7 @@ from convc.loops.ir import (
     binary,
     map_block,
     map_expr,
+    minimum,
     substitute_block,
     subexpressions,
     walk,
@@ -47,9 +48,11 @@ def at_loops(kernel: Kernel, var: str, change: Callable[[For], Block]) -> Kernel
 
 
 def split(kernel: Kernel, var: str, factor: int, outer: str, inner: str, tail: str = "peel") -> Kernel:
-    """Makes two loops of one, `inner` of `factor` iterations. What `factor` leaves over is guarded or peeled.
+    """Makes two loops of one, `inner` of `factor` iterations. `tail` says what becomes of what `factor` leaves over.
 
-    Peeled, the rest is a second loop `inner` behind the first (`var_rest`, serial, if its extent is symbolic).
+    peel: the rest is a second loop `inner` behind the first (`var_rest` if its extent is symbolic).
+    guard: the last tile is only partly run.
+    overlap: the last tile begins early and computes some iterations again, which must be harmless.
 
     Before: for i in 10 { y[i] = x[i] }
     After:  for io in 2 { for ii in 4 { y[io*4 + ii] = x[io*4 + ii] } } for ii in 2 { y[ii + 8] = x[ii + 8] }
@@ -66,17 +69,47 @@ def split(kernel: Kernel, var: str, factor: int, outer: str, inner: str, tail: s
             tiles = (extent + (factor - 1)) // factor
             guarded: Block = (If(position < extent, body),)
             return (_nest(outer, tiles, inner, factor, guarded, loop.kind),)
+        if tail == "overlap":
+            start = minimum(Var(outer) * factor, extent - factor)
+            early = substitute_block(loop.body, {var: start + Var(inner)})
+            return (_nest(outer, (extent + (factor - 1)) // factor, inner, factor, early, loop.kind),)
         whole = extent // factor
         rest_start = whole * factor
         rest_extent = binary("-", extent, rest_start)
         rest_var = inner if isinstance(extent, Const) else f"{var}_rest"
         rest_body = substitute_block(loop.body, {var: rest_start + Var(rest_var)})
-        rest = For(rest_var, rest_extent, rest_body)
+        rest = For(rest_var, rest_extent, _with_own_buffers(rest_body))
         main = _nest(outer, whole, inner, factor, body, loop.kind)
         empty = isinstance(whole, Const) and whole.value == 0
         return (rest,) if empty else (main, rest)
 
     return at_loops(kernel, var, change)
+
+
+def _with_own_buffers(block: Block) -> Block:
+    """A copy of a block whose local buffers have names of their own."""
+    names = {s.buffer.name: f"{s.buffer.name}_rest" for s in walk(block) if isinstance(s, Alloc)}
+
+    def on_expr(expr: Expr) -> Expr:
+        def visit(e: Expr) -> Expr:
+            if isinstance(e, Load) and e.buffer in names:
+                return replace(e, buffer=names[e.buffer])
+            return e
+
+        return map_expr(visit, expr)
+
+    def on_stmt(stmt: Stmt) -> Block:
+        match stmt:
+            case Alloc() if stmt.buffer.name in names:
+                return (Alloc(replace(stmt.buffer, name=names[stmt.buffer.name])),)
+            case Store() if stmt.buffer in names:
+                return (replace(stmt, buffer=names[stmt.buffer]),)
+            case Intrinsic():
+                windows = (replace(w, buffer=names.get(w.buffer, w.buffer)) for w in stmt.args)
+                return (replace(stmt, args=tuple(windows)),)
+        return (stmt,)
+
+    return map_block(block, on_expr, on_stmt) if names else block
 
 
 def _nest(outer: str, tiles: Expr, inner: str, factor: int, body: Block, kind: LoopKind) -> For:
@@ -119,6 +152,21 @@ def fuse(kernel: Kernel, outer: str, inner: str, fused: str) -> Kernel:
         return (For(fused, loop.extent * within.extent, body, loop.kind),)
 
     return at_loops(kernel, outer, change)
+
+
+def drop_unit_loops(kernel: Kernel) -> Kernel:
+    """Loops that run once become their body.
+
+    Before: for i in 1 { for j in 8 { y[i, j] = x[i, j] } }
+    After:  for j in 8 { y[0, j] = x[0, j] }
+    """
+
+    def on_stmt(stmt: Stmt) -> Block:
+        if isinstance(stmt, For) and stmt.extent == Const(1, INDEX):
+            return substitute_block(stmt.body, {stmt.var: Const(0, INDEX)})
+        return (stmt,)
+
+    return replace(kernel, body=map_block(kernel.body, on_stmt=on_stmt))
 
 
 def sink(kernel: Kernel, var: str) -> Kernel:

@@ -1,0 +1,139 @@
+"""Which nodes become one kernel: a node and the pointwise nodes that only it feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from convc.graph.ir import Graph, Node
+from convc.graph.op import Op
+from convc.loops.formula import Tensor
+from convc.loops.ir import Const, Expr, Load, Reduce, Var, children, subexpressions
+from convc.types import TensorType
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes that one kernel computes, in order; the last one's output is the group's."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def output(self) -> str:
+        return self.nodes[-1].outputs[0]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The values that come from outside, each once, in order of first use."""
+        inside = {o for n in self.nodes for o in n.outputs}
+        return tuple(dict.fromkeys(i for n in self.nodes for i in n.inputs if i not in inside))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(n.layer for n in self.nodes if n.layer))
+
+
+def group_nodes(graph: Graph) -> list[Group]:
+    """Partitions a graph's nodes, in an order in which the groups can run.
+
+    A pointwise node joins the group of the operand that was computed last, if nobody else reads that operand and the
+    shapes agree, so that it becomes the epilogue of the kernel's store.
+    """
+    consumers = graph.consumers()
+    open_groups: dict[str, list[Node]] = {}  # by the group's present output
+    placed: dict[str, int] = {}
+    order: list[list[Node]] = []
+    for position, node in enumerate(graph.nodes):
+        joined = _group_to_join(graph, node, consumers, open_groups, placed)
+        group = open_groups.pop(joined) if joined is not None else []
+        if joined is not None:
+            order.remove(group)
+        group.append(node)
+        order.append(group)
+        for output in node.outputs:
+            placed[output] = position
+        if len(node.outputs) == 1 and not node.op.alias and not is_concat(node.op):
+            open_groups[node.outputs[0]] = group
+    return [Group(tuple(g)) for g in order]
+
+
+def _group_to_join(
+    graph: Graph,
+    node: Node,
+    consumers: Mapping[str, list[Node]],
+    open_groups: Mapping[str, list[Node]],
+    placed: Mapping[str, int],
+) -> str | None:
+    """The operand whose group a node can join."""
+    types = tuple(graph.types[i] for i in node.inputs)
+    if len(node.outputs) != 1 or not is_pointwise(node.op, types):
+        return None
+    shape = graph.types[node.outputs[0]].shape
+    candidates = [
+        name
+        for name in dict.fromkeys(node.inputs)
+        if name in open_groups
+        and len(consumers[name]) == 1
+        and name not in graph.outputs
+        and graph.types[name].shape == shape
+        and node.inputs.count(name) == 1
+    ]
+    anchored = [c for c in candidates if not _all_pointwise(graph, open_groups[c])]
+    return max(anchored or candidates, key=lambda c: placed[c], default=None)
+
+
+def _all_pointwise(graph: Graph, nodes: list[Node]) -> bool:
+    return all(is_pointwise(n.op, tuple(graph.types[i] for i in n.inputs)) for n in nodes)
+
+
+def is_concat(op: Op) -> bool:
+    """Concatenation is placed by storage, not computed."""
+    return op.mnemonic == "concat"
+
+
+def is_pointwise(op: Op, types: tuple[TensorType, ...]) -> bool:
+    """True if each output element needs only the operands' elements at its own (broadcast) index.
+
+    Read off the formula: every operand is loaded at the output's variables or at 0.
+    """
+    if op.formula is None or op.alias or not types:
+        return False
+    outputs = op.infer(*types)
+    if len(outputs) != 1:
+        return False
+    rank = outputs[0].rank
+    variables = tuple(Var(f"i{d}") for d in range(rank))
+    tensors = (_probe(n, t) for n, t in enumerate(types))
+    expr = op.formula(*tensors)(*variables)
+    for e in subexpressions(expr):
+        if isinstance(e, Reduce):
+            return False
+        if isinstance(e, Load) and not _at_own_index(
+            e, types[int(e.buffer)], outputs[0], variables
+        ):
+            return False
+    return not _uses_index_as_data(expr)
+
+
+def _probe(n: int, type: TensorType) -> Tensor:
+    return Tensor(type.dtype, type.shape, lambda *at: Load(str(n), tuple(at), type.dtype))
+
+
+def _at_own_index(
+    load: Load, type: TensorType, output: TensorType, variables: tuple[Var, ...]
+) -> bool:
+    offset = output.rank - type.rank
+    for d, i in enumerate(load.index):
+        if i == variables[d + offset] and type.shape[d] == output.shape[d + offset]:
+            continue
+        if isinstance(i, Const) and i.value == 0 and type.shape[d] == 1:
+            continue
+        return False
+    return True
+
+
+def _uses_index_as_data(expr: Expr) -> bool:
+    """True if a variable stands outside of the loads' indices."""
+    if isinstance(expr, (Load, Const)):
+        return False
+    return isinstance(expr, Var) or any(_uses_index_as_data(c) for c in children(expr))

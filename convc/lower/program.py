@@ -1,0 +1,355 @@
+"""A graph as a program: one plain kernel per group of nodes, on regions of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from convc.errors import IRError
+from convc.graph.ir import Array, Graph, Node
+from convc.loops.formula import At, Tensor, tensor_of
+from convc.loops.ir import (
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Kernel,
+    Layout,
+    Load,
+    Role,
+    Select,
+    Space,
+    Stmt,
+    Store,
+    Var,
+    children,
+    const,
+    expressions,
+    index,
+    walk,
+)
+from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range
+from convc.lower.groups import Group, group_nodes, is_concat
+from convc.lower.nest import loop_names, naive_kernel
+from convc.lower.storage import Border, Storage, Storages, covers, merged_border
+from convc.program.ir import Argument, Entry, Port, Program, Region, RegionKind, Step
+from convc.types import Shape, TensorType
+
+
+def lower(graphs: Mapping[str, Graph]) -> Program:
+    """The program of a model's entries: kernels as their formulas say, not yet scheduled or planned."""
+    parts = [_Lowering(name, graph).run() for name, graph in graphs.items()]
+    program = parts[0]
+    for part in parts[1:]:
+        program = _joined(program, part)
+    return program
+
+
+def _joined(a: Program, b: Program) -> Program:
+    """Two programs as one with the entries of both."""
+    regions = {r.name: r for r in (*a.regions, *b.regions)}
+    return replace(
+        a,
+        regions=tuple(regions.values()),
+        kernels={**a.kernels, **b.kernels},
+        entries=(*a.entries, *b.entries),
+        weights={**a.weights, **b.weights},
+    )
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A kernel before its operands have a place."""
+
+    kernel: Kernel
+    operands: tuple[str, ...]  # values, in the order of the kernel's parameters
+    layers: tuple[str, ...]
+
+
+class _Lowering:
+    def __init__(self, entry: str, graph: Graph) -> None:
+        self.entry = entry
+        self.graph = graph
+        self.kernels: dict[Kernel, str] = {}  # equal kernels are one
+        self.steps: list[Step] = []
+        self.regions: dict[str, Region] = {}
+        self.weights: dict[str, Array] = {}
+        self.cleared: set[str] = set()
+        self.padded: set[str] = set()
+
+    def run(self) -> Program:
+        groups = group_nodes(self.graph)
+        calls = {g.output: self.call_of(g) for g in groups if not self.is_view(g)}
+        inner = frozenset(o for g in groups for n in g.nodes[:-1] for o in n.outputs)
+        borders: dict[str, Border] = {}
+        for call in calls.values():
+            for name, border in wanted_borders(call.kernel, call.operands).items():
+                borders[name] = merged_border(borders.get(name), border)
+        self.storages = Storages(self.graph, inner, borders)
+        for group in groups:
+            self.emit(group, calls.get(group.output))
+        return self.program()
+
+    def is_view(self, group: Group) -> bool:
+        """Nodes that storage may make free; kernels for them are built only where it doesn't."""
+        op = group.nodes[0].op
+        return len(group.nodes) == 1 and (
+            op.alias or is_concat(op) or op.mnemonic in ("slice", "identity")
+        )
+
+    def program(self) -> Program:
+        entry = Entry(
+            self.entry,
+            tuple(Port(n, self.graph.types[n], n) for n in self.graph.inputs),
+            tuple(
+                Port(n, self.graph.types[n], self.storages.of[n].region) for n in self.graph.outputs
+            ),
+            tuple(self.steps),
+        )
+        used = {a.region for s in self.steps for a in s.args}
+        regions = [
+            r
+            for r in (*self.storages.regions.values(), *self.regions.values())
+            if r.name in used or r.kind in (RegionKind.input, RegionKind.output)
+        ]
+        kernels = {name: replace(k, name=name) for k, name in self.kernels.items()}
+        return Program(
+            self.graph.name, tuple(regions), kernels, (entry,), self.weights
+        )
+
+    # ------------------------------------------------------------ kernels of groups
+
+    def call_of(self, group: Group) -> _Call:
+        """The group's kernel on dense buffers."""
+        inputs = []
+        tensors: dict[str, Tensor] = {}
+        for position, name in enumerate(group.inputs):
+            weight = name in self.graph.weights
+            type = self.graph.types[name]
+            space = Space.constant if weight else Space.global_
+            buffer = Buffer(
+                f"{'w' if weight else 'x'}{position}",
+                type.dtype,
+                type.shape,
+                Layout.dense(type.rank),
+                space,
+                Role.in_,
+            )
+            inputs.append(buffer)
+            tensors[name] = tensor_of(buffer)
+        for node in group.nodes:
+            self.apply(node, tensors)
+        type = self.graph.types[group.output]
+        output = Buffer(
+            "y", type.dtype, type.shape, Layout.dense(type.rank), Space.global_, Role.out
+        )
+        kernel = naive_kernel("kernel", inputs, output, tensors[group.output].at)
+        kernel = replace(kernel, notes=(("ops", " + ".join(n.op.mnemonic for n in group.nodes)),))
+        return _Call(kernel, (*group.inputs, group.output), group.layers)
+
+    def apply(self, node: Node, tensors: dict[str, Tensor]) -> None:
+        if node.op.formula is None or len(node.outputs) != 1:
+            raise IRError(
+                f"layer {node.layer!r}: operator {node.op.mnemonic} has no formula and was not decomposed"
+            )
+        at: At = node.op.formula(*(tensors[i] for i in node.inputs))
+        type = self.graph.types[node.outputs[0]]
+        tensors[node.outputs[0]] = Tensor(type.dtype, type.shape, at)
+
+    # ------------------------------------------------------------ steps
+
+    def emit(self, group: Group, call: _Call | None) -> None:
+        node = group.nodes[-1]
+        if call is not None:
+            self.step(call)
+        elif is_concat(node.op):
+            self.concatenate(node)
+        elif self.storages.view(node) != self.storages.of[group.output]:
+            self.step(self.call_of(group))
+
+    def concatenate(self, node: Node) -> None:
+        """Copies the operands that storage could not place inside the result."""
+        for position, source in enumerate(node.inputs):
+            part = self.storages.part_of_concat(node, position)
+            if part is None:
+                self.step(self.call_of(Group((node,))))
+                return
+        for position, source in enumerate(node.inputs):
+            part = self.storages.part_of_concat(node, position)
+            assert part is not None
+            if self.storages.of[source] != part:
+                self.copy(source, part, node.layer)
+
+    def copy(self, source: str, target: Storage, layer: str) -> None:
+        """A kernel that copies a value to another place."""
+        type = self.graph.types[source]
+        kernel = copy_kernel(type)
+        arguments = [self.operand(source, kernel.params[0]), self.place(target, kernel.params[1])]
+        self.clear_border(target, type)
+        self.add_step(kernel, arguments, (layer,) if layer else ())
+
+    def step(self, call: _Call) -> None:
+        """Adds the call with its operands' layouts, after the copies and clears that it needs."""
+        wanted = wanted_borders(call.kernel, call.operands)
+        arguments = []
+        for buffer, name in zip(call.kernel.params, call.operands, strict=True):
+            border = wanted.get(name) if buffer.role is Role.in_ else None
+            if border is not None and not covers(self.storages.of[name].layout, border):
+                arguments.append(self.place(self.padded_copy(name), buffer))
+            else:
+                arguments.append(self.operand(name, buffer))
+        output = call.operands[-1]
+        self.clear_border(self.storages.of[output], self.graph.types[output])
+        self.add_step(call.kernel, arguments, call.layers)
+
+    def padded_copy(self, name: str) -> Storage:
+        """The bordered copy of a value, made at its first use."""
+        border = self.storages.borders[name]
+        storage = self.storages.bordered_copy(name, border)
+        if name not in self.padded:
+            self.padded.add(name)
+            self.copy(name, storage, "")
+        return storage
+
+    def operand(self, name: str, buffer: Buffer) -> tuple[Buffer, Argument]:
+        if name in self.graph.weights:
+            return buffer, Argument(name)
+        return self.place(self.storages.of[name], buffer)
+
+    def place(self, storage: Storage, buffer: Buffer) -> tuple[Buffer, Argument]:
+        at = Argument(storage.region, storage.offset * buffer.dtype.itemsize)
+        return replace(buffer, layout=storage.layout), at
+
+    def add_step(
+        self, kernel: Kernel, arguments: list[tuple[Buffer, Argument]], layers: tuple[str, ...]
+    ) -> None:
+        placed = replace(kernel, params=tuple(b for b, _ in arguments))
+        if not placed.body:
+            placed = fill_border(placed)
+        name = self.kernels.setdefault(
+            replace(placed, name="kernel"), f"{self.entry}_{len(self.kernels)}"
+        )
+        bound = []
+        for buffer, argument in arguments:
+            if buffer.space is Space.constant:
+                argument = self.weight_region(argument.region, name, buffer)
+            bound.append(argument)
+        self.steps.append(Step(name, tuple(bound), layers))
+
+    def weight_region(self, weight: str, kernel: str, buffer: Buffer) -> Argument:
+        """A weight's region: one per kernel and parameter that reads it, since each may pack it its own way."""
+        name = f"{weight}@{kernel}.{buffer.name}"
+        array = self.graph.weights[weight]
+        self.regions[name] = Region(name, RegionKind.weight, array.nbytes)
+        self.weights[name] = array
+        return Argument(name)
+
+    def clear_border(self, storage: Storage, type: TensorType) -> None:
+        """Zeros a region's border, once, before its first writer: its bytes may have been another region's."""
+        region = storage.region
+        if region in self.cleared:
+            return
+        self.cleared.add(region)
+        whole = self.storages.of.get(region)
+        if whole is None or all(b == (0, 0) for b in whole.layout.border):
+            return
+        name = region.removesuffix(".padded")
+        kernel = border_kernel(self.graph.types[name])
+        self.add_step(kernel, [self.place(whole, kernel.params[0])], ())
+
+
+def copy_kernel(type: TensorType) -> Kernel:
+    """y = x."""
+    x = Buffer("x0", type.dtype, type.shape, role=Role.in_)
+    y = Buffer("y", type.dtype, type.shape, role=Role.out)
+    kernel = naive_kernel("kernel", (x,), y, tensor_of(x).at)
+    return replace(kernel, notes=(("ops", "copy"),))
+
+
+def border_kernel(type: TensorType) -> Kernel:
+    """A kernel without statements yet: `fill_border` writes them once the border is known."""
+    y = Buffer("y", type.dtype, type.shape, role=Role.out)
+    return Kernel("kernel", (y,), (), (("ops", "zero border"),))
+
+
+def fill_border(kernel: Kernel) -> Kernel:
+    """Zeros in the border of the kernel's only parameter: two slabs per dimension that has one."""
+    (y,) = kernel.params
+    names = loop_names(len(y.shape))
+    body: list[Stmt] = []
+    for dim, (before, after) in enumerate(y.layout.border):
+        for start, width in ((-before, before), (y.shape[dim], after)):
+            if width:
+                body.append(_slab(y, names, dim, index(start) + Var(names[dim]), width))
+    return replace(kernel, body=tuple(body))
+
+
+def _slab(y: Buffer, names: tuple[str, ...], dim: int, position: Expr, width: int) -> Stmt:
+    at = []
+    extents: Shape = ()
+    for d, name in enumerate(names):
+        before, after = y.layout.border[d]
+        if d == dim:
+            at.append(position)
+            extents = (*extents, width)
+        else:
+            at.append(Var(name) - before)
+            extents = (*extents, y.shape[d] + before + after)
+    body: Stmt = Store(y.name, tuple(at), const(0, y.dtype))
+    for name, extent in reversed(list(zip(names, extents, strict=True))):
+        body = For(name, index(extent), (body,))
+    return body
+
+
+def wanted_borders(kernel: Kernel, operands: Iterable[str]) -> dict[str, Border]:
+    """The borders of zeros that would spare a kernel with reductions its guards, by operand.
+
+    Read off the guards: `select(inside, x[...], 0)` with indices that leave x.
+    """
+    if not any(isinstance(s, Store) and s.index == () for s in walk(kernel.body)):
+        return {}
+    names = dict(zip((b.name for b in kernel.params), operands, strict=True))
+    buffers = {b.name: b for b in kernel.params if b.role is Role.in_}
+    ranges: dict[str, Range] = dict.fromkeys(kernel.symbols, SYMBOL_RANGE)
+    found: dict[str, Border] = {}
+    for stmt in walk(kernel.body):
+        if isinstance(stmt, For):
+            ranges[stmt.var] = loop_range(stmt.extent, ranges)
+        for expr in expressions(stmt):
+            for load in _guarded_loads(expr):
+                if load.buffer in buffers and buffers[load.buffer].space is not Space.constant:
+                    border = _overhang(load, buffers[load.buffer], ranges)
+                    if border is not None:
+                        name = names[load.buffer]
+                        found[name] = merged_border(found.get(name), border)
+    return found
+
+
+def _guarded_loads(expr: Expr) -> Iterable[Load]:
+    match expr:
+        case Select(then=Load() as load, otherwise=Const(value=0)):
+            yield load
+        case _:
+            for child in children(expr):
+                yield from _guarded_loads(child)
+
+
+# A border beyond this many elements on a side is not worth its memory.
+_WIDEST = 16
+
+
+def _overhang(load: Load, buffer: Buffer, ranges: Mapping[str, Range]) -> Border | None:
+    """How far a load's indices leave its buffer on each side."""
+    border = []
+    for i, extent in zip(load.index, buffer.shape, strict=True):
+        if not isinstance(extent, int):
+            border.append((0, 0))
+            continue
+        low, high = bounds(i, ranges)
+        before, after = max(0, -low), max(0, high - extent + 1)
+        if max(before, after) > _WIDEST:
+            return None
+        border.append((int(before), int(after)))
+    return tuple(border) if any(b != (0, 0) for b in border) else None
+
+

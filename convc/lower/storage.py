@@ -1,0 +1,300 @@
+"""Where each value of a graph lives: regions, and views of them through layouts.
+
+Transposes, reshapes, slices and concatenations cost nothing where a layout can say them: the value is then a view of
+another's region. Convolutions ask for a border of zeros around their input, which its producer leaves room for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from convc.graph.ir import Graph, Node
+from convc.loops.ir import Axis, Layout
+from convc.program.ir import Region, RegionKind
+from convc.types import Extent, Shape, TensorType, size_of
+
+Border = tuple[tuple[int, int], ...]
+
+# A pixel pitch that is a multiple of this many bytes maps neighbouring pixels to the same cache sets (measured: -23 %
+# at 4096 bytes), so such tensors get 64 bytes more per pixel.
+_PITCH_CONFLICT = 2048
+_PITCH_EXTRA = 64
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A place in a region: `offset` in elements, and the layout that maps the value's indices to memory."""
+
+    region: str
+    offset: int
+    layout: Layout
+
+
+class Storages:
+    """Assigns a storage to every value that a kernel reads or writes."""
+
+    def __init__(self, graph: Graph, inner: frozenset[str], borders: Mapping[str, Border]) -> None:
+        self.graph = graph
+        self.inner = inner  # values that only exist inside a kernel
+        self.borders = dict(borders)
+        self.producers = graph.producers()
+        self.consumers = graph.consumers()
+        self.regions: dict[str, Region] = {}
+        self.of: dict[str, Storage] = {}
+        self.spatial = any(a.ndim == 4 for a in graph.weights.values())
+        self._borders_through_views()
+        self._ends()
+        self._concatenations()
+        self._rest()
+
+    # ------------------------------------------------------------ the steps
+
+    def _borders_through_views(self) -> None:
+        """A border wanted of a view is wanted of what it shows, where both have the dimensions."""
+        for node in reversed(self.graph.nodes):
+            wanted = self.borders.get(node.outputs[0])
+            if wanted is None:
+                continue
+            if node.op.mnemonic == "transpose":
+                perm = node.op.attributes["perm"]
+                moved = tuple(wanted[perm.index(d)] for d in range(len(perm)))
+                self._want_border(node.inputs[0], moved)
+            elif node.op.mnemonic == "concat":
+                axis = node.op.attributes["axis"] % len(wanted)
+                if wanted[axis] == (0, 0):
+                    for name in node.inputs:
+                        self._want_border(name, wanted)
+
+    def _want_border(self, name: str, wanted: Border) -> None:
+        self.borders[name] = merged_border(self.borders.get(name), wanted)
+
+    def _ends(self) -> None:
+        """Inputs and outputs are the caller's memory: dense, in logical order."""
+        for name in self.graph.inputs:
+            self._add_dense(name, RegionKind.input)
+        for name, array in self.graph.weights.items():
+            self.of[name] = Storage(name, 0, Layout.dense(array.ndim))
+        for name in dict.fromkeys(self.graph.outputs):
+            if name not in self.of:
+                self._place(name, self._add_region(name, RegionKind.output, dense(self.graph.types[name])))
+
+    def _add_dense(self, name: str, kind: RegionKind) -> None:
+        self.of[name] = self._add_region(name, kind, dense(self.graph.types[name]))
+
+    def _place(self, name: str, storage: Storage) -> None:
+        """Gives a value its storage, and what it is a view of the storage that this implies."""
+        if name in self.of or name in self.inner:
+            return
+        self.of[name] = storage
+        node = self.producers[name]
+        source = self._source_of_view(node, storage)
+        if source is not None:
+            self._place(node.inputs[0], source)
+
+    def _source_of_view(self, node: Node, storage: Storage) -> Storage | None:
+        if node.op.mnemonic == "transpose":
+            perm = node.op.attributes["perm"]
+            return replace(storage, layout=permuted(storage.layout, invert(perm)))
+        if node.op.mnemonic == "reshape":
+            source, target = self.graph.types[node.inputs[0]], self.graph.types[node.outputs[0]]
+            layout = reshaped(storage.layout, target.shape, source.shape)
+            return replace(storage, layout=layout) if layout is not None else None
+        return None
+
+    def _concatenations(self) -> None:
+        """Last first, so that a chain of concatenations (dense blocks) ends in one region."""
+        for node in reversed(self.graph.nodes):
+            if node.op.mnemonic != "concat":
+                continue
+            name = node.outputs[0]
+            if name not in self.of:
+                self.of[name] = self._default(name)
+            for position, source in enumerate(node.inputs):
+                part = self.part_of_concat(node, position)
+                if part is not None and node.inputs.count(source) == 1 and self._is_computed(source):
+                    self._place(source, part)
+
+    def _is_computed(self, name: str) -> bool:
+        return name in self.producers and name not in self.of
+
+    def _rest(self) -> None:
+        for node in self.graph.nodes:
+            for name in node.outputs:
+                if name not in self.of and name not in self.inner:
+                    self.of[name] = self.view(node) or self._default(name)
+
+    # ------------------------------------------------------------ views
+
+    def view(self, node: Node) -> Storage | None:
+        """The storage of a node's output as a view of its input's, or None if it has to be computed."""
+        if node.op.mnemonic not in ("transpose", "reshape", "slice") or node.inputs[0] not in self.of:
+            return None
+        storage = self.of[node.inputs[0]]
+        source, target = self.graph.types[node.inputs[0]], self.graph.types[node.outputs[0]]
+        if node.op.mnemonic == "transpose":
+            return replace(storage, layout=permuted(storage.layout, node.op.attributes["perm"]))
+        if node.op.mnemonic == "reshape":
+            layout = reshaped(storage.layout, source.shape, target.shape)
+            return replace(storage, layout=layout) if layout is not None else None
+        return self._slice_view(node, storage, source.shape)
+
+    def _slice_view(self, node: Node, storage: Storage, shape: Shape) -> Storage | None:
+        ranges = node.op.ranges(shape)  # type: ignore[attr-defined]
+        for dim, (start, step, extent) in enumerate(ranges):
+            if step != 1:
+                return None
+            if start == 0 and extent == shape[dim]:
+                continue
+            part = part_of(storage, shape, dim, start)
+            if part is None:
+                return None
+            storage = part
+            shape = (*shape[:dim], extent, *shape[dim + 1 :])
+        return storage
+
+    def part_of_concat(self, node: Node, position: int) -> Storage | None:
+        """The place of one operand inside a concatenation's output."""
+        whole = self.graph.types[node.outputs[0]]
+        axis = node.op.attributes["axis"] % whole.rank
+        start: Extent = 0
+        for name in node.inputs[:position]:
+            start = start + self.graph.types[name].shape[axis]
+        return part_of(self.of[node.outputs[0]], whole.shape, axis, start)
+
+    # ------------------------------------------------------------ regions
+
+    def _default(self, name: str) -> Storage:
+        return self._add_region(name, RegionKind.arena, self.preferred(name))
+
+    def preferred(self, name: str, border: Border | None = None) -> tuple[TensorType, Layout]:
+        """Channels last for images, with the border that consumers want and a pitch that spares the cache."""
+        type = self.graph.types[name]
+        if not (self.spatial and type.rank == 4):
+            return dense(type)
+        order = (0, 2, 3, 1)
+        layout = Layout.permuted(order)
+        border = border or self.borders.get(name)
+        if border is not None:
+            layout = replace(layout, border=border)
+        elif self._must_be_dense(name):
+            return type, layout
+        channels = type.shape[1]
+        pixel = channels * type.dtype.itemsize if isinstance(channels, int) else 1
+        if pixel % _PITCH_CONFLICT == 0 and type.shape[2:] != (1, 1):
+            extra = _PITCH_EXTRA // type.dtype.itemsize
+            assert isinstance(channels, int)
+            layout = replace(layout, axes=(*layout.axes[:3], Axis(1, extent=channels + extra)))
+        return type, layout
+
+    def _must_be_dense(self, name: str) -> bool:
+        """True if a reshape somewhere behind wants to see the value as one run of memory."""
+        for node in self.consumers[name]:
+            if node.op.mnemonic == "reshape":
+                return True
+            if node.op.mnemonic == "transpose" and self._must_be_dense(node.outputs[0]):
+                return True
+        return False
+
+    def _add_region(
+        self, name: str, kind: RegionKind, placed: tuple[TensorType, Layout]
+    ) -> Storage:
+        type, layout = placed
+        size = size_of(layout.extents(type.shape)) * type.dtype.itemsize
+        self.regions[name] = Region(name, kind, size)
+        return Storage(name, 0, layout)
+
+    def bordered_copy(self, name: str, border: Border) -> Storage:
+        """A further region for a value whose own storage has no border."""
+        copy = f"{name}.padded"
+        if copy not in self.regions:
+            self.of[copy] = self._add_region(copy, RegionKind.arena, self.preferred(name, border))
+        return self.of[copy]
+
+
+def dense(type: TensorType) -> tuple[TensorType, Layout]:
+    return type, Layout.dense(type.rank)
+
+
+def merged_border(a: Border | None, b: Border) -> Border:
+    """The border that serves both."""
+    if a is None:
+        return b
+    return tuple((max(x[0], y[0]), max(x[1], y[1])) for x, y in zip(a, b, strict=True))
+
+
+def covers(layout: Layout, border: Border) -> bool:
+    """True if a layout has at least this border."""
+    return all(
+        have[0] >= want[0] and have[1] >= want[1]
+        for have, want in zip(layout.border, border, strict=True)
+    )
+
+
+def invert(perm: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(perm.index(d) for d in range(len(perm)))
+
+
+def permuted(layout: Layout, perm: tuple[int, ...]) -> Layout:
+    """The layout of a transposed view: its dimension k is the old dimension perm[k]."""
+    axes = tuple(replace(a, dim=perm.index(a.dim)) for a in layout.axes)
+    return Layout(axes, tuple(layout.border[p] for p in perm))
+
+
+def reshaped(layout: Layout, source: Shape, target: Shape) -> Layout | None:
+    """The layout of a reshaped view, or None if no layout can say it."""
+    if is_dense(layout, source):
+        return Layout.dense(len(target))
+    kept_source = [d for d, e in enumerate(source) if e != 1]
+    kept_target = [d for d, e in enumerate(target) if e != 1]
+    if [source[d] for d in kept_source] != [target[d] for d in kept_target]:
+        return None
+    moved = dict(zip(kept_source, kept_target, strict=True))
+    axes = []
+    for axis in layout.axes:
+        if axis.dim in moved:
+            axes.append(replace(axis, dim=moved[axis.dim]))
+        elif axis.extent not in (None, 1) or layout.border[axis.dim] != (0, 0):
+            return None
+    border = [(0, 0)] * len(target)
+    for old, new in moved.items():
+        border[new] = layout.border[old]
+    return Layout(tuple(axes), tuple(border))
+
+
+def is_dense(layout: Layout, shape: Shape) -> bool:
+    """True if the logical elements lie in memory one after the other, in order."""
+    if any(b != (0, 0) for b in layout.border):
+        return False
+    dims = []
+    for axis, extent in zip(layout.axes, layout.extents(shape), strict=True):
+        if axis.divide != 1 or axis.modulus is not None or extent != shape[axis.dim]:
+            return False
+        if shape[axis.dim] != 1:
+            dims.append(axis.dim)
+    return dims == [d for d, e in enumerate(shape) if e != 1]
+
+
+def part_of(storage: Storage, shape: Shape, dim: int, start: Extent) -> Storage | None:
+    """The storage of a range of one dimension. The part has no border there: what lies beside it is data."""
+    layout = storage.layout
+    extents, strides = layout.extents(shape), layout.strides(shape)
+    axes = list(layout.axes)
+    offset = storage.offset
+    for k, axis in enumerate(axes):
+        if axis.dim != dim:
+            continue
+        before = layout.border[dim][0]
+        stride, extent = strides[k], extents[k]
+        if axis.divide != 1 or axis.modulus is not None:
+            return None
+        if not isinstance(start, int) or not isinstance(stride, int):
+            return None
+        if k > 0:
+            if not isinstance(extent, int):
+                return None
+            axes[k] = replace(axis, extent=extent)
+        offset += (start + before) * stride
+    border = list(layout.border)
+    border[dim] = (0, 0)
+    return Storage(storage.region, offset, Layout(tuple(axes), tuple(border)))

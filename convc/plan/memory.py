@@ -1,0 +1,149 @@
+"""The memory plan: an offset for every region of the arena and of the weights, fixed before the first run.
+
+Regions of the arena share bytes when their lifetimes don't meet. Sizes are polynomials in the batch; regions whose sizes
+have the same monomial (all that grow with N, all that don't) are packed among themselves by their coefficients, so one
+plan holds for every batch. The placement is greedy by size, as in "Efficient Memory Management for Deep Neural Net
+Inference" (Pisarchyk and Lee, 2020), section 5.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from convc.errors import IRError
+from convc.program.ir import Entry, Program, Region, RegionKind
+from convc.types import Dim, Extent
+
+ALIGNMENT = 64
+
+Monomial = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """The first and the last step that touch a region."""
+
+    first: int
+    last: int
+
+    def meets(self, other: Lifetime) -> bool:
+        return self.first <= other.last and other.first <= self.last
+
+
+def plan_memory(program: Program) -> Program:
+    """The program with offsets for its arena and weight regions, and the arena's size."""
+    offsets: dict[str, Extent] = {}
+    arena: Extent = 0
+    for entry in program.entries:
+        lifetimes = lifetimes_of(entry)
+        mine = [r for r in program.regions if r.kind is RegionKind.arena and r.name in lifetimes]
+        base: Extent = 0
+        for monomial in sorted({_monomial(r) for r in mine}, key=lambda m: (len(m), m)):
+            group = [r for r in mine if _monomial(r) == monomial]
+            placed, total = place({r.name: _coefficient(r) for r in group}, lifetimes)
+            for name, offset in placed.items():
+                offsets[name] = base + _extent(offset, monomial)
+            base = base + _extent(total, monomial)
+        arena = _larger(arena, base)
+    offsets.update(_weight_offsets(program.regions))
+    regions = tuple(replace(r, offset=offsets.get(r.name)) for r in program.regions)
+    return replace(program, regions=regions, arena=arena)
+
+
+def lifetimes_of(entry: Entry) -> dict[str, Lifetime]:
+    """The lifetime of every region that an entry's steps touch."""
+    found: dict[str, Lifetime] = {}
+    for position, step in enumerate(entry.steps):
+        for argument in step.args:
+            first = found[argument.region].first if argument.region in found else position
+            found[argument.region] = Lifetime(first, position)
+    return found
+
+
+def place(
+    sizes: Mapping[str, int], lifetimes: Mapping[str, Lifetime]
+) -> tuple[dict[str, int], int]:
+    """Offsets for regions of known sizes, the largest first, each as low as it fits; and the total."""
+    placed: dict[str, int] = {}
+    for name in sorted(sizes, key=lambda n: (-sizes[n], n)):
+        taken = sorted(
+            (placed[other], placed[other] + sizes[other])
+            for other in placed
+            if lifetimes[other].meets(lifetimes[name])
+        )
+        offset = 0
+        for start, end in taken:
+            if offset + sizes[name] <= start:
+                break
+            offset = max(offset, end)
+        placed[name] = offset
+    return placed, max((placed[n] + sizes[n] for n in placed), default=0)
+
+
+def lower_bound(program: Program) -> Extent:
+    """The largest sum of arena regions that live at the same time: no plan needs less."""
+    best: Extent = 0
+    for entry in program.entries:
+        lifetimes = lifetimes_of(entry)
+        arena = [r for r in program.regions if r.kind is RegionKind.arena and r.name in lifetimes]
+        for position in range(len(entry.steps)):
+            now = Lifetime(position, position)
+            live: Extent = 0
+            for region in arena:
+                if lifetimes[region.name].meets(now):
+                    live = live + region.size
+            best = _larger(best, live)
+    return best
+
+
+def _weight_offsets(regions: Iterable[Region]) -> dict[str, int]:
+    offsets: dict[str, int] = {}
+    end = 0
+    for region in regions:
+        if region.kind is RegionKind.weight:
+            if not isinstance(region.size, int):
+                raise IRError(f"the weight {region.name} has a symbolic size {region.size}")
+            offsets[region.name] = end
+            end = _aligned(end + region.size)
+    return offsets
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _monomial(region: Region) -> Monomial:
+    """The symbols that a region's size grows with; the one with most of them stands for a sum."""
+    if isinstance(region.size, int):
+        return ()
+    return region.size.terms[0][0]
+
+
+def _coefficient(region: Region) -> int:
+    """Bytes per monomial, aligned. A sum is bounded by its monomial, since symbols are at least 1."""
+    if isinstance(region.size, int):
+        return _aligned(region.size)
+    return _aligned(sum(max(c, 0) for _, c in region.size.terms))
+
+
+def _extent(coefficient: int, monomial: Monomial) -> Extent:
+    result: Extent = coefficient
+    for symbol in monomial:
+        result = result * Dim.symbol(symbol)
+    return result
+
+
+def _larger(a: Extent, b: Extent) -> Extent:
+    """The larger of two sizes, term by term: both fit in it."""
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    terms: dict[Monomial, int] = {}
+    for extent in (a, b):
+        parts = extent.terms if isinstance(extent, Dim) else (((), extent),)
+        for monomial, coefficient in parts:
+            terms[monomial] = max(terms.get(monomial, 0), coefficient)
+    total: Extent = 0
+    for monomial, coefficient in terms.items():
+        total = total + _extent(coefficient, monomial)
+    return total

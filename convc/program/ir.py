@@ -1,0 +1,109 @@
+"""The program IR: memory regions, and entries that call kernels on them in order.
+
+    program = "program" NAME "{" { region } { entry } "}"
+    region  = KIND NAME ":" INT-or-polynomial "bytes" [ "at" offset ]     KIND = "input" | "output" | "weight" | "arena"
+    entry   = "entry" NAME "(" { port "," } ")" "->" "(" { port "," } ")" "{" { step } "}"
+    port    = NAME ":" type "in" REGION
+    step    = KERNEL "(" { REGION [ "+" BYTES ] "," } ")" [ "from" { STRING "," } ]
+
+Kernels stand beside the program by name (loops/ir.py). A step binds each parameter of its kernel, in order, to a place
+in a region; how the kernel sees that memory is its parameter's layout. Inputs and outputs are the caller's memory,
+dense in logical order; weights are constant; the arena's regions get offsets from the memory plan and share bytes when
+they don't live at the same time.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convc.loops.ir import Kernel
+from convc.types import Dim, Extent, TensorType
+
+Array = NDArray[np.generic]
+
+
+class RegionKind(enum.Enum):
+    input = "input"
+    output = "output"
+    weight = "weight"
+    arena = "arena"
+
+
+@dataclass(frozen=True)
+class Region:
+    """A piece of memory. `size` is in bytes; `offset`, once planned, in bytes from the arena's or the weights' start."""
+
+    name: str
+    kind: RegionKind
+    size: Extent
+    offset: Extent | None = None
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A place in a region, `offset` bytes from its start."""
+
+    region: str
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of a kernel. `layers` are the user's layers that it computes."""
+
+    kernel: str
+    args: tuple[Argument, ...]
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of an entry."""
+
+    name: str
+    type: TensorType
+    region: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function of the compiled model."""
+
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Entries that share regions and kernels. `weights` holds the logical array of each weight region."""
+
+    name: str
+    regions: tuple[Region, ...]
+    kernels: Mapping[str, Kernel]
+    entries: tuple[Entry, ...]
+    weights: Mapping[str, Array] = field(default_factory=dict, compare=False)
+    arena: Extent = 0
+    """Bytes of the arena, once planned."""
+
+    def region(self, name: str) -> Region:
+        return next(r for r in self.regions if r.name == name)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Every symbol of the entries' inputs, sorted: the order of an entry call's symbol values."""
+        found = {
+            s
+            for entry in self.entries
+            for port in entry.inputs
+            for e in port.type.shape
+            if isinstance(e, Dim)
+            for s in e.symbols
+        }
+        return tuple(sorted(found))

@@ -1,0 +1,527 @@
+"""Schedules for CPUs, chosen by a kernel's loop structure and the target's registers.
+
+- `tiled`: a sum of products in which one factor moves with the vector loop and the other does not (convolution, matrix
+  product): a register tile of rows x vectors, the moving factor packed in the order that it is read.
+- `lanes`: everything moves along the vector loop together (depthwise convolution, pooling, means over an image).
+- `pointwise`: no reduction: the innermost contiguous loops become one, in vectors.
+- `scalar`: what has no loop that is contiguous in the output and linear everywhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from convc.loops.ir import (
+    Axis,
+    Block,
+    For,
+    Kernel,
+    Layout,
+    Load,
+    LoopKind,
+    Role,
+    Select,
+    Space,
+    Stmt,
+    map_block,
+    subexpressions,
+    walk,
+)
+from convc.loops.math import expand_math
+from convc.loops.rewrites import (
+    drop_unit_loops,
+    fuse,
+    pad_extent,
+    parallelize,
+    relayout,
+    reorder,
+    sink,
+    speculate,
+    split,
+    unroll,
+    use_border,
+    vectorize,
+)
+from convc.loops.simplify import simplify_kernel
+from convc.schedule.structure import Loop, Structure, analyse, depends_on
+from convc.target import Target
+
+# Unrolled statements per kernel body: enough to hide latency, little enough to compile quickly.
+_UNROLL_BUDGET = 160
+
+
+def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
+    """The kernel as the CPU generator takes it, with notes on what was chosen."""
+    for buffer in kernel.params:
+        if buffer.role is Role.in_ and any(b != (0, 0) for b in buffer.layout.border):
+            kernel = use_border(kernel, buffer.name)
+    kernel = simplify_kernel(kernel)
+    structure = analyse(kernel)
+    if structure is None:
+        return _several(kernel, target)
+    structure, vector = _vector_loop(structure)
+    if vector is None:
+        return _scalar(structure)
+    if not structure.reductions:
+        return _pointwise(structure, vector, target)
+    factors = structure.contraction()
+    if factors is not None:
+        moving = [depends_on_any(structure, f, vector.var) for f in factors]
+        if moving == [True, False]:
+            return _tiled(structure, vector, factors[1], factors[0], target)
+        if moving == [False, True]:
+            return _tiled(structure, vector, factors[0], factors[1], target)
+    return _lanes(structure, vector, target)
+
+
+def _several(kernel: Kernel, target: Target) -> Kernel:
+    """Nests one after the other, each scheduled alone, all in one task."""
+    body: list[Stmt] = []
+    for stmt in kernel.body:
+        alone = schedule_kernel(replace(kernel, body=(stmt,)), target) if _is_nest(stmt) else None
+        body.extend(_serial(alone.body) if alone is not None else (stmt,))
+    return replace(
+        finish(replace(kernel, body=()), "serial", ""), body=tuple(body)
+    )
+
+
+def _is_nest(stmt: Stmt) -> bool:
+    return isinstance(stmt, For) and analyse(Kernel("nest", (), (stmt,))) is not None
+
+
+def _serial(block: Block) -> Block:
+    def on_stmt(stmt: Stmt) -> Block:
+        if isinstance(stmt, For) and stmt.kind is LoopKind.parallel:
+            return (replace(stmt, kind=LoopKind.serial),)
+        return (stmt,)
+
+    return map_block(block, on_stmt=on_stmt)
+
+
+def finish(kernel: Kernel, strategy: str, tile: str) -> Kernel:
+    """The last rewrites that every schedule shares."""
+    kernel = expand_math(drop_unit_loops(simplify_kernel(kernel)))
+    notes = (*kernel.notes, ("strategy", strategy), *((("tile", tile),) if tile else ()))
+    return replace(kernel, notes=notes)
+
+
+def depends_on_any(structure: Structure, load: Load, var: str) -> bool:
+    return any(depends_on(i, var) for i in load.index)
+
+
+# ---------------------------------------------------------------- choosing the vector loop
+
+
+def _vector_loop(structure: Structure) -> tuple[Structure, Loop | None]:
+    """The output loop whose neighbours are neighbours in memory, if every access is linear in it."""
+    for loop in structure.outputs:
+        if structure.output_step(loop.var) != 1 or loop.extent in (None, 1):
+            continue
+        split_up = _by_group(structure, loop)
+        if split_up is not None:
+            structure, loop = split_up
+        if all(_vectorizable(structure, load, loop.var) for load in structure.loads()):
+            return structure, loop
+    return structure, None
+
+
+def _vectorizable(structure: Structure, load: Load, var: str) -> bool:
+    """Linear in the loop; packed weights may move by any step, since packing makes it one."""
+    moved = structure.step(load.buffer, load.index, var)
+    if moved is None:
+        return False
+    packed = structure.buffers[load.buffer].space is Space.constant
+    return packed or moved in (0, 1) or moved <= 4
+
+
+def _by_group(structure: Structure, loop: Loop) -> tuple[Structure, Loop] | None:
+    """A channel loop as groups x channels, where an input is indexed by `channel // size` (grouped convolution)."""
+    sizes = {
+        int(e.b.value)  # type: ignore[union-attr]
+        for load in structure.loads()
+        for i in load.index
+        for e in _divisions(i, loop.var)
+    }
+    if len(sizes) != 1 or loop.extent is None:
+        return None
+    size = sizes.pop()
+    if size <= 1 or loop.extent % size:
+        return None
+    inner = f"{loop.var}g"
+    kernel = split(structure.kernel, loop.var, size, loop.var, inner)
+    again = analyse(simplify_kernel(kernel))
+    assert again is not None
+    return again, Loop(inner, size)
+
+
+def _divisions(expr: object, var: str) -> list[object]:
+    from_here = []
+    stack = [expr]
+    while stack:
+        e = stack.pop()
+        if getattr(e, "op", None) in ("//", "%") and depends_on(e, var):  # type: ignore[arg-type]
+            from_here.append(e)
+        stack.extend(children_of(e))
+    return from_here
+
+
+def children_of(e: object) -> tuple[object, ...]:
+    return tuple(getattr(e, n) for n in ("a", "b") if hasattr(e, n))
+
+
+# ---------------------------------------------------------------- tiled
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile: rows x vectors of accumulators."""
+
+    rows: int
+    vectors: int
+
+    def fits(self, registers: int) -> bool:
+        return self.rows * self.vectors + self.vectors + 1 <= registers
+
+
+def choose_tile(rows: int, columns: int, lanes: int, registers: int) -> Tile:
+    """The tile that wastes least: cycles per useful multiply-add, counting whole tiles.
+
+    A step of the reduction costs the larger of its multiply-adds and its loads (vectors whole, rows as broadcasts,
+    two per cycle), and a few accumulators are needed to hide the latency of an addition.
+    """
+    blocks = -(-columns // lanes)
+    best: tuple[float, Tile] | None = None
+    for vectors in range(1, min(blocks, 6) + 1):
+        for height in range(1, rows + 1):
+            tile = Tile(height, vectors)
+            if not tile.fits(registers):
+                break
+            tiles = -(-rows // height) * -(-blocks // vectors)
+            latency = 4 if registers >= 32 else 8
+            step = max(height * vectors, vectors + height / 2, latency)
+            cost = tiles * (step + 0.15 * (height + vectors))
+            if best is None or cost < best[0] - 1e-9:
+                best = (cost, tile)
+    assert best is not None
+    return best[1]
+
+
+def _tiled(structure: Structure, vector: Loop, still: Load, moving: Load, target: Target) -> Kernel:
+    """A register tile: rows that only `still` moves with, times vectors that only `moving` moves with."""
+    dtype = structure.updates[0].value.dtype
+    lanes = target.lanes(dtype.itemsize)
+    kernel, structure, row = _row_loop(structure, vector, still)
+    columns = vector.extent or 1
+    rows = (row.extent or 8) if row is not None else 1
+    tile = choose_tile(rows, columns, lanes, target.vector_registers)
+    width = tile.vectors * lanes
+    weight = structure.buffers[moving.buffer]
+    kernel = split(kernel, vector.var, width, "ob", "oi", "guard")
+    kernel = split(kernel, "oi", lanes, "ov", "ol", "guard")
+    if row is not None:
+        tail = "overlap" if row.extent is not None and row.extent >= tile.rows else "peel"
+        kernel = split(kernel, row.var, tile.rows, "jt", "jp", tail)
+    kernel, innermost = _inner_reduction(kernel, structure, still)
+    kernel = simplify_kernel(kernel)
+    for var in ("jp", "ov", "ol"):
+        if var != "jp" or row is not None:
+            kernel = sink(kernel, var)
+    if weight.space is Space.constant:
+        kernel = _packed(kernel, structure, moving, vector, width)
+    kernel = _pad_vectors(kernel, structure, vector.var, width)
+    kernel = speculate(simplify_kernel(kernel))
+    unrolled = [v for v in ("jp", "ov", innermost) if _has_loop(kernel, v)]
+    for var in unrolled:
+        kernel = unroll(kernel, var)
+    kernel = vectorize(kernel, "ol")
+    kernel = parallel_top(kernel)
+    return finish(kernel, "tiled", f"{tile.rows}x{tile.vectors}x{lanes}")
+
+
+def _row_loop(
+    structure: Structure, vector: Loop, still: Load
+) -> tuple[Kernel, Structure, Loop | None]:
+    """The output loop to tile beside the vectors: the innermost that the still factor moves with.
+
+    Two loops that run through memory as one become one first (the pixels of a 1x1 convolution).
+    """
+    rows = [
+        x
+        for x in structure.outputs
+        if x.var != vector.var and x.extent != 1 and depends_on_any(structure, still, x.var)
+    ]
+    if not rows:
+        return structure.kernel, structure, None
+    row = min(rows, key=lambda x: structure.output_step(x.var) or 1 << 60)
+    others = [x for x in rows if x is not row and x.extent is not None]
+    outer = min(others, key=lambda x: structure.output_step(x.var) or 1 << 60, default=None)
+    if outer is not None and row.extent is not None and _runs_on(structure, outer, row):
+        kernel = _adjacent(structure, outer.var, row.var)
+        kernel = simplify_kernel(fuse(kernel, outer.var, row.var, "p"))
+        again = analyse(kernel)
+        if again is not None and all(
+            again.step(x.buffer, x.index, "p") is not None for x in again.loads()
+        ):
+            assert outer.extent is not None
+            return kernel, again, Loop("p", outer.extent * row.extent)
+    kernel = _innermost_output(structure, row.var)
+    again = analyse(kernel)
+    assert again is not None
+    return kernel, again, row
+
+
+def _runs_on(structure: Structure, outer: Loop, inner: Loop) -> bool:
+    """True if one step of `outer` is `extent` steps of `inner` in every access."""
+    accesses = [(x.buffer, x.index) for x in structure.loads()]
+    accesses.append((structure.store.buffer, structure.store.index))
+    assert inner.extent is not None
+    for buffer, at in accesses:
+        a, b = structure.step(buffer, at, outer.var), structure.step(buffer, at, inner.var)
+        if a is None or b is None or a != b * inner.extent:
+            return False
+    return True
+
+
+def _adjacent(structure: Structure, outer: str, inner: str) -> Kernel:
+    """`inner` directly inside `outer`, both innermost of the output loops."""
+    kernel = _innermost_output(structure, outer)
+    again = analyse(kernel)
+    assert again is not None
+    return _innermost_output(again, inner)
+
+
+def _innermost_output(structure: Structure, var: str) -> Kernel:
+    kernel = structure.kernel
+    names = [x.var for x in structure.outputs]
+    for inner in names[names.index(var) + 1 :]:
+        kernel = reorder(kernel, var, inner)
+    return kernel
+
+
+def _inner_reduction(kernel: Kernel, structure: Structure, still: Load) -> tuple[Kernel, str]:
+    """The reduction loop along which the still factor is contiguous goes inside, and is split for unrolling."""
+    names = [x.var for x in structure.reductions]
+    along = [x for x in names if structure.step(still.buffer, still.index, x) == 1]
+    inner = along[0] if along else names[-1]
+    for other in names[names.index(inner) + 1 :]:
+        kernel = reorder(kernel, inner, other)
+    extent = structure.extent(inner)
+    if extent is None or extent <= 4:
+        return kernel, inner
+    factor = next(f for f in (4, 3, 5, 2, 1) if extent % f == 0 or f == 1)
+    if factor == 1:
+        return split(kernel, inner, 4, f"{inner}o", f"{inner}i", "peel"), f"{inner}i"
+    return split(kernel, inner, factor, f"{inner}o", f"{inner}i"), f"{inner}i"
+
+
+def _packed(
+    kernel: Kernel, structure: Structure, moving: Load, vector: Loop, width: int
+) -> Kernel:
+    """The moving factor in the order in which the kernel reads it: blocks of `width` columns, reductions inside."""
+    buffer = structure.buffers[moving.buffer]
+    column = _dim_of(moving, vector.var)
+    if column is None:
+        return kernel
+    order = [x.var for x in structure.reductions]
+    along = [d for d in range(len(buffer.shape)) if d != column]
+    still_first = [d for d in along if not _dim_in(moving, d, order)]
+    reduced = [d for d in along if _dim_in(moving, d, order)]
+    reduced.sort(key=lambda d: _reduction_rank(kernel, moving, d, order))
+    axes = (
+        *(Axis(d) for d in still_first),
+        Axis(column, width),
+        *(Axis(d) for d in reduced),
+        Axis(column, 1, width),
+    )
+    return relayout(kernel, moving.buffer, Layout(axes, ((0, 0),) * len(buffer.shape)))
+
+
+def _dim_of(load: Load, var: str) -> int | None:
+    dims = [d for d, i in enumerate(load.index) if depends_on(i, var)]
+    return dims[0] if len(dims) == 1 else None
+
+
+def _dim_in(load: Load, dim: int, names: list[str]) -> bool:
+    return any(depends_on(load.index[dim], v) for v in names)
+
+
+def _reduction_rank(kernel: Kernel, load: Load, dim: int, names: list[str]) -> int:
+    """Outer reduction loops first: the one that was moved inside is the last."""
+    order = _loop_order(kernel)
+    ranks = [
+        order.index(v) if v in order else len(order)
+        for v in names
+        if depends_on(load.index[dim], v)
+    ]
+    return max(ranks, default=0)
+
+
+def _loop_order(kernel: Kernel) -> list[str]:
+    from_walk = []
+    for stmt in walk_loops(kernel):
+        if stmt not in from_walk:
+            from_walk.append(stmt)
+    return from_walk
+
+
+def walk_loops(kernel: Kernel) -> list[str]:
+    """The loop variables in order of appearance."""
+
+    return [s.var for s in walk(kernel.body) if isinstance(s, For)]
+
+
+def _pad_vectors(kernel: Kernel, structure: Structure, var: str, multiple: int) -> Kernel:
+    """Rounds weights up along the vector loop, so that only the final store needs a mask."""
+    for load in structure.loads():
+        buffer = structure.buffers[load.buffer]
+        if buffer.space is not Space.constant:
+            continue
+        dim = _dim_of(load, var)
+        if dim is not None and isinstance(buffer.shape[dim], int) and buffer.shape[dim] > 1:  # type: ignore[operator]
+            kernel = pad_extent(kernel, load.buffer, dim, multiple)
+    return kernel
+
+
+def _has_loop(kernel: Kernel, var: str) -> bool:
+    return var in walk_loops(kernel)
+
+
+def parallel_top(kernel: Kernel) -> Kernel:
+    """The perfect nest at the top becomes tasks."""
+
+    block = kernel.body
+    names = []
+    while len(block) == 1 and isinstance(block[0], For) and block[0].kind is LoopKind.serial:
+        names.append(block[0].var)
+        block = block[0].body
+    for name in names:
+        kernel = parallelize(kernel, name)
+    return kernel
+
+
+# ---------------------------------------------------------------- lanes
+
+
+def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
+    """All accesses move along the vector loop together; rows share what they load."""
+    kernel = structure.kernel
+    lanes = _lanes_for(structure, target)
+    taps = 1
+    for loop in structure.reductions:
+        taps *= loop.extent or 1 << 20
+    small = taps <= 25
+    rows = [
+        x for x in structure.outputs if x.var != vector.var and x.extent not in (1, None)
+    ]
+    row = min(rows, key=lambda x: structure.output_step(x.var) or 1 << 60, default=None)
+    guarded = _has_guards(structure)
+    height = 1
+    if small and row is not None and not guarded:
+        limit = min(target.vector_registers // 2 - 2, max(1, _UNROLL_BUDGET // taps))
+        tiles = -(-(row.extent or 1) // limit)
+        height = -(-(row.extent or 1) // tiles)
+    kernel = split(kernel, vector.var, lanes, "ob", "ol", "guard")
+    kernel = simplify_kernel(kernel)
+    if row is not None and height > 1:
+        kernel = _row_inside(kernel, row.var, "ol")
+        kernel = split(kernel, row.var, height, "jt", "jp", "overlap")
+        kernel = sink(kernel, "jp")
+    kernel = sink(kernel, "ol")
+    kernel = _constant_layouts(kernel, structure, vector)
+    kernel = _pad_vectors(kernel, structure, vector.var, lanes)
+    kernel = speculate(simplify_kernel(kernel))
+    for loop in structure.reductions:
+        if small and not guarded and _has_loop(kernel, loop.var):
+            kernel = unroll(kernel, loop.var)
+    if height > 1:
+        kernel = unroll(kernel, "jp")
+    kernel = vectorize(kernel, "ol")
+    kernel = parallel_top(kernel)
+    return finish(kernel, "lanes", f"{height}x{lanes}")
+
+
+def _lanes_for(structure: Structure, target: Target) -> int:
+    """Lanes of the widest type that the kernel computes in."""
+    sizes = [structure.store.value.dtype.itemsize]
+    sizes += [u.value.dtype.itemsize for u in structure.updates]
+    return target.lanes(max(max(sizes), 4))
+
+
+def _has_guards(structure: Structure) -> bool:
+
+    return any(
+        isinstance(e, Select) and any(isinstance(x, Load) for x in subexpressions(e))
+        for u in structure.updates
+        for e in subexpressions(u.value)
+    )
+
+
+def _row_inside(kernel: Kernel, row: str, lane: str) -> Kernel:
+    """Moves the row loop directly around the reductions, the lane loop ending just outside of it."""
+
+    block = kernel.body
+    names: list[str] = []
+    while len(block) == 1 and isinstance(block[0], For):
+        names.append(block[0].var)
+        block = block[0].body
+    for inner in names[names.index(row) + 1 :]:
+        kernel = reorder(kernel, row, inner)
+    return kernel
+
+
+def _constant_layouts(kernel: Kernel, structure: Structure, vector: Loop) -> Kernel:
+    """Weights with their vector dimension innermost."""
+    for load in structure.loads():
+        buffer = structure.buffers[load.buffer]
+        dim = _dim_of(load, vector.var)
+        if buffer.space is Space.constant and dim is not None:
+            order = [d for d in range(len(buffer.shape)) if d != dim]
+            kernel = relayout(kernel, load.buffer, Layout.permuted((*order, dim)))
+    return kernel
+
+
+# ---------------------------------------------------------------- pointwise and scalar
+
+
+def _pointwise(structure: Structure, vector: Loop, target: Target) -> Kernel:
+    """Loops in the order of the output's memory; those that run on in every access become one, then vectors."""
+    order = sorted(
+        structure.outputs, key=lambda x: -(structure.output_step(x.var) or 1 << 60)
+    )
+    kernel = _ordered(structure, [x.var for x in order])
+    again = analyse(kernel)
+    assert again is not None
+    structure = again
+    inner = next(x for x in structure.outputs if x.var == vector.var)
+    while len(structure.outputs) > 1:
+        outer = structure.outputs[-2]
+        if inner.extent is None or outer.extent is None or not _runs_on(structure, outer, inner):
+            break
+        fused = f"{outer.var}{inner.var}"
+        candidate = simplify_kernel(fuse(structure.kernel, outer.var, inner.var, fused))
+        again = analyse(candidate)
+        if again is None or any(
+            again.step(x.buffer, x.index, fused) is None for x in again.loads()
+        ):
+            break
+        structure, inner = again, again.outputs[-1]
+    lanes = _lanes_for(structure, target)
+    kernel = split(structure.kernel, inner.var, lanes, "ib", "il", "guard")
+    kernel = vectorize(simplify_kernel(kernel), "il")
+    kernel = parallel_top(kernel)
+    return finish(kernel, "pointwise", f"{lanes}")
+
+
+def _ordered(structure: Structure, names: list[str]) -> Kernel:
+    kernel = structure.kernel
+    for name in names:
+        again = analyse(kernel)
+        assert again is not None
+        kernel = _innermost_output(again, name)
+    return kernel
+
+
+def _scalar(structure: Structure) -> Kernel:
+    return finish(parallel_top(structure.kernel), "scalar", "")
+
+

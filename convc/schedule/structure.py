@@ -1,0 +1,161 @@
+"""What a schedule looks at: a plain kernel's loops, its reduction, and how each access moves with each loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from convc.loops.ir import (
+    INDEX,
+    Alloc,
+    Block,
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    For,
+    Kernel,
+    Load,
+    Role,
+    Space,
+    Store,
+    Var,
+    binary,
+    expressions,
+    index,
+    subexpressions,
+    walk,
+)
+from convc.loops.simplify import SYMBOL_RANGE, Range, linear, loop_range, simplify
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop of a plain kernel; `extent` is None if it is symbolic."""
+
+    var: str
+    extent: int | None
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A plain kernel taken apart: output loops around reductions around one store."""
+
+    kernel: Kernel
+    outputs: tuple[Loop, ...]
+    reductions: tuple[Loop, ...]
+    store: Store
+    updates: tuple[Store, ...]  # of the accumulators, inside the reductions
+    ranges: dict[str, Range]
+    buffers: dict[str, Buffer]
+
+    def extent(self, var: str) -> int | None:
+        return next(x.extent for x in (*self.outputs, *self.reductions) if x.var == var)
+
+    def step(self, buffer: str, at: tuple[Expr, ...], var: str) -> int | None:
+        """Elements that an access moves when a loop's variable grows by one; None if it isn't linear in it."""
+        return step(self.buffers[buffer], at, var, self.ranges)
+
+    def output_step(self, var: str) -> int | None:
+        return self.step(self.store.buffer, self.store.index, var)
+
+    def loads(self) -> Iterator[Load]:
+        """Every read of a parameter."""
+        for stmt in walk(self.kernel.body):
+            for expr in expressions(stmt):
+                for e in subexpressions(expr):
+                    if isinstance(e, Load) and self.buffers[e.buffer].role is not Role.local:
+                        yield e
+
+    def contraction(self) -> tuple[Load, Load] | None:
+        """The two factors of the reduction, if it is a sum of products of two inputs."""
+        if len(self.updates) != 1:
+            return None
+        value = self.updates[0].value
+        if not (isinstance(value, Call) and value.function == "fma"):
+            return None
+        a, b = (_factor(arg) for arg in value.args[:2])
+        return (a, b) if a is not None and b is not None else None
+
+
+def _factor(expr: Expr) -> Load | None:
+    loads = [e for e in subexpressions(expr) if isinstance(e, Load)]
+    return loads[0] if len(loads) == 1 else None
+
+
+def analyse(kernel: Kernel) -> Structure | None:
+    """The structure of a plain kernel, or None if it isn't one perfect nest around one store."""
+    outputs: list[Loop] = []
+    ranges: dict[str, Range] = dict.fromkeys(kernel.symbols, SYMBOL_RANGE)
+    block: Block = kernel.body
+    while len(block) == 1 and isinstance(block[0], For):
+        outputs.append(_loop(block[0], ranges))
+        block = block[0].body
+    if not block or not isinstance(block[-1], Store):
+        return None
+    store = block[-1]
+    reductions: list[Loop] = []
+    updates: list[Store] = []
+    for stmt in block[:-1]:
+        if isinstance(stmt, For):
+            for inner in walk((stmt,)):
+                if isinstance(inner, For):
+                    reductions.append(_loop(inner, ranges))
+                elif isinstance(inner, Store):
+                    updates.append(inner)
+        elif not isinstance(stmt, (Alloc, Store)):
+            return None
+    return Structure(
+        kernel,
+        tuple(outputs),
+        tuple(reductions),
+        store,
+        tuple(updates),
+        ranges,
+        kernel.buffers(),
+    )
+
+
+def _loop(loop: For, ranges: dict[str, Range]) -> Loop:
+    ranges[loop.var] = loop_range(loop.extent, ranges)
+    return Loop(loop.var, int(loop.extent.value) if isinstance(loop.extent, Const) else None)
+
+
+def physical(buffer: Buffer, at: tuple[Expr, ...], ranges: dict[str, Range]) -> Expr:
+    """The element offset of a logical index."""
+    total: Expr = Const(0, INDEX)
+    for axis, stride in zip(buffer.layout.axes, buffer.layout.strides(buffer.shape), strict=True):
+        position = binary("+", at[axis.dim], buffer.layout.border[axis.dim][0])
+        position = binary("//", position, axis.divide)
+        if axis.modulus is not None:
+            position = binary("%", position, axis.modulus)
+        total = binary("+", total, binary("*", position, index(stride)))
+    return simplify(total, ranges)
+
+
+def step(buffer: Buffer, at: tuple[Expr, ...], var: str, ranges: dict[str, Range]) -> int | None:
+    """Elements that an access moves per step of a variable; None if it isn't linear in it."""
+    if buffer.space is Space.register:
+        return 0
+    terms, _ = linear(physical(buffer, at, ranges))
+    moved = 0
+    for atom, coefficient in terms.items():
+        if atom == Var(var):
+            moved = coefficient
+        elif any(e == Var(var) for e in subexpressions(atom)):
+            return None
+    return moved
+
+
+def depends_on(expr: Expr, var: str) -> bool:
+    return any(e == Var(var) for e in subexpressions(expr))
+
+
+def work(structure: Structure) -> int:
+    """Scalar operations per element of a symbolic batch: what the cost of a task is counted in."""
+    total = 1
+    for loop in (*structure.outputs, *structure.reductions):
+        total *= loop.extent or 1
+    return total
+
+
