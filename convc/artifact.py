@@ -16,6 +16,7 @@ import convc_runtime
 import numpy as np
 from convc_runtime import Description, EntryInfo, Model, TensorInfo
 
+from convc.codegen.library import write_library, write_object
 from convc.codegen.link import Image, link
 from convc.codegen.support import instruction_set, required_features, support_object
 from convc.errors import IRError, OutputError, UsageError
@@ -24,21 +25,14 @@ from convc.types import Extent, TensorType
 
 _MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
 _WEIGHTS_ALIGNMENT = 4096
-# Words that can't begin the names of a C program's functions.
-_C_WORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if "
-    "inline int long register restrict return short signed sizeof static struct switch typedef "
-    "union unsigned void volatile while class new delete this template main convc".split()
-)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """Everything that a compiled model is. `objects` are what `image` was linked from."""
+    """Everything that a compiled model is. `weights` is a page-aligned uint8 array."""
 
     description: Description
     target: Target
-    objects: tuple[bytes, ...]
     image: Image
     weights: np.ndarray
 
@@ -49,7 +43,7 @@ class Artifact:
         )
 
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
-        """Write a `.cvc` file.
+        """Write a `.cvc` file, or a `.so` or `.o` with its C headers beside it, as the suffix says.
 
         Returns the files written. UsageError for another suffix, OutputError if a file can't be written.
         """
@@ -61,8 +55,14 @@ class Artifact:
                         path, self.description, self.image.code, self.image.symbols, self.weights
                     )
                     return [path]
+                case ".so":
+                    return write_library(path, self.description, self.image, self.weights)
+                case ".o":
+                    return write_object(path, self.description, self.image, self.weights)
                 case suffix:
-                    raise UsageError(f"can't save as {suffix or path.name!r}: expected .cvc")
+                    raise UsageError(
+                        f"can't save as {suffix or path.name!r}: expected .cvc, .so or .o"
+                    )
         except convc_runtime.WriteError as error:
             raise OutputError(str(error)) from None
 
@@ -93,12 +93,11 @@ def assemble(
         compiler=compiler,
         extra=extra or {},
     )
-    everything = (*objects, support_object(target, identifier))
-    image = link(everything)
+    image = link([*objects, support_object(target, identifier)])
     missing = [e.function for e in entries if e.function not in image.symbols]
     if missing:
         raise IRError(f"model {name}: no code was generated for the entries {', '.join(missing)}")
-    return Artifact(description, target, everything, image, blob(weights))
+    return Artifact(description, target, image, blob(weights))
 
 
 def entry_info(
@@ -115,7 +114,7 @@ def entry_info(
 def c_identifier(name: str) -> str:
     """The name as the beginning of C function names."""
     identifier = re.sub(r"[^0-9A-Za-z_]", "_", name) or "model"
-    if identifier[0].isdigit() or identifier in _C_WORDS or identifier.startswith("_"):
+    if identifier[0].isdigit() or identifier.startswith(("_", "convc")):
         identifier = f"model_{identifier.lstrip('_')}"
     return identifier
 

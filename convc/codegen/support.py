@@ -1,4 +1,4 @@
-"""The native support code of a model: thread pool, guarded calls and CPU check, as LLVM IR.
+"""The native support code of a model: thread pool, C ABI, guarded calls and CPU check, as LLVM IR.
 
 It is written in the `.ll` files beside this one, with names that start with `model`; here they get
 the model's own identifier, so that several models live in one program, and the CPU check is
@@ -65,8 +65,15 @@ def instruction_set(target: Target) -> str:
 def support_ir(target: Target, identifier: str) -> str:
     """The support code as LLVM IR; functions are `<identifier>_pool_create` and so on."""
     name = instruction_set(target)
-    text = _read("support.ll") + _read(f"support_{name}.ll") + _check_ir(target, name)
-    return renamed(text, identifier)
+    text = (
+        _read("support.ll")
+        + _read("abi.ll")
+        + _read(f"support_{name}.ll")
+        + _check_ir(target, name)
+    )
+    # Without the attribute LLVM turns loops into calls of memset.
+    text = re.sub(r"^(define .*\)) \{$", r'\1 nounwind "no-builtins" {', text, flags=re.MULTILINE)
+    return re.sub(r"@model_", f"@{identifier}_", text)
 
 
 def support_object(target: Target, identifier: str) -> bytes:
@@ -85,11 +92,6 @@ def required_features(target: Target) -> tuple[str, ...]:
     """The features that the check asks for; the i-th one is bit i of its result."""
     always = _ARCHITECTURAL.get(instruction_set(target), ())
     return tuple(f for f in target.features if f not in always)
-
-
-def renamed(text: str, identifier: str) -> str:
-    """IR text whose `@model_…` names start with the model's identifier."""
-    return re.sub(r"@model_", f"@{identifier}_", text)
 
 
 def _read(name: str) -> str:

@@ -5,6 +5,8 @@ model = convc_runtime.load("digits.cvc")
 scores = model(images)
 """
 
+from pathlib import Path
+
 from convc_runtime.description import Description, EntryInfo, TensorInfo
 from convc_runtime.errors import (
     ArtifactError,
@@ -31,7 +33,17 @@ __all__ = [
     "TensorInfo",
     "VersionError",
     "WriteError",
+    "headers",
     "load",
     "read_contents",
     "write_artifact",
 ]
+
+
+def headers() -> list[Path]:
+    """The C and C++ headers of the ABI: installed inside the package, beside it in a source tree."""
+    package = Path(__file__).parent
+    folders = (package / "include", package.parent / "include")
+    return sorted(
+        p for f in folders if f.is_dir() for p in f.iterdir() if p.suffix in (".h", ".hpp")
+    )
