@@ -112,4 +112,6 @@ class Tokens:
         source = self.text[begin : end if end >= 0 else len(self.text)]
         column = at - begin + 1
         mark = " " * (column - 1) + "^"
-        raise IRError(f"{self.what}, line {line}, column {column}: {message}\n    {source}\n    {mark}")
+        raise IRError(
+            f"{self.what}, line {line}, column {column}: {message}\n    {source}\n    {mark}"
+        )

@@ -203,7 +203,9 @@ def result_dtype(name: str, operands: Sequence[Operand], asked: DType | None = N
         return dtype
     if asked is None or asked.itemsize != dtype.itemsize or DType.bool in (asked, dtype):
         target = asked.value if asked else "no dtype"
-        raise IRError(f"bitcast: expected a dtype of {dtype.itemsize} bytes like {shown}, got {target}")
+        raise IRError(
+            f"bitcast: expected a dtype of {dtype.itemsize} bytes like {shown}, got {target}"
+        )
     return asked
 
 

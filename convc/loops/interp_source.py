@@ -46,9 +46,7 @@ MAX_HEIGHT = 40  # and 200 nested parentheses
 Interval = tuple[int, int]
 
 
-def translate(
-    kernel: Kernel, symbols: Mapping[str, int], seed: int | None
-) -> Callable[..., None]:
+def translate(kernel: Kernel, symbols: Mapping[str, int], seed: int | None) -> Callable[..., None]:
     """A function of the parameters' memory, each a flat list of the interpreter's values."""
     return _Translator(kernel, symbols, seed).function()
 
@@ -444,7 +442,7 @@ class _Translator:
             case "//" if b[0] == b[1] > 0:
                 return a[0] // b[0], a[1] // b[0]
             case "%" if b[0] == b[1] > 0:
-                return (a[0], a[1]) if 0 <= a[0] and a[1] < b[0] else (0, b[0] - 1)
+                return a if a[0] >= 0 and a[1] < b[0] else (0, b[0] - 1)
             case "min":
                 return min(a[0], b[0]), min(a[1], b[1])
             case "max":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from convc.errors import IRError
-from convc.loops.intrinsics import AsyncCopies, Effect, IntrinsicInfo
+from convc.loops.intrinsics import WARP, AsyncCopies, Effect, IntrinsicInfo
 from convc.loops.scalars import to_list
 from convc.types import DType
 
@@ -123,11 +123,13 @@ def _release(waiting: list[_Thread], finished: int) -> tuple[list[_Thread], list
 
 def _lanes(thread: _Thread) -> int:
     """How many neighbouring threads meet where this one waits; 0 if the whole block does."""
-    kind, what, _ = thread.waiting or ("", "", None)
+    if thread.waiting is None:
+        return 0
+    kind, what, _ = thread.waiting
     if kind == "do":
         info: IntrinsicInfo = what[0]
         return info.lanes
-    return 32 if what == "warp" else 0
+    return WARP if what == "warp" else 0
 
 
 def _meet(lanes: int, group: list[_Thread]) -> bool:
@@ -152,9 +154,7 @@ def _describe(request: Request) -> str:
     return f"barrier({what})" if kind == "barrier" else str(what[2])
 
 
-def _execute(
-    instruction: Instruction, lanes: list[list[Place]], copies: list[AsyncCopies]
-) -> None:
+def _execute(instruction: Instruction, lanes: list[list[Place]], copies: list[AsyncCopies]) -> None:
     """One special instruction for all its lanes; `lanes` has each one's windows."""
     info, kinds, _ = instruction
     if info.effect is Effect.commit:
@@ -169,8 +169,8 @@ def _execute(
         arrays.append(array if info.collective else array[0])
     results = info.interpret(*arrays)
     for position, result in zip(info.written, results, strict=True):
-        rows = np.asarray(result).reshape(len(lanes), -1)
-        for ws, at, row, flight in zip(lanes, places, rows, copies, strict=True):
+        by_lane = np.asarray(result).reshape(len(lanes), -1)
+        for ws, at, row, flight in zip(lanes, places, by_lane, copies, strict=True):
             write = _writer(ws[position][0], at[position], to_list(row, kinds[position][1]))
             if info.effect is Effect.copy:
                 flight.issue(write)

@@ -30,7 +30,7 @@ def poison(dtype: DType, size: int) -> Array:
     if dtype.is_float:
         return np.full(size, np.nan, dtype.numpy)
     if dtype is DType.bool:
-        return np.arange(size) % 2 == 0
+        return np.asarray(np.arange(size) % 2 == 0)
     return np.full(size, 0x55, dtype.numpy)
 
 

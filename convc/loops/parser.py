@@ -46,7 +46,9 @@ from convc.types import Dim, DType, Extent, Shape
 COMBINERS = ("sum", "max", "min", "prod")
 _DTYPES = {d.value: d for d in DType}
 _SUFFIX_DTYPES = {suffix: dtype for dtype, suffix in SUFFIXES.items()}
-_LITERAL = re.compile(r"(?P<digits>(?:\d+\.\d*|\.\d+|\d+)(?:e[+-]?\d+)?)(?P<suffix>[a-z]*\d*)$", re.I)
+_LITERAL = re.compile(
+    r"(?P<digits>(?:\d+\.\d*|\.\d+|\d+)(?:e[+-]?\d+)?)(?P<suffix>[a-z]*\d*)$", re.I
+)
 
 
 def parse_kernel(text: str) -> Kernel:
@@ -123,7 +125,9 @@ class _Parser:
         if self.tokens.token.text in spaces:
             space = spaces[self.tokens.next().text]
         if space is None:
-            self.tokens.fail(f"expected a space ({', '.join(spaces)}), got {self.tokens.describe()}")
+            self.tokens.fail(
+                f"expected a space ({', '.join(spaces)}), got {self.tokens.describe()}"
+            )
         self.buffers[name] = dtype
         return Buffer(name, dtype, shape, layout, space, role)
 
@@ -231,7 +235,8 @@ class _Parser:
                 return self.intrinsic()
             case "barrier":
                 return self.barrier()
-        self.tokens.fail(f"expected a statement, got {self.tokens.describe()}")
+            case _:
+                self.tokens.fail(f"expected a statement, got {self.tokens.describe()}")
 
     def for_(self) -> For:
         self.tokens.expect("for")
@@ -338,7 +343,9 @@ class _Parser:
             self.tokens.next()
             literal = self.operand()
             if not isinstance(literal, Const) or literal.dtype is DType.bool:
-                self.tokens.fail("a minus sign stands before numbers only: write 0 - x", token.offset)
+                self.tokens.fail(
+                    "a minus sign stands before numbers only: write 0 - x", token.offset
+                )
             return Const(-literal.value, literal.dtype)
         if token.kind == "number":
             return self.number()
@@ -411,9 +418,7 @@ class _Parser:
         self.tokens.expect(")")
         return Call("bitcast", (value,), self.result("bitcast", (value,), dtype, token))
 
-    def result(
-        self, name: str, args: tuple[Expr, ...], asked: DType | None, token: Token
-    ) -> DType:
+    def result(self, name: str, args: tuple[Expr, ...], asked: DType | None, token: Token) -> DType:
         if name not in FUNCTIONS:
             self.tokens.fail(f"unknown function {name!r}", token.offset)
         operands = [(a.dtype, a.width if isinstance(a, Load) else 1) for a in args]

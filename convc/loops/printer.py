@@ -51,7 +51,7 @@ SUFFIXES = {
     DType.uint8: "u8",
 }
 PRECEDENCE = {
-    **{op: 1 for op in COMPARISONS},
+    **dict.fromkeys(COMPARISONS, 1),
     "|": 2,
     "^": 3,
     "&": 4,
@@ -111,7 +111,9 @@ def print_head(stmt: Stmt) -> str:
 def print_buffer(buffer: Buffer, *, with_role: bool) -> str:
     """A parameter (`in x: float32[N, 3]`) or what `alloc` declares (`t: float32[4, 16] register`)."""
     shape = ", ".join(map(str, buffer.shape))
-    text = f"{buffer.name}: {buffer.dtype.value}[{shape}]{_layout(buffer.layout, len(buffer.shape))}"
+    text = (
+        f"{buffer.name}: {buffer.dtype.value}[{shape}]{_layout(buffer.layout, len(buffer.shape))}"
+    )
     if not with_role:
         return f"{text} {buffer.space.value}"
     role = "" if buffer.role is Role.local else f"{buffer.role.value} "

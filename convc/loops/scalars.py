@@ -30,7 +30,7 @@ def value_of(number: Any, dtype: DType) -> Any:
 def to_list(array: Any, dtype: DType) -> list[Any]:
     """A flat array as the interpreter's values."""
     numpy_scalars = dtype.is_float and dtype is not DType.float64
-    return list(array) if numpy_scalars else array.tolist()  # type: ignore[no-any-return]
+    return list(array) if numpy_scalars else list(array.tolist())
 
 
 def wrap(value: int, dtype: DType) -> int:
@@ -116,7 +116,7 @@ def function(name: str, dtype: DType, operands: Sequence[DType]) -> Scalar:
     if name == "abs":
         return abs if dtype.is_float else lambda v: wrap(abs(v), dtype)
     if name == "fma":
-        quick = {DType.float32: fma_float32, DType.float64: fma_float64}
+        quick: dict[DType, Scalar] = {DType.float32: fma_float32, DType.float64: fma_float64}
         return quick.get(dtype, fma)
     wide = row.wide or row.meaning
     return lambda *vs: value_of(wide(*map(float, vs)), dtype)
