@@ -27,9 +27,16 @@ def parse_graph(text: str, weights: Mapping[str, Array] | None = None) -> Graph:
     """
     parser = _Parser(Tokens(text, "graph text"), weights or {})
     graph = parser.graph()
-    if parser.tokens.token.kind != "end":
-        parser.tokens.fail(f"expected the end, got {parser.tokens.describe()}")
+    parser.end()
     return graph
+
+
+def parse_literal(text: str) -> Any:
+    """An attribute's value from its text; IRError where there is none."""
+    parser = _Parser(Tokens(text, "literal"), {})
+    value = parser.literal()
+    parser.end()
+    return value
 
 
 class _Parser:
@@ -38,6 +45,10 @@ class _Parser:
     def __init__(self, tokens: Tokens, weights: Mapping[str, Array]) -> None:
         self.tokens = tokens
         self.weights = weights
+
+    def end(self) -> None:
+        if self.tokens.token.kind != "end":
+            self.tokens.fail(f"expected the end, got {self.tokens.describe()}")
 
     def graph(self) -> Graph:
         self.tokens.expect("graph")
@@ -102,16 +113,27 @@ class _Parser:
             self.tokens.fail(f"weight {name!r} expects {type}, the array is {type_of(array)}", at)
         self.builder.weight(name, array)
 
-    def elements(self, type: TensorType) -> Array:
+    def elements(self, wanted: TensorType) -> Array:
         at = self.tokens.expect("[").offset
         values = []
         while not self.tokens.accept("]"):
             values.append(self.literal())
             self.separator("]")
-        count = size_of(type.shape)
+        count = size_of(wanted.shape)
         if len(values) != count:
-            self.tokens.fail(f"{type} expects {count} values, got {len(values)}", at)
-        return np.array(values).astype(type.dtype.numpy).reshape(type.shape)  # type: ignore[arg-type]
+            self.tokens.fail(f"{wanted} expects {count} values, got {len(values)}", at)
+        kinds = (
+            (bool,)
+            if wanted.dtype is DType.bool
+            else (int, float)
+            if wanted.dtype.is_float
+            else (int,)
+        )
+        strange = [v for v in values if type(v) not in kinds]
+        if strange:
+            self.tokens.fail(f"expected {wanted.dtype.value} values, got {strange[0]}", at)
+        wide = np.array(values, np.float64 if wanted.dtype.is_float else wanted.dtype.numpy)
+        return wide.astype(wanted.dtype.numpy).reshape(wanted.shape)  # type: ignore[arg-type]
 
     def node(self) -> None:
         at = self.tokens.token.offset

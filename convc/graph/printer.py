@@ -72,7 +72,8 @@ def print_element(value: Any) -> str:
     """The shortest text that reads back as the same number."""
     if isinstance(value, np.bool_):
         return str(bool(value)).lower()
-    return str(value)
+    # bfloat16 prints whole numbers without a point, and minus zero as -0.
+    return str(float(value)) if DType.of(value.dtype) is DType.bfloat16 else str(value)
 
 
 def print_name(name: str) -> str:
