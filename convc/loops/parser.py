@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from convc.errors import IRError
 from convc.loops.functions import FUNCTIONS, result_dtype
@@ -221,22 +221,21 @@ class _Parser:
         # A store begins like any other statement's keyword if its buffer is called so.
         if self.tokens.ahead(1).text == "[":
             return self.store()
-        match token.text:
-            case "for":
-                return self.for_()
-            case "if":
-                return self.if_()
-            case "let":
-                return self.let()
-            case "alloc":
-                self.tokens.next()
-                return Alloc(self.buffer(Role.local, None))
-            case "do":
-                return self.intrinsic()
-            case "barrier":
-                return self.barrier()
-            case _:
-                self.tokens.fail(f"expected a statement, got {self.tokens.describe()}")
+        keywords: dict[str, Callable[[], Stmt]] = {
+            "for": self.for_,
+            "if": self.if_,
+            "let": self.let,
+            "alloc": self.alloc,
+            "do": self.intrinsic,
+            "barrier": self.barrier,
+        }
+        if token.text not in keywords:
+            self.tokens.fail(f"expected a statement, got {self.tokens.describe()}")
+        return keywords[token.text]()
+
+    def alloc(self) -> Alloc:
+        self.tokens.expect("alloc")
+        return Alloc(self.buffer(Role.local, None))
 
     def for_(self) -> For:
         self.tokens.expect("for")
