@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import enum
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 import ml_dtypes
 import numpy as np
@@ -30,9 +31,9 @@ class DType(enum.Enum):
     bool = "bool"
 
     @property
-    def numpy(self) -> np.dtype:  # type: ignore[type-arg]
+    def numpy(self) -> np.dtype[Any]:
         """The numpy (or ml_dtypes) dtype of one element."""
-        return np.dtype(ml_dtypes.bfloat16) if self is DType.bfloat16 else np.dtype(self.value)
+        return np.dtype(self.value if self is not DType.bfloat16 else ml_dtypes.bfloat16)
 
     @property
     def itemsize(self) -> int:
@@ -40,15 +41,15 @@ class DType(enum.Enum):
         return 1 if self is DType.bool else int("".join(c for c in self.value if c.isdigit())) // 8
 
     @property
-    def is_float(self) -> bool:
+    def is_float(self) -> builtins.bool:
         return "float" in self.value
 
     @property
-    def is_integer(self) -> bool:
+    def is_integer(self) -> builtins.bool:
         return "int" in self.value
 
     @property
-    def is_signed(self) -> bool:
+    def is_signed(self) -> builtins.bool:
         return not self.value.startswith("u") and self is not DType.bool
 
     @staticmethod

@@ -291,7 +291,7 @@ class Buffer:
     @property
     def size(self) -> Extent:
         """Elements in memory, border and padding included."""
-        return math.prod(self.layout.extents(self.shape), start=1)  # type: ignore[arg-type,return-value]
+        return math.prod(self.layout.extents(self.shape), start=1)
 
 
 # ---------------------------------------------------------------- statements
@@ -434,7 +434,7 @@ def as_expr(value: Operand, dtype: DType) -> Expr:
 
 def binary(op: str, a: Operand, b: Operand) -> Expr:
     """`a op b`, with constants folded where that is exact for every input."""
-    dtype = a.dtype if isinstance(a, Arithmetic) else b.dtype  # type: ignore[union-attr]
+    dtype = a.dtype if isinstance(a, Arithmetic) else b.dtype  # type: ignore[attr-defined,union-attr]
     x, y = as_expr(a, dtype), as_expr(b, dtype)
     if isinstance(x, Const) and isinstance(y, Const) and dtype in (INDEX, DType.bool):
         folded = _fold(op, x.value, y.value)
@@ -517,16 +517,17 @@ def maximum(a: Operand, b: Operand) -> Expr:
 
 def select(condition: Expr, then: Operand, otherwise: Operand) -> Expr:
     """`then if condition else otherwise`; a number takes the dtype of the other branch."""
-    dtype = then.dtype if isinstance(then, Arithmetic) else otherwise.dtype  # type: ignore[union-attr]
+    dtype = then.dtype if isinstance(then, Arithmetic) else otherwise.dtype  # type: ignore[attr-defined,union-attr]
     if isinstance(condition, Const):
         return as_expr(then if condition.value else otherwise, dtype)
     return Select(condition, as_expr(then, dtype), as_expr(otherwise, dtype))
 
 
 def call(function: str, *args: Operand) -> Expr:
-    """A function of the dtype of its first expression argument."""
+    """A function of the dtype of its first expression argument (isnan and isinf give bool)."""
     dtype: DType = next(a.dtype for a in args if isinstance(a, Arithmetic))  # type: ignore[attr-defined]
-    return Call(function, tuple(as_expr(a, dtype) for a in args), dtype)
+    result = DType.bool if function in ("isnan", "isinf") else dtype
+    return Call(function, tuple(as_expr(a, dtype) for a in args), result)
 
 
 def fma(a: Operand, b: Operand, c: Operand) -> Expr:
