@@ -1,20 +1,26 @@
 """The loop IR: kernels as loop nests over typed buffers. It knows no graph, no operator and no target.
 
-    kernel    = "kernel" NAME "(" { param "," } ")" "{" { stmt } "}"
-    param     = role NAME ":" type [ layout ]                      role = "in" | "out" | "inout"
+    kernel    = "kernel" NAME "(" { param "," } ")" "{" { "note" STRING STRING } { stmt } "}"
+    param     = role NAME ":" type [ layout ] [ space ]            role = "in" | "out" | "inout"
     type      = DTYPE "[" { extent "," } "]"                       extent = INT | polynomial over symbols
-    layout    = "@" "(" { axis "," } ")" [ "border" "(" { INT ":" INT "," } ")" ]
+    layout    = [ "@" "(" { axis "," } ")" ] [ "border" "(" { INT ":" INT "," } ")" ]
     axis      = "d" DIM [ "/" INT ] [ "%" INT ] [ ":" INT ]        (index // divide) % modulus, padded to extent
-    stmt      = "for" NAME "in" expr [ kind ] block                kind = "parallel" | "vectorized" | "unrolled" | "block_x" …
+    space     = "global" | "constant" | "stack" | "shared" | "register"
+    stmt      = "for" NAME "in" expr [ kind ] block                kind = "parallel" | "vectorized" | "unrolled" …
               | "if" expr block [ "else" block ]
               | "let" NAME ":" DTYPE "=" expr
-              | "alloc" NAME ":" type [ layout ] space             space = "stack" | "shared" | "register"
+              | "alloc" NAME ":" type [ layout ] space
               | NAME "[" { expr "," } "]" "=" expr
               | "do" NAME "(" { window "," } ")"                   a special instruction (loops/intrinsics.py)
-              | "barrier" [ scope ]
+              | "barrier" [ "(" scope ")" ]                        scope = "block" (if none is given) | "warp"
     window    = NAME "[" { expr "+:" INT "," } "]"
-    expr      = CONST | NAME | NAME "[" { expr "," } "]" [ "x" INT ] | expr OP expr | "select(c, a, b)"
-              | DTYPE "(" expr ")" | FUNCTION "(" { expr "," } ")"
+    expr      = literal | NAME | NAME "[" { expr "," } "]" [ "x" INT ] | expr OP expr | "select(c, a, b)"
+              | DTYPE "(" expr ")" | FUNCTION "(" { expr "," } ")" | "bitcast(" expr "," DTYPE ")"
+              | "min(a, b)" | "max(a, b)" | COMBINER "[" { NAME ":" extent "," } "]" "(" expr ")"
+    literal   = "3" int64 | "0.5" "inf" "nan" float32 | "true" "false" bool | others by suffix: 3u8 0.5f64 inf_f64
+
+Operators bind as in Python, comparisons loosest; `x4` after a load touches its bracket; `#` begins a comment. An index
+counts from inside a border, so memory begins at index -before: an axis holds `(index + before) // divide % modulus`.
 
 Meaning. Loops run from 0 to extent-1. A buffer's indices are logical; its `Layout` maps them to memory, so a
 layout can change without touching a statement. `vectorized` loops have a constant extent, and their iterations are
