@@ -2,7 +2,7 @@
 
     graph    = "graph" NAME "(" { value "," } ")" "->" "(" { NAME "," } ")" "{" { weight } { node } "}"
     value    = NAME ":" type                                   type = DTYPE "[" { extent "," } "]"
-    weight   = "weight" value                                  a constant array, kept beside the text by name
+    weight   = "weight" value [ "=" "[" { number "," } "]" ]   a constant array: inline if small, else beside the text
     node     = { NAME "," } "=" OPERATOR "(" { NAME "," } ")" [ "{" { NAME "=" literal "," } "}" ] [ "from" STRING ]
 
 Shapes are logical: convolutions are NCHW with OIHW weights, whatever the memory layout. Graphs are rebuilt, never
