@@ -71,9 +71,9 @@ def _launcher(kernel: Kernel, launch: Launch, helpers: set[str]) -> str:
         f"  config.blockDim = dim3({', '.join(map(str, launch.block))});",
         "  config.stream = stream;",
     ]
-    empty = [expr.text(e) for e in launch.grid if not isinstance(e, Const)]
+    empty = [expr.text(e <= 0) for e in launch.grid if not isinstance(e, Const)]
     if empty:
-        lines.append(f"  if ({' || '.join(f'({e}) <= 0' for e in empty)}) return cudaSuccess;")
+        lines.append(f"  if ({' || '.join(empty)}) return cudaSuccess;")
     if launch.dynamic_shared:
         size = launch.dynamic_shared
         attribute = "cudaFuncAttributeMaxDynamicSharedMemorySize"

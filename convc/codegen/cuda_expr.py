@@ -178,20 +178,46 @@ class ExpressionWriter:
 
     def _operator(self, expr: Binary, op: str) -> Text:
         precedence = _PRECEDENCE[op]
-        # Bit and logical operators get the parentheses without which compilers warn.
-        left = precedence if op in ("*", "/", "%", "+", "-", "&&", "||") else _UNARY
-        right = precedence if op in ("&&", "||") else max(left, precedence + 1)
+        # Bit operators and mixed logical ones get the parentheses without which compilers warn.
+        match op:
+            case "*" | "/" | "%" | "+" | "-":
+                left, right = precedence, precedence + 1
+            case "&&":
+                left = right = precedence
+            case "||":
+                left = right = _PRECEDENCE["|"]
+            case "<" | "<=" | "==" | "!=":
+                left = right = _PRECEDENCE["+"]
+            case _:
+                left = right = _UNARY
         a, b = self._inside(expr.a, left), self._inside(expr.b, right)
         return f"{a} {op} {b}", precedence
 
     def _wrapping(self, expr: Binary) -> Text:
         """Integer arithmetic that wraps at the dtype's size: in unsigned C++ types, then cast back."""
         c_type = C_TYPES[expr.dtype]
-        wide = "uint64_t" if expr.dtype.itemsize == 8 else "uint32_t"
-        if c_type == wide:
-            return self._operator(expr, expr.op)
-        a, b = self.text(expr.a), self.text(expr.b)
-        return f"{c_type}({wide}({a}) {expr.op} {wide}({b}))", _PRIMARY
+        wide = DType.uint64 if expr.dtype.itemsize == 8 else DType.uint32
+        text, precedence = self._unsigned(expr, wide)
+        return (text, precedence) if c_type == C_TYPES[wide] else (f"{c_type}({text})", _PRIMARY)
+
+    def _unsigned(self, expr: Expr, wide: DType) -> Text:
+        """The expression modulo the size of an unsigned type."""
+        match expr:
+            case Const() if expr.value >= 0:
+                return self._constant(Const(expr.value, wide))
+            case Binary(op="+" | "-" | "*" | "<<" as op):
+                precedence = _PRECEDENCE[op]
+                left, left_precedence = self._unsigned(expr.a, wide)
+                right, right_precedence = self._unsigned(expr.b, wide)
+                if left_precedence < (_UNARY if op == "<<" else precedence):
+                    left = f"({left})"
+                if right_precedence <= (_UNARY if op == "<<" else precedence):
+                    right = f"({right})"
+                return f"{left} {op} {right}", precedence
+            case _ if expr.dtype is wide:
+                return self.write(expr)
+            case _:
+                return f"{C_TYPES[wide]}({self.text(expr)})", _PRIMARY
 
     def _division(self, expr: Binary) -> Text:
         """Rounds towards minus infinity: C++'s own operator where both sides are known not to be negative."""
@@ -276,7 +302,6 @@ class ExpressionWriter:
 
     def _typed(self, expr: Expr) -> str:
         """The expression with exactly its dtype as C++ type, which C++'s promotions may have widened."""
-        text = self.text(expr)
-        if isinstance(expr, (Var, Load)) or expr.dtype.is_float:
-            return text
-        return f"{C_TYPES[expr.dtype]}({text})"
+        text, c_type = self.text(expr), C_TYPES[expr.dtype]
+        exact = isinstance(expr, (Var, Load)) or expr.dtype.is_float or expr.dtype.itemsize >= 4
+        return text if exact else f"{c_type}({text})"

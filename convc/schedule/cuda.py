@@ -35,7 +35,8 @@ from convc.loops.rewrites.grid import (
     tile_reduction,
 )
 from convc.loops.rewrites.nest import bind, fuse, reorder
-from convc.loops.simplify import simplify_kernel
+from convc.loops.simplify import linear, simplify_kernel
+from convc.program.ir import Program
 
 THREADS = 256
 # A block computes at most 1024 outputs, so that small layers still fill a GPU.
@@ -57,6 +58,11 @@ def schedule_kernel(kernel: Kernel) -> Kernel:
     for nest in nests:
         body += schedule_nest(replace(kernel, body=(nest,))).body
     return expand_math(simplify_kernel(replace(kernel, body=body)))
+
+
+def schedule_program(program: Program) -> Program:
+    """The program with every kernel scheduled for a GPU."""
+    return replace(program, kernels={name: schedule_kernel(k) for name, k in program.kernels.items()})
 
 
 def _side_by_side(kernel: Kernel) -> bool:
@@ -111,7 +117,7 @@ def tile_product(kernel: Kernel, loops: Sequence[For]) -> Kernel | None:
 def independent_loops(kernel: Kernel) -> list[For]:
     """The loops of the outer perfect nest whose iterations write different elements and read none that they write.
 
-    A loop counts if each store to a parameter has its variable as one of its indices.
+    A loop counts if each store to a parameter has an index that varies with it alone.
     """
     written = {b.name for b in kernel.params if b.role is not Role.in_}
     stores = [s for s in walk(kernel.body) if isinstance(s, Store) and s.buffer in written]
@@ -121,7 +127,9 @@ def independent_loops(kernel: Kernel) -> list[For]:
     block = kernel.body
     while len(block) == 1 and isinstance(block[0], For):
         loop = block[0]
-        if loop.kind not in (LoopKind.serial, LoopKind.parallel) or not all(_selects(s, loop.var) for s in stores):
+        if loop.kind not in (LoopKind.serial, LoopKind.parallel) or not all(
+            _selects(kernel, s, loop.var) for s in stores
+        ):
             break
         if any(Var(outer.var) in subexpressions(loop.extent) for outer in loops):
             break
@@ -130,8 +138,11 @@ def independent_loops(kernel: Kernel) -> list[For]:
     return loops
 
 
-def _selects(store: Store, var: str) -> bool:
-    return Var(var) in store.index
+def _selects(kernel: Kernel, store: Store, var: str) -> bool:
+    """Whether different values of the variable write different elements, whatever the other loops do."""
+    symbols = {Var(s) for s in kernel.symbols}
+    forms = (linear(i)[0] for i in store.index)
+    return any(terms.get(Var(var)) and terms.keys() - symbols == {Var(var)} for terms in forms)
 
 
 def fuse_all(kernel: Kernel, loops: Sequence[For], wish: str) -> tuple[Kernel, list[str]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from convc.codegen.cuda_prelude import C_TYPES
 from convc.loops.ir import Kernel, Role
 from convc.loops.memory import pack, physical_size, poison, unpack
+from convc.program.ir import Entry
 
 SHIM = Path(__file__).parent / "cuda_shim.h"
 HOST_FLAGS = [
@@ -41,19 +42,53 @@ def compile_device(source: str, architecture: str, folder: Path) -> None:
 
 
 def build_host(source: str, kernels: Sequence[Kernel], folder: Path) -> Path:
-    """A program that runs any of the kernels on files; a skip without a C++ compiler."""
+    """A program that runs any of the kernels on files; a skip without a C++ compiler.
+
+    Its arguments: the kernel's name, a seed for the order of threads, the files of its buffers, its symbols' values.
+    """
+    main = ["  const std::string name = argv[1];", "  shim::generator.seed(std::atoi(argv[2]));"]
+    for kernel in kernels:
+        main += _call(kernel)
+    main += ['  shim::fail("no kernel " + name);']
+    return _build(source, main, folder)
+
+
+def build_host_program(source: str, entry: Entry, folder: Path) -> Path:
+    """A program that runs an entry: a seed, the files of weights, inputs and outputs, the symbols' values.
+
+    The workspace is NaN everywhere at first.
+    """
+    count = len(entry.inputs) + len(entry.outputs) + 1
+    main = ["  shim::generator.seed(std::atoi(argv[1]));", "  std::vector<std::unique_ptr<shim::Memory>> files;"]
+    main += [f"  for (int i = 0; i < {count}; ++i) files.emplace_back(new shim::Memory(argv[2 + i]));"]
+    main += ["  std::vector<int64_t> symbols;"]
+    main += [f"  for (int i = {count + 2}; i < argc; ++i) symbols.push_back(std::atoll(argv[i]));"]
+    inputs = ", ".join(f"files[{1 + i}]->data" for i in range(len(entry.inputs)))
+    outputs = ", ".join(f"files[{1 + len(entry.inputs) + i}]->data" for i in range(len(entry.outputs)))
+    main += [
+        f"  const void *inputs[] = {{{inputs}}};",
+        f"  void *outputs[] = {{{outputs}}};",
+        f"  const int64_t bytes = convc_workspace_{entry.name}(symbols.data());",
+        "  void *workspace = shim::allocate(bytes);",
+        "  std::memset(workspace, 0xff, bytes);",
+        f"  const cudaError_t status = convc_run_{entry.name}(",
+        "      files[0]->data, workspace, inputs, outputs, symbols.data(), nullptr);",
+        "  std::free(workspace);",
+        f"  for (int i = {1 + len(entry.inputs)}; i < {count}; ++i) files[i]->save();",
+        "  return status;",
+    ]
+    return _build(source, main, folder)
+
+
+def _build(source: str, main: Sequence[str], folder: Path) -> Path:
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler on this machine")
     for header in ("cuda_runtime.h", "cuda_fp16.h", "cuda_bf16.h"):
         (folder / header).write_text(f'#include "{SHIM}"\n')
-    main = [source, "int main(int argc, char **argv) {", "  const std::string name = argv[1];"]
-    main += ["  shim::generator.seed(std::atoi(argv[2]));"]
-    for kernel in kernels:
-        main += _call(kernel)
-    main += ['  shim::fail("no kernel " + name);', "}", ""]
     path = folder / "host.cpp"
-    path.write_text("\n".join(main))
+    body = [source, "#include <memory>", "int main(int argc, char **argv) {", *main, "}", ""]
+    path.write_text("\n".join(body))
     program = folder / "host"
     run([compiler, *HOST_FLAGS, f"-I{folder}", "-o", str(program), str(path)])
     return program

@@ -56,6 +56,12 @@ namespace shim {
   std::abort();
 }
 
+inline unsigned char *allocate(size_t size) {
+  void *place = nullptr;
+  if (posix_memalign(&place, 128, size)) fail("no memory");
+  return static_cast<unsigned char *>(place);
+}
+
 inline std::mt19937 generator;
 inline unsigned char *dynamic_shared;
 
@@ -181,7 +187,7 @@ inline cudaError_t launch(const cudaLaunchConfig_t &config, const std::function<
   std::shuffle(blocks.begin(), blocks.end(), generator);
   for (unsigned i : blocks) {
     blockIdx = dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y);
-    dynamic_shared = static_cast<unsigned char *>(aligned_alloc(128, config.dynamicSmemBytes));
+    dynamic_shared = allocate(config.dynamicSmemBytes);
     run_block(config.blockDim);
     std::free(dynamic_shared);
   }
@@ -371,9 +377,7 @@ struct Memory {
     std::fseek(file, 0, SEEK_END);
     size = size_t(std::ftell(file));
     std::rewind(file);
-    void *place = nullptr;
-    if (posix_memalign(&place, 128, size)) fail("no memory");
-    data = static_cast<unsigned char *>(place);
+    data = allocate(size);
     if (std::fread(data, 1, size, file) != size) fail("can't read " + this->path);
     std::fclose(file);
   }
