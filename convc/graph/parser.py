@@ -122,13 +122,9 @@ class _Parser:
         count = size_of(wanted.shape)
         if len(values) != count:
             self.tokens.fail(f"{wanted} expects {count} values, got {len(values)}", at)
-        kinds = (
-            (bool,)
-            if wanted.dtype is DType.bool
-            else (int, float)
-            if wanted.dtype.is_float
-            else (int,)
-        )
+        kinds: tuple[type, ...] = (int, float) if wanted.dtype.is_float else (int,)
+        if wanted.dtype is DType.bool:
+            kinds = (bool,)
         strange = [v for v in values if type(v) not in kinds]
         if strange:
             self.tokens.fail(f"expected {wanted.dtype.value} values, got {strange[0]}", at)

@@ -146,7 +146,9 @@ class FloorDiv(Broadcasting):
         if x.dtype.is_integer:
             return x // y
         quotient, _, above = divided(x, y)
-        return select(above, quotient - 1, quotient)
+        floor = select(above, quotient - 1, quotient)
+        # As in numpy, an infinite x has no floor quotient by a number.
+        return select(call("abs", x).eq(np.inf) & y.ne(0), np.nan, floor)
 
 
 @register

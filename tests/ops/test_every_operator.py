@@ -10,12 +10,30 @@ import pytest
 
 from convc.graph.interp import run_graph, specialised
 from convc.graph.ir import Builder, Graph
-from convc.graph.op import OPERATORS
+from convc.graph.op import OPERATORS, Op
 from convc.graph.parser import parse_graph
 from convc.graph.printer import print_graph
 from convc.graph.verify import verify_graph
+from convc.ops.broadcasting import (
+    Add,
+    Div,
+    Equal,
+    FloorDiv,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    Maximum,
+    Minimum,
+    Mod,
+    Mul,
+    NotEqual,
+    PRelu,
+    Sub,
+)  # fmt: skip
 from convc.ops.conv import ConvTranspose2d
 from convc.ops.elementwise import Neg
+from convc.ops.reduce import ArgMax, FirstEqual, ReduceMax
 from convc.types import DType, TensorType
 from tests.ops.cases import CASES, Case
 from tests.ops.evaluate import evaluate_formula
@@ -176,6 +194,32 @@ def test_special_values(case: Case) -> None:
     actual = evaluate_formula(case.op, types, (x,), {})
     expected = reference(case, (x,))
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-300)
+
+
+PAIRS = [Add(), Sub(), Mul(), Div(), Maximum(), Minimum(), PRelu(), FloorDiv(), Mod(), Less(), LessEqual(),
+         Greater(), GreaterEqual(), Equal(), NotEqual()]  # fmt: skip
+
+
+@pytest.mark.parametrize("op", PAIRS, ids=lambda o: o.mnemonic)
+def test_special_values_in_pairs(op: Op) -> None:
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, 1.0, -1.0, 0.1, -0.3, 1e30, 7.0])
+    x, y = (a.reshape(-1) for a in np.meshgrid(special, special))
+    types = (TensorType(DType.float64, x.shape),) * 2
+    with np.errstate(all="ignore"):
+        expected = op.reference(x, y)
+    exact = np.isfinite(expected) & (np.abs(x) < 1e9 * np.abs(y)) | ~np.isfinite(expected)
+    actual = evaluate_formula(op, types, (x, y), {})
+    np.testing.assert_allclose(actual[exact], expected[exact], rtol=1e-12)
+
+
+def test_reductions_see_nan() -> None:
+    x = np.array([[3.0, np.nan, 5.0, np.nan], [1.0, 4.0, 4.0, 2.0]])
+    types = (TensorType(DType.float64, (2, 4)),)
+    largest = evaluate_formula(ReduceMax((1,), True), types, (x,), {})
+    np.testing.assert_array_equal(largest, [[np.nan], [4.0]])
+    at = (*types, TensorType(DType.float64, (2, 1)))
+    assert evaluate_formula(FirstEqual(1), at, (x, largest), {}).tolist() == [1, 1]
+    assert ArgMax(1).reference(x).tolist() == [1, 1]
 
 
 def test_neg_of_zero_is_minus_zero() -> None:
