@@ -83,7 +83,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_a_network_runs_to_its_graphs_numbers(n: int, program: Path) -> None:
     x = np.random.default_rng(n).standard_normal((n, 3, 9, 8)).astype(np.float32)
-    expected = run_graph(GRAPH, {"x": x})
+    expected: dict[str, Any] = dict(run_graph(GRAPH, {"x": x}))
     folder = program.parent
     (folder / "weights").write_bytes(weight_bytes(PROGRAM))
     (folder / "x").write_bytes(x.tobytes())
@@ -94,7 +94,7 @@ def test_a_network_runs_to_its_graphs_numbers(n: int, program: Path) -> None:
     run([str(program), str(n), *(str(folder / name) for name in names), str(n)])
     for port in PROGRAM.entries[0].outputs:
         shape = tuple(evaluate(e, {"N": n}) for e in port.type.shape)
-        got = np.frombuffer((folder / port.name).read_bytes(), np.float32).reshape(shape)
+        got: Any = np.frombuffer((folder / port.name).read_bytes(), np.float32).reshape(shape)
         np.testing.assert_allclose(got, expected[port.name], rtol=1e-5, atol=1e-5)
 
 
