@@ -35,15 +35,20 @@ def entry_name(prefix: str, entry: str) -> str:
     return f"{prefix}_entry_{entry}"
 
 
+def kernel_name(prefix: str, kernel: str) -> str:
+    """The function of a kernel."""
+    return f"{prefix}_k_{kernel}"
+
+
 def program_module(program: Program, target: Target, prefix: str) -> str:
     """A module with all kernels and entries of a program; every function's name starts with the prefix."""
 
-    def kernel_name(name: str) -> str:
-        return f"{prefix}_k_{name}"
+    def named(kernel: str) -> str:
+        return kernel_name(prefix, kernel)
 
-    functions = [kernel_function(k, target, kernel_name(n)) for n, k in program.kernels.items()]
+    functions = [kernel_function(k, target, named(n)) for n, k in program.kernels.items()]
     functions += [
-        entry_function(program, e, entry_name(prefix, e.name), kernel_name) for e in program.entries
+        entry_function(program, e, entry_name(prefix, e.name), named) for e in program.entries
     ]
     return module(functions, target)
 

@@ -200,7 +200,7 @@ class _Lowering:
                 arguments.append(self.operand(name, buffer))
         output = call.operands[-1]
         self.clear_border(self.storages.of[output], self.graph.types[output])
-        self.add_step(call.kernel, arguments, call.layers)
+        self.add_step(call.kernel, arguments, call.layers, output)
 
     def padded_copy(self, name: str) -> Storage:
         """The bordered copy of a value, made at its first use."""
@@ -221,7 +221,11 @@ class _Lowering:
         return replace(buffer, layout=storage.layout), at
 
     def add_step(
-        self, kernel: Kernel, arguments: list[tuple[Buffer, Argument]], layers: tuple[str, ...]
+        self,
+        kernel: Kernel,
+        arguments: list[tuple[Buffer, Argument]],
+        layers: tuple[str, ...],
+        value: str = "",
     ) -> None:
         placed = replace(kernel, params=tuple(b for b, _ in arguments))
         if not placed.body:
@@ -234,7 +238,7 @@ class _Lowering:
             if buffer.space is Space.constant:
                 argument = self.weight_region(argument.region, name, buffer)
             bound.append(argument)
-        self.steps.append(Step(name, tuple(bound), layers))
+        self.steps.append(Step(name, tuple(bound), layers, value))
 
     def weight_region(self, weight: str, kernel: str, buffer: Buffer) -> Argument:
         """A weight's region: one per kernel and parameter that reads it, since each may pack it its own way."""

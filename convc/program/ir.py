@@ -4,7 +4,7 @@
     region  = KIND NAME ":" INT-or-polynomial "bytes" [ "at" offset ]     KIND = "input" | "output" | "weight" | "arena"
     entry   = "entry" NAME "(" { port "," } ")" "->" "(" { port "," } ")" "{" { step } "}"
     port    = NAME ":" type "in" REGION
-    step    = KERNEL "(" { REGION [ "+" BYTES ] "," } ")" [ "from" { STRING "," } ]
+    step    = [ STRING "=" ] KERNEL "(" { REGION [ "+" BYTES ] "," } ")" [ "from" { STRING "," } ]
 
 Kernels stand beside the program by name (loops/ir.py). A step binds each parameter of its kernel, in order, to a place
 in a region; how the kernel sees that memory is its parameter's layout. Inputs and outputs are the caller's memory,
@@ -54,11 +54,12 @@ class Argument:
 
 @dataclass(frozen=True)
 class Step:
-    """A call of a kernel. `layers` are the user's layers that it computes."""
+    """A call of a kernel. `layers` are the user's layers that it computes, `value` the graph's value that it completes."""
 
     kernel: str
     args: tuple[Argument, ...]
     layers: tuple[str, ...] = ()
+    value: str = ""
 
 
 @dataclass(frozen=True)

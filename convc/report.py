@@ -1,0 +1,108 @@
+"""What became of each layer: one row per kernel call of a planned program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from convc.loops.cost import flops
+from convc.loops.ir import Buffer, Kernel, Layout
+from convc.program.ir import Program
+from convc.types import Extent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel call. `flops` counts additions and multiplications, as a function of the batch."""
+
+    kernel: str
+    layers: tuple[str, ...]
+    operators: str
+    output: str
+    layout: str
+    algorithm: str
+    tile: str
+    flops: Extent
+    weight_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; symbolic numbers as text."""
+        return asdict(self) | {"layers": list(self.layers), "flops": _plain(self.flops)}
+
+
+def rows_of(program: Program, lowered: Mapping[str, Kernel]) -> dict[str, list[Row]]:
+    """The rows of each entry, in the order in which they run.
+
+    `lowered` are the kernels before they were scheduled: those are what is counted.
+    """
+    return {
+        entry.name: [
+            _row(program, step.kernel, step.layers, [a.region for a in step.args], lowered)
+            for step in entry.steps
+        ]
+        for entry in program.entries
+    }
+
+
+def total_flops(rows: list[Row]) -> Extent:
+    total: Extent = 0
+    for row in rows:
+        total = total + row.flops
+    return total
+
+
+def layout_text(buffer: Buffer) -> str:
+    """A layout in a few letters: NHWC, NC/16HWc, with +n for a wider pitch and the border in brackets."""
+    rank = len(buffer.shape)
+    letters = "NCHW" if rank == 4 else "NCDHW" if rank == 5 else "NC" if rank == 2 else ""
+    names = letters or "".join(f"d{d}" for d in range(rank))
+    text = ""
+    for axis in buffer.layout.axes:
+        letter = names[axis.dim] if letters else f"d{axis.dim}"
+        if axis.divide > 1:
+            text += f"{letter}/{axis.divide}"
+        elif axis.modulus is not None:
+            text += f"{letter}%{axis.modulus}"
+        else:
+            text += letter
+        extent = buffer.shape[axis.dim]
+        plain = axis.divide == 1 and axis.modulus is None
+        if plain and axis.extent is not None and isinstance(extent, int):
+            text += f"+{axis.extent - extent}" if axis.extent > extent else ""
+    return text + _border_text(buffer.layout)
+
+
+def _border_text(layout: Layout) -> str:
+    if all(b == (0, 0) for b in layout.border):
+        return ""
+    sides = [f"{before}:{after}" for before, after in layout.border if (before, after) != (0, 0)]
+    return f" [{' '.join(sides)}]"
+
+
+def _row(
+    program: Program,
+    name: str,
+    layers: tuple[str, ...],
+    regions: list[str],
+    lowered: Mapping[str, Kernel],
+) -> Row:
+    kernel = program.kernels[name]
+    notes = dict(kernel.notes)
+    output = kernel.params[-1]
+    weights = sum(program.weights[r].nbytes for r in dict.fromkeys(regions) if r in program.weights)
+    return Row(
+        kernel=name,
+        layers=layers,
+        operators=notes.get("ops", ""),
+        output=f"{output.dtype.value}[{', '.join(map(str, output.shape))}]",
+        layout=layout_text(output),
+        algorithm=notes.get("strategy", ""),
+        tile=notes.get("tile", ""),
+        flops=flops(lowered[name]),
+        weight_bytes=int(weights),
+    )
+
+
+def _plain(extent: Extent) -> int | str:
+    return extent if isinstance(extent, int) else str(extent)
