@@ -94,6 +94,7 @@ class _KernelWriter:
         self.ranges: dict[str, Range] = dict.fromkeys(kernel.symbols, SYMBOL_RANGE)
         self.constants: dict[str, int] = {}
         self.names: dict[str, tuple[Value, int]] = {}  # variables and lets: value and level
+        self.data: set[str] = set()  # lets that are no index arithmetic
         self.pointers: dict[str, str] = {}
         self.registers: dict[Element, Value] = {}
         self.lane: Lane | None = None
@@ -197,7 +198,9 @@ class _KernelWriter:
                 self.conditional(stmt)
             case Let():
                 self.names[stmt.name] = (self.value(stmt.value), self.f.depth)
-                if stmt.value.dtype is INDEX:
+                if not (stmt.value.dtype is INDEX and self.is_index(stmt.value)):
+                    self.data.add(stmt.name)
+                else:
                     self.ranges[stmt.name] = bounds(stmt.value, self.ranges)
             case Store():
                 self.store(stmt)
@@ -549,7 +552,7 @@ class _KernelWriter:
 
     def value(self, expr: Expr) -> Value:
         """The value of an expression: a vector if it depends on the lane."""
-        if expr.dtype is INDEX and not isinstance(expr, (Load, Cast, Call, Select)):
+        if expr.dtype is INDEX and self.is_index(expr):
             return self.index_value(expr)
         match expr:
             case Const():
@@ -572,6 +575,18 @@ class _KernelWriter:
                 self.fail("a reduction is left in a scheduled kernel")
             case _:
                 assert_never(expr)
+
+    def is_index(self, expr: Expr) -> bool:
+        """True for arithmetic on loop variables and symbols, which can move to outer levels."""
+        match expr:
+            case Const():
+                return True
+            case Var():
+                return expr.name not in self.data
+            case Binary(op="+" | "-" | "*" | "//" | "%" | "min" | "max"):
+                return self.is_index(expr.a) and self.is_index(expr.b)
+            case _:
+                return False
 
     def same_width(self, *values: Value) -> tuple[Value, ...]:
         widest = max(v.lanes for v in values)
@@ -608,18 +623,24 @@ class _KernelWriter:
         self.f.block.terminator = (
             f"br i1 {condition}, label %{blocks[0].label}, label %{blocks[1].label}"
         )
-        outcomes = []
-        lanes = self.lane.count if self.lane else 1
+        values = []
+        ends = []
         for block, compute in zip(blocks, (then, otherwise), strict=True):
             self.f.push(block)
-            value = llvm_ops.splat(self.f, compute(), lanes)
-            self.f.block.terminator = f"br label %{join.label}"
-            outcomes.append((value, self.f.block.label))
+            values.append(compute())
+            ends.append(self.f.block)
+            self.f.pop()
+        lanes = max(v.lanes for v in values)
+        for i, end in enumerate(ends):
+            self.f.push(end)
+            values[i] = llvm_ops.splat(self.f, values[i], lanes)
+            end.terminator = f"br label %{join.label}"
             self.f.pop()
         self.f.continue_in(join)
-        name = self.f.phi(join, outcomes[0][0].type)
-        self.f.close_phi(join, name, [(v.text, label) for v, label in outcomes])
-        return outcomes[0][0].renamed(name)
+        name = self.f.phi(join, values[0].type)
+        incoming = [(v.text, end.label) for v, end in zip(values, ends, strict=True)]
+        self.f.close_phi(join, name, incoming)
+        return values[0].renamed(name)
 
     def index_value(self, expr: Expr) -> Value:
         """An index expression as a value, computed at the outermost level that has its variables."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from convc.codegen.llvm_function import Function
 from convc.errors import IRError
-from convc.loops.ir import Binary, Call, Const
+from convc.loops.ir import Binary, Call, Cast, Const, Expr
 from convc.target import Target
 from convc.types import DType
 
@@ -135,6 +135,10 @@ _INTEGER_TESTS = {"==": "eq", "!=": "ne"}
 def binary(f: Function, expr: Binary, a: Value, b: Value) -> Value:
     """`a op b`, both of the same width."""
     dtype, op = a.dtype, expr.op
+    if _is_narrow(dtype):
+        wide = Binary(op, _widened(expr.a), _widened(expr.b))
+        value = binary(f, wide, cast(f, a, DType.float32), cast(f, b, DType.float32))
+        return value if value.dtype is DType.bool else cast(f, value, dtype)
     result = Value("", expr.dtype, a.lanes)
     operands = f"{a.type} {a.text}, {b.text}"
     if op in ("min", "max"):
@@ -152,10 +156,31 @@ def binary(f: Function, expr: Binary, a: Value, b: Value) -> Value:
     if op == ">>":
         return result.renamed(f.emit(f"{'ashr' if dtype.is_signed else 'lshr'} {operands}"))
     if op in ("//", "%") and not dtype.is_float:
-        if not dtype.is_signed:
-            return result.renamed(f.emit(f"{'udiv' if op == '//' else 'urem'} {operands}"))
-        return result.renamed(floor_division(f, op, a.text, b.text, f.depth, a.type))
+        return result.renamed(_integer_division(f, op, a, b))
     raise IRError(f"the operation {op!r} does not exist for {dtype.value}")
+
+
+def _integer_division(f: Function, op: str, a: Value, b: Value) -> str:
+    """Division of data, which never traps: x // 0 and x % 0 are 0 as in numpy, and x // -1 wraps."""
+    zero = splat(f, Value("0", a.dtype, 1), a.lanes).text
+    one = splat(f, Value("1", a.dtype, 1), a.lanes).text
+    flags = type_of(DType.bool, a.lanes)
+    by_zero = f.emit(f"icmp eq {b.type} {b.text}, {zero}")
+    if not a.dtype.is_signed:
+        safe = f.emit(f"select {flags} {by_zero}, {b.type} {one}, {b.type} {b.text}")
+        word = "udiv" if op == "//" else "urem"
+        result = f.emit(f"{word} {a.type} {a.text}, {safe}")
+        return f.emit(f"select {flags} {by_zero}, {a.type} {zero}, {a.type} {result}")
+    minus_one = splat(f, Value("-1", a.dtype, 1), a.lanes).text
+    negated = f.emit(f"icmp eq {b.type} {b.text}, {minus_one}")
+    trapping = f.emit(f"or {flags} {by_zero}, {negated}")
+    safe = f.emit(f"select {flags} {trapping}, {b.type} {one}, {b.type} {b.text}")
+    result = floor_division(f, op, a.text, safe, f.depth, a.type)
+    if op == "%":
+        return f.emit(f"select {flags} {trapping}, {a.type} {zero}, {a.type} {result}")
+    minus = f.emit(f"sub {a.type} {zero}, {a.text}")
+    result = f.emit(f"select {flags} {negated}, {a.type} {minus}, {a.type} {result}")
+    return f.emit(f"select {flags} {by_zero}, {a.type} {zero}, {a.type} {result}")
 
 
 def floor_division(
@@ -197,6 +222,15 @@ def _minmax(f: Function, expr: Binary, a: Value, b: Value) -> str:
     return f.emit(f"call {a.type} @{name}({a.type} {a.text}, {b.type} {b.text})")
 
 
+def _is_narrow(dtype: DType) -> bool:
+    """Formats that are computed with in float32: exact, since it has more than twice their digits."""
+    return dtype in (DType.float16, DType.bfloat16)
+
+
+def _widened(expr: Expr) -> Expr:
+    return Const(expr.value, DType.float32) if isinstance(expr, Const) else Cast(expr, DType.float32)
+
+
 def select(f: Function, condition: Value, then: Value, otherwise: Value) -> Value:
     text = f.emit(
         f"select {condition.type} {condition.text}, {then.type} {then.text}, "
@@ -216,6 +250,10 @@ def cast(f: Function, value: Value, dtype: DType) -> Value:
         zero = splat(f, Value(constant_text(0, source), source, 1), value.lanes).text
         test = "fcmp une" if source.is_float else "icmp ne"
         return result.renamed(f.emit(f"{test} {operand}, {zero}"))
+    if _is_narrow(source) and not dtype.is_float:
+        return cast(f, cast(f, value, DType.float32), dtype)
+    if dtype is DType.bfloat16:
+        return _to_bfloat16(f, value)
     if source.is_float and dtype.is_float:
         if source.itemsize == dtype.itemsize:  # between the two 16-bit formats
             return cast(f, cast(f, value, DType.float32), dtype)
@@ -237,6 +275,29 @@ def cast(f: Function, value: Value, dtype: DType) -> Value:
     return result.renamed(f.emit(f"{word} {operand} to {result.type}"))
 
 
+def _to_bfloat16(f: Function, value: Value) -> Value:
+    """To nearest even, in integer arithmetic: LLVM would call a library, and the instruction drops denormals."""
+    if value.dtype is not DType.float32:
+        value = cast(f, value, DType.float32)
+    lanes = value.lanes
+    word, half = type_of(DType.int32, lanes), type_of(DType.int16, lanes)
+
+    def number(n: int) -> str:
+        return splat(f, Value(str(n), DType.int32, 1), lanes).text
+
+    bits = f.emit(f"bitcast {value.type} {value.text} to {word}")
+    high = f.emit(f"lshr {word} {bits}, {number(16)}")
+    odd = f.emit(f"and {word} {high}, {number(1)}")
+    bias = f.emit(f"add {word} {odd}, {number(0x7FFF)}")
+    rounded = f.emit(f"lshr {word} " + f.emit(f"add {word} {bits}, {bias}") + f", {number(16)}")
+    quiet = f.emit(f"or {word} {high}, {number(0x40)}")
+    nan = f.emit(f"fcmp uno {value.type} {value.text}, {value.text}")
+    chosen = f.emit(f"select {type_of(DType.bool, lanes)} {nan}, {word} {quiet}, {word} {rounded}")
+    short = f.emit(f"trunc {word} {chosen} to {half}")
+    result = Value("", DType.bfloat16, lanes)
+    return result.renamed(f.emit(f"bitcast {half} {short} to {result.type}"))
+
+
 # Functions that are one LLVM intrinsic of the same type, and never a library call on our targets.
 _INTRINSICS = {
     "sqrt": "sqrt",
@@ -251,6 +312,10 @@ _INTRINSICS = {
 def call(f: Function, target: Target, expr: Call, args: tuple[Value, ...]) -> Value:
     """A function of the loop IR that is arithmetic for this machine; others were expanded before."""
     a, name = args[0], expr.function
+    if _is_narrow(a.dtype) and a.width == 1 and name != "bitcast":
+        wide = tuple(cast(f, v, DType.float32) for v in args)
+        value = call(f, target, replace(expr, dtype=DType.float32), wide)
+        return value if value.dtype is DType.bool else cast(f, value, expr.dtype)
     result = Value("", expr.dtype, a.lanes)
     if name == "fma":
         b, c = args[1], args[2]

@@ -123,6 +123,8 @@ def _at_own_index(
     load: Load, type: TensorType, output: TensorType, variables: tuple[Var, ...]
 ) -> bool:
     offset = output.rank - type.rank
+    if offset < 0:
+        return False
     for d, i in enumerate(load.index):
         if i == variables[d + offset] and type.shape[d] == output.shape[d + offset]:
             continue
