@@ -29,13 +29,13 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def converted(info: TensorInfo, value: Any, dtype: np.dtype[Any]) -> np.ndarray:
     """`value` as a C-contiguous array of `dtype`, converted where that is harmless.
 
-    Harmless are other strides and byte orders, anything exact, and a number as a float of the
+    Harmless are other strides, alignments and byte orders, anything exact, and a number as a float of the
     model's precision. InputError for the rest, such as 1.5 for an integer input.
     """
     array = np.asarray(value)
     if array.dtype != dtype:
         array = _cast(info, array, dtype)
-    return np.ascontiguousarray(array).reshape(array.shape)
+    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _cast(info: TensorInfo, array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

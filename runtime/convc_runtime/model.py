@@ -59,13 +59,60 @@ class _Context:
         self.address = ctypes.addressof(self.call)
 
 
+class _Native:
+    """What the entries of a model share: code, weights and the thread pool."""
+
+    def __init__(
+        self,
+        description: Description,
+        code: Memory,
+        symbols: Mapping[str, int],
+        weights: Memory | np.ndarray,
+        threads: int,
+    ) -> None:
+        self.description = description
+        self.threads = threads
+        self._code, self._symbols, self._weights = code, symbols, weights
+        self.weights_address = (
+            weights.address if isinstance(weights, Memory) else int(weights.ctypes.data)
+        )
+        _require_cpu(description, _CHECK(self.address(f"{description.identifier}_check")))
+        self.invoke = _INVOKE(self.address(f"{description.identifier}_invoke"))
+        self._pool: Pool | None = None
+        self._lock = threading.Lock()
+
+    def address(self, symbol: str) -> int:
+        if symbol not in self._symbols:
+            raise ArtifactError(f"model {self.description.name}: its code has no function {symbol}")
+        return self._code.address + self._symbols[symbol]
+
+    def parallel(self) -> Pool | None:
+        """The pool for the next call, started if this process has none yet; None for one thread."""
+        if self.threads == 1:
+            return None
+        pool = self._pool
+        if pool is None or pool.threads == 0:
+            with self._lock:
+                if self._pool is None or self._pool.threads == 0:
+                    identifier = self.description.identifier
+                    self._pool = Pool(self._code, self._symbols, identifier, self.threads)
+                pool = self._pool
+        return pool
+
+    def close(self) -> None:
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+
 class Entry:
     """One function of a model, such as "predict". Call it with arrays; any number of threads may."""
 
-    def __init__(self, model: Model, info: EntryInfo) -> None:
+    def __init__(self, native: _Native, info: EntryInfo) -> None:
         self.info = info
-        self._model = model
-        self._function = model._address(info.function)
+        self._native = native
+        self._function = native.address(info.function)
         self._dtypes = tuple(numpy_dtype(t.dtype) for t in info.inputs)
         self._out_dtypes = tuple(numpy_dtype(t.dtype) for t in info.outputs)
         self._names = tuple(t.name for t in info.inputs)
@@ -123,12 +170,12 @@ class Entry:
         return [arrays[n] for n in self._names]
 
     def _title(self) -> str:
-        return f"{self._model.description.name}.{self.info.name}"
+        return f"{self._native.description.name}.{self.info.name}"
 
     def _plan(
         self, shapes: list[tuple[int, ...]]
     ) -> tuple[Any, tuple[int, ...], tuple[tuple[int, ...], ...], int]:
-        order = self._model.description.symbols
+        order = self._native.description.symbols
         values = bind(self.info.inputs, shapes, order)
         outputs = tuple(tuple(evaluate(e, values) for e in t.shape) for t in self.info.outputs)
         workspace = evaluate(self.info.workspace, values)
@@ -157,11 +204,11 @@ class Entry:
         symbols: tuple[int, ...],
         workspace: int,
     ) -> None:
-        model = self._model
+        native = self._native
         try:
             context = self._idle.pop()
         except IndexError:
-            context = _Context(self.info, len(symbols), model._weights_address)
+            context = _Context(self.info, len(symbols), native.weights_address)
         if context.workspace.size < workspace:
             context.workspace = aligned(workspace)
             context.call.workspace = int(context.workspace.ctypes.data)
@@ -173,8 +220,11 @@ class Entry:
             context.symbols[: len(symbols)] = list(symbols)
             context.key = symbols
         call = context.call
-        call.parallel_for, call.pool = model._parallel()
-        code = model._invoke(self._function, context.address)
+        # Held during the call: another thread may close the model.
+        pool = native.parallel()
+        if pool is not None:
+            call.parallel_for, call.pool = pool.function, pool.address
+        code = native.invoke(self._function, context.address)
         self._idle.append(context)
         if code != 0:
             raise ArtifactError(f"{self._title()} failed with code {code}")
@@ -183,14 +233,12 @@ class Entry:
 def _require_output(
     info: TensorInfo, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
-    expected = (
-        f"output {info.name}: expected a writable C-contiguous {info.dtype} array of shape {shape}"
-    )
+    expected = f"output {info.name}: expected a writable, aligned, C-contiguous {info.dtype} array of shape {shape}"
     if not isinstance(array, np.ndarray):
         raise InputError(f"{expected}, got {type(array).__name__}")
     if array.shape != shape or array.dtype != dtype:
         raise InputError(f"{expected}, got {array.dtype.name} {array.shape}")
-    if not (array.flags.c_contiguous and array.flags.writeable):
+    if not array.flags.carray:
         raise InputError(f"{expected}, got one that is not")
 
 
@@ -214,15 +262,8 @@ class Model:
             raise InputError(f"threads: expected at least 1, got {threads}")
         self.description = description
         self.threads = cpu.available_cpus() if threads is None else threads
-        self._code, self._symbols, self._weights = code, symbols, weights
-        self._weights_address = (
-            weights.address if isinstance(weights, Memory) else int(weights.ctypes.data)
-        )
-        _require_cpu(description, _CHECK(self._address(f"{description.identifier}_check")))
-        self._invoke = _INVOKE(self._address(f"{description.identifier}_invoke"))
-        self._pool: Pool | None = None
-        self._pool_lock = threading.Lock()
-        self.entries = {e.name: Entry(self, e) for e in description.entries}
+        self._native = _Native(description, code, symbols, weights, self.threads)
+        self.entries = {e.name: Entry(self._native, e) for e in description.entries}
         self._first = next(iter(self.entries.values()))
 
     @staticmethod
@@ -265,32 +306,11 @@ class Model:
 
     def close(self) -> None:
         """End the worker threads now. A later call starts new ones."""
-        with self._pool_lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+        self._native.close()
 
     def __repr__(self) -> str:
         inputs, outputs = ("; ".join(map(str, ts)) for ts in (self.inputs, self.outputs))
         return f"<convc model {self.name}: {inputs} -> {outputs}>"
-
-    def _address(self, symbol: str) -> int:
-        if symbol not in self._symbols:
-            raise ArtifactError(f"model {self.description.name}: its code has no function {symbol}")
-        return self._code.address + self._symbols[symbol]
-
-    def _parallel(self) -> tuple[int | None, int | None]:
-        """parallel_for and the pool for the next call, started if this process has none yet."""
-        if self.threads == 1:
-            return None, None
-        pool = self._pool
-        if pool is None or pool.threads == 0:
-            with self._pool_lock:
-                if self._pool is None or self._pool.threads == 0:
-                    identifier = self.description.identifier
-                    self._pool = Pool(self._code, self._symbols, identifier, self.threads)
-                pool = self._pool
-        return pool.function, pool.address
 
 
 def load(

@@ -52,10 +52,11 @@ class Pool:
             memory.madvise(_MADV_WIPEONFORK)
         self.address = int(np.frombuffer(memory, np.uint8).ctypes.data)
         self.function = start["for"]
+        self._memory = memory
         self._threads = ctypes.c_int32.from_address(self.address)
         _CREATE(start["create"])(self.address, ctypes.addressof(_services()), threads)
         destroy = _DESTROY(start["destroy"])
-        # The arguments keep code and memory alive until the workers have ended.
+        # The arguments keep code and memory mapped until the workers have ended.
         self.close = weakref.finalize(self, _destroy, destroy, self.address, memory, code)
 
     @property

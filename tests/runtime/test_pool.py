@@ -1,0 +1,147 @@
+"""The native thread pool: every task once, whatever runs at the same time."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from convc_runtime.memory import Mapping, map_code
+from convc_runtime.pool import Pool
+
+from convc.codegen.link import Image, link
+from convc.codegen.support import support_object
+from convc.target import TARGETS
+
+_TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, _TASK, ctypes.c_void_p, ctypes.c_int64)
+
+
+@pytest.fixture(scope="module")
+def code() -> tuple[Mapping, Image]:
+    image = link([support_object(TARGETS["x86-64"], "m")])
+    return map_code(image.code), image
+
+
+@pytest.fixture(params=[1, 2, 3, 7])
+def pool(request: pytest.FixtureRequest, code: tuple[Mapping, Image]) -> Iterator[Pool]:
+    pool = Pool(code[0], code[1].symbols, "m", request.param)
+    assert pool.threads == request.param
+    yield pool
+    pool.close()
+
+
+def _run(pool: Pool, task: Callable[[int, int], object], tasks: int) -> None:
+    def call(arguments: int | None, begin: int, end: int) -> None:
+        task(begin, end)
+
+    _FOR(pool.function)(pool.address, _TASK(call), None, tasks)
+
+
+@pytest.mark.parametrize("tasks", [0, 1, 2, 6, 7, 100, 1001])
+def test_every_task_runs_once(pool: Pool, tasks: int) -> None:
+    for _ in range(10):
+        runs = np.zeros(tasks, np.int64)
+
+        def count(begin: int, end: int, runs: np.ndarray = runs) -> None:
+            np.add.at(runs, np.arange(begin, end), 1)
+
+        _run(pool, count, tasks)
+        assert (runs == 1).all()
+
+
+def test_a_job_inside_a_job_runs_on_its_own_thread(pool: Pool) -> None:
+    runs: list[tuple[int, int]] = []
+
+    def inner(outer: int, mine: int) -> None:
+        def note(begin: int, end: int) -> None:
+            assert threading.get_ident() == mine
+            runs.extend((outer, i) for i in range(begin, end))
+
+        _run(pool, note, 5)
+
+    def outer(begin: int, end: int) -> None:
+        for i in range(begin, end):
+            inner(i, threading.get_ident())
+
+    _run(pool, outer, 20)
+    assert sorted(runs) == [(i, j) for i in range(20) for j in range(5)]
+
+
+def test_two_callers_share_a_pool(pool: Pool) -> None:
+    totals = [0, 0]
+
+    def caller(which: int) -> None:
+        for _ in range(100):
+            runs = np.zeros(50, np.int64)
+
+            def count(begin: int, end: int, runs: np.ndarray = runs) -> None:
+                runs[begin:end] += 1
+
+            _run(pool, count, 50)
+            totals[which] += int((runs == 1).all())
+
+    threads = [threading.Thread(target=caller, args=(i,)) for i in (0, 1)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert totals == [100, 100]
+
+
+def test_a_forked_child_runs_jobs_alone(pool: Pool) -> None:
+    child = os.fork()
+    if child == 0:
+        ran: list[tuple[int, int]] = []
+        _run(pool, lambda begin, end: ran.append((begin, end)), 10)
+        pool.close()
+        os._exit(0 if ran == [(0, 10)] and pool.threads == 0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_workers_that_sleep_are_woken(pool: Pool) -> None:
+    for _ in range(20):
+        threading.Event().wait(0.002)
+        done = np.zeros(40, bool)
+
+        def mark(begin: int, end: int, done: np.ndarray = done) -> None:
+            done[begin:end] = True
+
+        _run(pool, mark, 40)
+        assert done.all()
+
+
+def test_a_pool_takes_the_threads_that_it_gets(code: tuple[Mapping, Image]) -> None:
+    """The system refuses the third worker: the pool has the caller and two."""
+    libc = ctypes.CDLL(None)
+    started: list[int] = []
+    create_type = ctypes.CFUNCTYPE(
+        ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
+    )
+
+    def create(handle: int, attributes: int | None, function: int, argument: int) -> int:
+        if len(started) == 2:
+            return 11  # EAGAIN
+        started.append(argument)
+        return int(
+            libc.pthread_create(*map(ctypes.c_void_p, (handle, attributes, function, argument)))
+        )
+
+    callback = create_type(create)
+    memory = mmap.mmap(-1, 8192, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    address = np.frombuffer(memory, np.uint8).ctypes.data
+
+    def pointer(function: object) -> int:
+        return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+
+    services = (ctypes.c_uint64 * 7)(
+        56, pointer(callback), pointer(libc.pthread_join), 0, 0, pointer(libc.syscall), 202
+    )
+    start = {n: code[0].address + o for n, o in code[1].symbols.items()}
+    make = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
+    assert make(start["m_pool_create"])(address, ctypes.addressof(services), 6) == 3
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(start["m_pool_destroy"])(address)
