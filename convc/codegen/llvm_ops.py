@@ -17,7 +17,7 @@ from convc.types import DType
 _NAMES = {
     DType.float64: "double",
     DType.float32: "float",
-    DType.bfloat16: "bfloat",
+    DType.bfloat16: "i16",  # its bits: LLVM turns bfloat values into library calls on most CPUs
     DType.float16: "half",
     DType.bool: "i1",
 }
@@ -75,7 +75,7 @@ def constant_text(value: float, dtype: DType) -> str:
     if dtype is DType.float16:
         return f"0xH{np.float16(value).view(np.uint16):04X}"
     if dtype is DType.bfloat16:
-        return f"0xR{np.asarray(value, ml_dtypes.bfloat16).view(np.uint16):04X}"
+        return str(int(np.asarray(value, ml_dtypes.bfloat16).view(np.int16)))
     rounded = float(np.float32(value)) if dtype is DType.float32 else float(value)
     return f"0x{struct.unpack('<Q', struct.pack('<d', rounded))[0]:016X}"
 
@@ -254,6 +254,8 @@ def cast(f: Function, value: Value, dtype: DType) -> Value:
         return cast(f, cast(f, value, DType.float32), dtype)
     if dtype is DType.bfloat16:
         return _to_bfloat16(f, value)
+    if source is DType.bfloat16:
+        return cast(f, _from_bfloat16(f, value), dtype)
     if source.is_float and dtype.is_float:
         if source.itemsize == dtype.itemsize:  # between the two 16-bit formats
             return cast(f, cast(f, value, DType.float32), dtype)
@@ -293,9 +295,17 @@ def _to_bfloat16(f: Function, value: Value) -> Value:
     quiet = f.emit(f"or {word} {high}, {number(0x40)}")
     nan = f.emit(f"fcmp uno {value.type} {value.text}, {value.text}")
     chosen = f.emit(f"select {type_of(DType.bool, lanes)} {nan}, {word} {quiet}, {word} {rounded}")
-    short = f.emit(f"trunc {word} {chosen} to {half}")
-    result = Value("", DType.bfloat16, lanes)
-    return result.renamed(f.emit(f"bitcast {half} {short} to {result.type}"))
+    return Value(f.emit(f"trunc {word} {chosen} to {half}"), DType.bfloat16, lanes)
+
+
+def _from_bfloat16(f: Function, value: Value) -> Value:
+    """A bfloat16 is the upper half of a float32."""
+    word = type_of(DType.int32, value.lanes)
+    sixteen = splat(f, Value("16", DType.int32, 1), value.lanes).text
+    wide = f.emit(f"zext {value.type} {value.text} to {word}")
+    bits = f.emit(f"shl {word} {wide}, {sixteen}")
+    result = Value("", DType.float32, value.lanes)
+    return result.renamed(f.emit(f"bitcast {word} {bits} to {result.type}"))
 
 
 # Functions that are one LLVM intrinsic of the same type, and never a library call on our targets.
@@ -351,10 +361,8 @@ def _dot(f: Function, target: Target, name: str, acc: Value, a: Value, b: Value)
     """acc + sum of the products of two packs: one instruction where the target has it."""
     instruction = _X86_DOTS.get((name, acc.lanes)) if name in target.dot else None
     if instruction is not None:
-        return f.emit(
-            f"call {acc.type} @{instruction}({acc.type} {acc.text}, {a.type} {a.text}, "
-            f"{b.type} {b.text})"
-        )
+        x, y = (_as_pack_operand(f, v) for v in (a, b))
+        return f.emit(f"call {acc.type} @{instruction}({acc.type} {acc.text}, {x}, {y})")
     total = acc.text
     for i in range(a.width):
         x, y = (_wide_element(f, v, i, acc) for v in (a, b))
@@ -367,6 +375,14 @@ def _dot(f: Function, target: Target, name: str, acc: Value, a: Value, b: Value)
         product = f.emit(f"mul {acc.type} {x}, {y}")
         total = f.emit(f"add {acc.type} {total}, {product}")
     return total
+
+
+def _as_pack_operand(f: Function, pack: Value) -> str:
+    """A pack with its type, as the instruction wants it."""
+    if pack.dtype is not DType.bfloat16:
+        return f"{pack.type} {pack.text}"
+    type = f"<{pack.lanes * pack.width} x bfloat>"
+    return f"{type} " + f.emit(f"bitcast {pack.type} {pack.text} to {type}")
 
 
 def _wide_element(f: Function, pack: Value, i: int, like: Value) -> str:
