@@ -8,10 +8,18 @@ import traceback
 from collections.abc import Sequence
 
 from convc.cli.app import app
-from convc.errors import ConvcError, OutputError
+from convc.errors import ConvcError, DataError, InputFileError, OutputError, TargetError
 
 INTERRUPTED = 130
 INTERNAL = 70
+RUNTIME_CODES = {
+    "ArtifactError": InputFileError.exit_code,
+    "CpuError": TargetError.exit_code,
+    "InputError": DataError.exit_code,
+    "WriteError": OutputError.exit_code,
+    "ConvcRuntimeError": ConvcError.exit_code,
+}
+"""The exit codes of the runtime's errors, by name: the help must not load the runtime."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left; Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except BaseException as error:
+    except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
         return report(error)
@@ -44,6 +52,9 @@ def described(error: BaseException) -> tuple[str, int]:
     usage = getattr(error, "format_message", None)
     if isinstance(error, ConvcError):
         return str(error), error.exit_code
+    for kind in type(error).__mro__:
+        if kind.__module__.startswith("convc_runtime") and kind.__name__ in RUNTIME_CODES:
+            return str(error), RUNTIME_CODES[kind.__name__]
     if usage is not None:
         return f"{usage()} (see --help)", 2
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":

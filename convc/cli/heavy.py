@@ -1,4 +1,4 @@
-"""What `--help` must not load: parts of convc that are imported when they are first used."""
+"""What `--help` must not load: modules that are imported when they are first used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import convc_runtime
+    import numpy
+
     from convc import driver, scripts
+    from convc.cli import accuracy, building, files, measure, peak, stepping
 else:
 
     class OnFirstUse:
@@ -18,7 +22,26 @@ else:
         def __getattr__(self, attribute: str) -> object:
             return getattr(importlib.import_module(self._name), attribute)
 
+    accuracy = OnFirstUse("convc.cli.accuracy")
+    building = OnFirstUse("convc.cli.building")
+    convc_runtime = OnFirstUse("convc_runtime")
     driver = OnFirstUse("convc.driver")
+    files = OnFirstUse("convc.cli.files")
+    measure = OnFirstUse("convc.cli.measure")
+    numpy = OnFirstUse("numpy")
+    peak = OnFirstUse("convc.cli.peak")
     scripts = OnFirstUse("convc.scripts")
+    stepping = OnFirstUse("convc.cli.stepping")
 
-__all__ = ["driver", "scripts"]
+__all__ = [
+    "accuracy",
+    "building",
+    "convc_runtime",
+    "driver",
+    "files",
+    "measure",
+    "numpy",
+    "peak",
+    "scripts",
+    "stepping",
+]

@@ -11,10 +11,14 @@ from convc.errors import UsageError
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Target = Annotated[
-    str, typer.Option("--target", metavar="NAME", help="The machine to compile for ('list' shows them).")
+    str,
+    typer.Option(
+        "--target", metavar="NAME", help="The machine to compile for ('list' shows them)."
+    ),
 ]
 Batch = Annotated[
-    str, typer.Option("--batch", metavar="N|dynamic", help="A fixed batch size, or any at run time.")
+    str,
+    typer.Option("--batch", metavar="N|dynamic", help="A fixed batch size, or any at run time."),
 ]
 Threads = Annotated[
     int | None,

@@ -1,0 +1,99 @@
+"""The error of each kernel of a compiled model against a float64 run of the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convc.cli.building import Built
+from convc.cli.measure import random_inputs
+from convc.cli.stepping import Stepper
+from convc.graph.interp import run_graph
+from convc.graph.ir import Graph
+from convc.program.ir import Step
+from convc.types import DType
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One value of the compiled model. `error` is max |y - y64| / max |y64|."""
+
+    layers: tuple[str, ...]
+    operators: str
+    largest: float
+    difference: float
+    is_output: bool
+
+    @property
+    def error(self) -> float:
+        if not np.isfinite(self.difference):
+            return float("inf")
+        return self.difference / self.largest if self.largest else self.difference
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "layers": list(self.layers),
+            "operators": self.operators,
+            "largest": self.largest,
+            "difference": self.difference,
+            "error": self.error,
+            "is_output": self.is_output,
+        }
+
+    def cells(self) -> tuple[str, ...]:
+        return (
+            " + ".join(self.layers) or "-",
+            self.operators,
+            f"{self.largest:.4g}",
+            f"{self.difference:.2e}",
+            f"{self.error:.2e}",
+        )
+
+
+def compare(built: Built, batch: int, seed: int) -> list[Comparison]:
+    """Every computed value of the first entry, then its outputs, on random inputs.
+
+    Outputs are held against the model's own graph; what lies between against the graph that was lowered, whose values
+    have the names that the steps know.
+    """
+    program = built.compiled.program
+    entry = program.entries[0]
+    artifact = built.compiled.artifact
+    inputs = random_inputs(artifact.model(1), batch, seed)
+    stepper = Stepper(program, entry, artifact, inputs)
+    wanted = float64_values(built.compiled.graphs[entry.name], inputs)
+    found = []
+    for position, step in enumerate(entry.steps):
+        stepper.run(position)
+        if step.value in wanted:
+            y = stepper.written(position)
+            found.append(comparison(step, operators(built, step), y, wanted[step.value], False))
+    final = float64_values(built.graphs[entry.name], inputs)
+    for port, name in zip(entry.outputs, built.graphs[entry.name].outputs, strict=True):
+        y = stepper.outputs[port.name]
+        found.append(comparison(Step("", (), (port.name,)), "output", y, final[name], True))
+    return found
+
+
+def float64_values(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
+    """Every value of a graph, computed in float64 by the operators' references."""
+    wide = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in inputs.items()}
+    return run_graph(graph, wide, DType.float64, keep=True)
+
+
+def operators(built: Built, step: Step) -> str:
+    return dict(built.compiled.program.kernels[step.kernel].notes).get("ops", "")
+
+
+def comparison(step: Step, ops: str, y: Array, wanted: Array, is_output: bool) -> Comparison:
+    """The largest value and the largest difference of an array and its float64 counterpart."""
+    wide = wanted.astype(np.float64)
+    if y.size == 0:
+        return Comparison(step.layers, ops, 0.0, 0.0, is_output)
+    difference = float(np.max(np.abs(y.astype(np.float64).reshape(wide.shape) - wide)))
+    return Comparison(step.layers, ops, float(np.max(np.abs(wide))), difference, is_output)

@@ -1,0 +1,52 @@
+"""The commands and their help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import convc
+from convc.cli.bench import bench
+from convc.cli.compile import compile  # noqa: A004
+from convc.cli.inspect import inspect
+from convc.cli.run import run
+from convc.cli.verify import verify
+
+EXAMPLES: dict[Callable[..., None], str] = {
+    compile: "convc compile examples/digits/model.py -o digits.cvc",
+    run: "convc run digits.cvc --input images.npy --output scores.npy",
+    bench: "convc bench digits.cvc --batch 1 --threads 1 --profile",
+    inspect: "convc inspect examples/digits/model.py --stage schedule",
+    verify: "convc verify examples/digits/model.py --tolerance 1e-5",
+}
+
+app = typer.Typer(
+    name="convc",
+    help="Compiles Keras-like models to native code that an application embeds.",
+    epilog="Example: convc compile model.py && convc bench model.cvc",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Compiles Keras-like models to native code that an application embeds."""
+    if version:
+        typer.echo(f"convc {convc.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+for command, example in EXAMPLES.items():
+    app.command(epilog=f"Example: {example}", no_args_is_help=False)(command)

@@ -1,0 +1,126 @@
+"""`convc bench`: latency, arithmetic per second, and the share of what this machine can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convc.cli.heavy import building, measure, peak, stepping
+from convc.cli.opening import open_model
+from convc.cli.options import Debug, Json, Target, Threads
+from convc.cli.tables import show, show_facts, show_json
+from convc.errors import UsageError
+
+if TYPE_CHECKING:
+    from convc_runtime import Model
+
+    from convc.cli.building import Built
+
+
+def bench(
+    source: Annotated[str, typer.Argument(metavar="MODEL", help="A .cvc file, or a model script.")],
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per run.")] = 1,
+    threads: Threads = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="S", min=0.01, help="How long to measure.")
+    ] = 2.0,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Time each kernel as well (of a model script).")
+    ] = False,
+    target: Target = "host",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a model: latency percentiles, GFLOP/s, share of this machine's FMA peak."""
+    model, built = open_model(source, target, threads)
+    if profile and built is None:
+        raise UsageError(f"{source}: --profile needs the model script that it was compiled from")
+    inputs = measure.random_inputs(model, batch)
+    latency = measure.latency_of(lambda: model(inputs), seconds)
+    facts = figures(model, batch, latency)
+    kernels = profiled(built, inputs, batch, seconds) if profile and built is not None else []
+    if as_json:
+        show_json(facts | ({"kernels": kernels} if profile else {}))
+        return
+    show_facts(f"{model.name}, batch {batch}, threads {model.threads}", readable(facts))
+    if profile:
+        columns = (">ms", ">share", ">GFLOP/s", ">of peak", "algorithm", "tile", "layers")
+        cells = ([r[c.removeprefix(">")] for c in columns] for r in map(readable_kernel, kernels))
+        show("each kernel, on one thread", columns, cells)
+
+
+def figures(model: Model, batch: int, latency: Any) -> dict[str, Any]:
+    """What was measured, with names and units for JSON."""
+    flops = measure.flops_of(model, batch)
+    best = peak.fma_peak(model.threads) / 1e9
+    facts = {
+        "model": model.name,
+        "batch": batch,
+        "threads": model.threads,
+        "runs": latency.runs,
+        "min_ms": latency.least,
+        **{f"p{p}_ms": value for p, value in latency.percentiles.items()},
+        "max_ms": latency.most,
+        "images_per_second": batch / latency.median * 1e3,
+        "peak_gflops": best,
+    }
+    if flops is not None:
+        gflops = flops / latency.median / 1e6
+        facts |= {"gflop": flops / 1e9, "gflops": gflops, "share_of_peak": gflops / best}
+    return facts
+
+
+def profiled(
+    built: Built, inputs: dict[str, Any], batch: int, seconds: float
+) -> list[dict[str, Any]]:
+    """The time of each kernel call of the first entry, on one thread."""
+    program = built.compiled.program
+    entry = program.entries[0]
+    stepper = stepping.Stepper(program, entry, built.compiled.artifact, inputs)
+    times = stepping.profile(stepper, seconds)
+    best = peak.fma_peak(1)
+    found = []
+    for row, spent in zip(built.rows[entry.name], times, strict=True):
+        flops = building.at_batch(row.flops, batch)
+        found.append(
+            {
+                "layers": list(row.layers) or [row.operators],
+                "algorithm": row.algorithm,
+                "tile": row.tile,
+                "ms": spent * 1e3,
+                "share": spent / sum(times),
+                "gflops": flops / spent / 1e9,
+                "share_of_peak": flops / spent / best,
+            }
+        )
+    return found
+
+
+def readable(facts: dict[str, Any]) -> dict[str, str]:
+    """The figures as people read them."""
+    spread = ", ".join(
+        f"{name.removesuffix('_ms')} {facts[name]:.3f}"
+        for name in ("min_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
+    )
+    text = {
+        "latency": f"{spread} ms ({facts['runs']} runs)",
+        "throughput": f"{facts['images_per_second']:,.1f} images/s",
+    }
+    if "gflops" in facts:
+        share = f"{facts['share_of_peak']:.0%} of this machine's {facts['peak_gflops']:.0f}"
+        text["arithmetic"] = f"{facts['gflops']:.1f} GFLOP/s, {share} ({facts['gflop']:.4g} GFLOP)"
+    return text
+
+
+def readable_kernel(row: dict[str, Any]) -> dict[str, str]:
+    counts = row["gflops"] > 0
+    return {
+        "ms": f"{row['ms']:.4f}",
+        "share": f"{row['share']:.0%}",
+        "GFLOP/s": f"{row['gflops']:.1f}" if counts else "",
+        "of peak": f"{row['share_of_peak']:.0%}" if counts else "",
+        "algorithm": row["algorithm"],
+        "tile": row["tile"],
+        "layers": " + ".join(row["layers"]),
+    }

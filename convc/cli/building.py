@@ -1,0 +1,124 @@
+"""Compiling for the command line: a model script through the driver, with every stage kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from convc_runtime.format import write_atomically
+
+from convc import driver
+from convc.cli.stages import Stages
+from convc.codegen import cuda, llvmc
+from convc.errors import UnsupportedError
+from convc.graph.ir import Graph
+from convc.loops.printer import print_kernel
+from convc.passes.fix_batch import fix_batch
+from convc.plan.memory import lifetimes_of, lower_bound
+from convc.program.ir import Program
+from convc.program.printer import print_program
+from convc.report import Row, rows_of, total_flops
+from convc.schedule.cuda import schedule_program
+from convc.scripts import load_model
+from convc.target import Target
+from convc.types import Extent, evaluate, symbols_of
+
+__all__ = ["Built", "at_batch", "build", "emit", "lower_bound", "memory_rows"]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A compiled model with what the stages made. `graphs` are the model's own, before any pass."""
+
+    name: str
+    target: Target
+    graphs: Mapping[str, Graph]
+    compiled: driver.Compiled
+    stages: Stages
+    seconds: float
+
+    @property
+    def rows(self) -> dict[str, list[Row]]:
+        return rows_of(self.compiled.program, self.stages.program("lowered").kernels)
+
+    @property
+    def flops(self) -> Extent:
+        """Additions and multiplications of the first entry."""
+        return total_flops(next(iter(self.rows.values())))
+
+    @property
+    def phases(self) -> dict[str, float]:
+        return self.compiled.timings.seconds
+
+
+def build(source: str, target: str, batch: int | str) -> Built:
+    """Compiles `model.py[:name]` for a target."""
+    machine = driver.host_target(target)
+    model = load_model(source)
+    start = time.perf_counter()
+    graphs = model.graphs()
+    if isinstance(batch, int):
+        graphs = {entry: fix_batch(g, {"N": batch}) for entry, g in graphs.items()}
+    name = next(iter(graphs.values())).name
+    stages = Stages()
+    for entry, graph in graphs.items():
+        stages("graph", "input" if len(graphs) == 1 else f"{entry}-input", graph)
+    compiled = driver.compile_graphs(name, graphs, machine, trace=stages)
+    return Built(name, machine, graphs, compiled, stages, time.perf_counter() - start)
+
+
+def emit(built: Built, kind: str, path: Path) -> list[Path]:
+    """Writes one kind of result and returns the files."""
+    match kind:
+        case "cvc" | "so" | "obj":
+            return built.compiled.artifact.save(path)
+        case "llvm":
+            text = llvm_text(built)
+        case "asm":
+            text = llvmc.assembly(llvm_text(built), built.target)
+        case "ir":
+            text = program_text(built.compiled.program)
+        case "cuda":
+            program = schedule_program(built.stages.program("lowered"))
+            text = cuda.generate(list(program.kernels.values()))
+        case _:
+            raise UnsupportedError(f"--emit {kind} has no writer")
+    write_atomically(path, [(0, text.encode())])
+    return [path]
+
+
+def llvm_text(built: Built) -> str:
+    return next(s.text for s in built.stages.all if s.kind == "llvm")
+
+
+def program_text(program: Program) -> str:
+    """The program and its scheduled kernels."""
+    return (
+        "\n\n".join([print_program(program), *map(print_kernel, program.kernels.values())]) + "\n"
+    )
+
+
+def memory_rows(built: Built) -> list[dict[str, object]]:
+    """Each region of the first entry, with its place and the steps that it lives through."""
+    program = built.compiled.program
+    lifetimes = lifetimes_of(program.entries[0])
+    rows: list[dict[str, object]] = []
+    for region in program.regions:
+        life = lifetimes.get(region.name)
+        rows.append(
+            {
+                "region": region.name,
+                "kind": region.kind.value,
+                "bytes": str(region.size),
+                "offset": "" if region.offset is None else str(region.offset),
+                "steps": f"{life.first}-{life.last}" if life else "",
+            }
+        )
+    return rows
+
+
+def at_batch(extent: Extent, batch: int) -> int:
+    """The value of a function of the batch."""
+    return evaluate(extent, dict.fromkeys(symbols_of((extent,)), batch))

@@ -1,0 +1,136 @@
+"""`convc compile`: a model script to an artifact, and a table of what became of each layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convc.cli.heavy import building
+from convc.cli.options import Batch, Debug, Json, Target, Threads, parse_batch
+from convc.cli.tables import bytes_text, seconds_text, show, show_facts, show_json
+from convc.errors import UsageError
+
+if TYPE_CHECKING:
+    from convc.cli.building import Built
+
+SUFFIXES = {
+    "cvc": ".cvc",
+    "so": ".so",
+    "obj": ".o",
+    "asm": ".s",
+    "llvm": ".ll",
+    "ir": ".kernel",
+    "cuda": ".cu",
+}
+Emit = Annotated[
+    str | None,
+    typer.Option(
+        "--emit", metavar="so|obj|asm|llvm|ir|cuda", help="What to write. [default: by -o, or cvc]"
+    ),
+]
+
+
+def compile(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="model.py, or model.py:name where it has several."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="[default: the model's name.cvc]"),
+    ] = None,
+    target: Target = "host",
+    batch: Batch = "dynamic",
+    threads: Threads = None,
+    emit: Emit = None,
+    dump: Annotated[
+        Path | None, typer.Option("--dump", metavar="DIR", help="Write every stage there, as text.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compile a model to native code."""
+    kind, path = destination(source, output, emit)
+    built = building.build(source, target, parse_batch(batch))
+    if dump is not None:
+        built.stages.write(dump)
+    files = building.emit(built, kind, path)
+    facts = facts_of(built, files, threads)
+    if as_json:
+        rows = {entry: [r.to_json() for r in rows] for entry, rows in built.rows.items()}
+        show_json(facts | {"entries": rows})
+        return
+    for entry, rows in built.rows.items():
+        show(f"{built.name}, {entry}", COLUMNS, (cells(r) for r in rows))
+    show_facts("", readable(facts))
+
+
+def destination(source: str, output: Path | None, emit: str | None) -> tuple[str, Path]:
+    """The kind of file to write and its path; UsageError where --emit and the file's suffix differ."""
+    if emit is not None and emit not in SUFFIXES:
+        raise UsageError(f"--emit: expected one of {', '.join(SUFFIXES)}, got {emit!r}")
+    if output is None:
+        kind = emit or "cvc"
+        return kind, Path(Path(source.partition(".py:")[0]).stem + SUFFIXES[kind])
+    kinds = [kind for kind, suffix in SUFFIXES.items() if suffix == output.suffix]
+    if not kinds:
+        raise UsageError(f"{output}: expected a name that ends in {', '.join(SUFFIXES.values())}")
+    if emit is not None and emit not in kinds:
+        raise UsageError(f"{output}: --emit {emit} writes {SUFFIXES[emit]} files")
+    return kinds[0], output
+
+
+COLUMNS = ("layers", "computed as", "output", "layout", "algorithm", "tile", ">MFLOP", ">weights")
+
+
+def cells(row: Any) -> tuple[str, ...]:
+    """A row of the table, counted for a batch of one."""
+    mflop = building.at_batch(row.flops, 1) / 1e6
+    return (
+        " + ".join(row.layers) or "-",
+        row.operators,
+        row.output.removeprefix("float32"),
+        row.layout,
+        row.algorithm,
+        row.tile,
+        f"{mflop:.2f}" if mflop >= 0.005 else "",
+        bytes_text(row.weight_bytes) if row.weight_bytes else "",
+    )
+
+
+def facts_of(built: Built, files: list[Path], threads: int | None) -> dict[str, Any]:
+    """What was made, with plain values for JSON."""
+    program = built.compiled.program
+    return {
+        "model": built.name,
+        "target": built.target.name,
+        "threads": threads,
+        "kernels": len(program.kernels),
+        "steps": sum(len(e.steps) for e in program.entries),
+        "flops": building.at_batch(built.flops, 1),
+        "arena_bytes": str(program.arena),
+        "arena_bytes_batch_1": building.at_batch(program.arena, 1),
+        "live_bytes_batch_1": building.at_batch(building.lower_bound(program), 1),
+        "weight_bytes": sum(a.nbytes for a in program.weights.values()),
+        "files": [{"path": str(f), "bytes": f.stat().st_size} for f in files],
+        "seconds": built.seconds,
+        "phases": built.phases,
+    }
+
+
+def readable(facts: dict[str, Any]) -> dict[str, str]:
+    """The facts as people read them."""
+    phases = ", ".join(f"{name} {seconds_text(s)}" for name, s in facts["phases"].items())
+    files = ", ".join(f"{f['path']} ({bytes_text(f['bytes'])})" for f in facts["files"])
+    memory = bytes_text(facts["arena_bytes_batch_1"])
+    least = bytes_text(facts["live_bytes_batch_1"])
+    return {
+        "target": facts["target"],
+        "kernels": f"{facts['kernels']} in {facts['steps']} calls, {facts['flops'] / 1e6:.2f} MFLOP per image",
+        "memory": f"{memory} for one image (largest live set {least}); {facts['arena_bytes']} bytes for a batch of N",
+        "weights": bytes_text(facts["weight_bytes"]),
+        "compiled": f"in {seconds_text(facts['seconds'])}: {phases}",
+        "written": files,
+    }

@@ -1,0 +1,138 @@
+"""`convc inspect`: what a model or an artifact is, any stage of its compilation, its memory plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convc.cli.heavy import building, convc_runtime
+from convc.cli.opening import is_artifact
+from convc.cli.options import Batch, Debug, Json, Target, parse_batch
+from convc.cli.tables import bytes_text, show, show_facts, show_json
+from convc.errors import UsageError
+
+if TYPE_CHECKING:
+    from convc_runtime import Description
+
+    from convc.cli.building import Built
+    from convc.cli.stages import Stage
+
+
+def inspect(
+    source: Annotated[str, typer.Argument(metavar="MODEL", help="A model script, or a .cvc file.")],
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            "--stage", metavar="NAME", help="Print a stage: a name from the list, or its beginning."
+        ),
+    ] = None,
+    memory: Annotated[bool, typer.Option("--memory", help="Print the memory plan.")] = False,
+    target: Target = "host",
+    batch: Batch = "dynamic",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show a summary, the text of any stage, or the memory plan."""
+    if is_artifact(source):
+        if stage is not None or memory:
+            raise UsageError(f"{source}: --stage and --memory need the model script it was made of")
+        show_artifact(source, as_json)
+        return
+    built = building.build(source, target, parse_batch(batch))
+    if stage is not None:
+        show_stage(built, stage, as_json)
+    elif memory:
+        show_memory(built, as_json)
+    else:
+        show_summary(built, as_json)
+
+
+def show_artifact(source: str, as_json: bool) -> None:
+    """What a .cvc file says about itself; it is checked as if it were to run."""
+    model = convc_runtime.load(source)
+    about = model.description
+    facts = facts_of(about)
+    if as_json:
+        show_json(facts)
+        return
+    show_facts(f"{source}: {about.name}", {k: v for k, v in facts.items() if k != "entries"})
+    show(
+        "entries",
+        ("entry", "inputs", "outputs", "workspace"),
+        (e.values() for e in facts["entries"]),
+    )
+
+
+def facts_of(about: Description) -> dict[str, Any]:
+    return {
+        "name": about.name,
+        "compiler": about.compiler,
+        "machine": about.machine,
+        "cpu_features": " ".join(about.cpu_features) or "baseline",
+        "symbols": " ".join(about.symbols) or "none",
+        "entries": [
+            {
+                "entry": e.name,
+                "inputs": "; ".join(map(str, e.inputs)),
+                "outputs": "; ".join(map(str, e.outputs)),
+                "workspace": f"{e.workspace} bytes",
+            }
+            for e in about.entries
+        ],
+    }
+
+
+def show_summary(built: Built, as_json: bool) -> None:
+    """The stages of a compilation, with their sizes."""
+    rows = [
+        {"stage": i, "kind": s.kind, "name": s.name, "lines": s.text.count("\n") + 1}
+        for i, s in enumerate(built.stages.all)
+    ]
+    if as_json:
+        show_json({"model": built.name, "target": built.target.name, "stages": rows})
+        return
+    show(
+        f"{built.name} for {built.target.name}: --stage NAME prints one of these",
+        (">stage", "kind", "name", ">lines"),
+        (r.values() for r in rows),
+    )
+
+
+def show_stage(built: Built, wanted: str, as_json: bool) -> None:
+    """The text of the stage with that number or name, or of all whose name begins so."""
+    found = stages_called(built, wanted)
+    if not found:
+        names = ", ".join(dict.fromkeys(s.name for s in built.stages.all))
+        raise UsageError(f"--stage {wanted}: no such stage: expected one of {names}")
+    if as_json:
+        show_json([{"kind": s.kind, "name": s.name, "text": s.text} for s in found])
+        return
+    for stage in found:
+        typer.echo(stage.text.rstrip("\n"))
+
+
+def stages_called(built: Built, wanted: str) -> list[Stage]:
+    stages = built.stages.all
+    if wanted.isdecimal() and int(wanted) < len(stages):
+        return [stages[int(wanted)]]
+    exact = [s for s in stages if wanted in (s.name, s.kind)]
+    return exact or [s for s in stages if s.name.startswith(wanted)]
+
+
+def show_memory(built: Built, as_json: bool) -> None:
+    """Each region: where it lies, and from which step to which it lives."""
+    rows = building.memory_rows(built)
+    program = built.compiled.program
+    arena, least = (building.at_batch(e, 1) for e in (program.arena, building.lower_bound(program)))
+    if as_json:
+        show_json({"arena_bytes": str(program.arena), "regions": rows})
+        return
+    columns = ("region", "kind", ">bytes", ">offset", "steps")
+    show("memory plan", columns, ([r[c.removeprefix(">")] for c in columns] for r in rows))
+    facts = {
+        "arena": f"{program.arena} bytes",
+        "for one image": bytes_text(arena),
+        "largest live set": bytes_text(least),
+    }
+    show_facts("", facts)

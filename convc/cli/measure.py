@@ -1,0 +1,77 @@
+"""Latencies of a model, and what they say about the machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from convc_runtime import Model
+from convc_runtime.description import TensorInfo, evaluate
+from numpy.typing import NDArray
+
+PERCENTILES = (50, 90, 99)
+LEAST_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of many runs."""
+
+    runs: int
+    least: float
+    percentiles: Mapping[int, float]
+    most: float
+
+    @staticmethod
+    def of(seconds: list[float]) -> Latency:
+        values = np.array(seconds) * 1e3
+        percentiles = {p: float(np.percentile(values, p)) for p in PERCENTILES}
+        return Latency(len(values), float(values.min()), percentiles, float(values.max()))
+
+    @property
+    def median(self) -> float:
+        return self.percentiles[50]
+
+
+def latency_of(run: Callable[[], object], seconds: float) -> Latency:
+    """Runs again and again for about so many seconds, after a tenth of them as warm-up."""
+    for_seconds(run, seconds / 10, 2)
+    return Latency.of(for_seconds(run, seconds, LEAST_RUNS))
+
+
+def for_seconds(run: Callable[[], object], seconds: float, least: int) -> list[float]:
+    """The seconds of each run, for so many seconds and at least so many runs."""
+    spent: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(spent) < least or time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        spent.append(time.perf_counter() - start)
+    return spent
+
+
+def random_inputs(model: Model, batch: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """An array for each input of a model's first entry: normal floats, small integers."""
+    rng = np.random.default_rng(seed)
+    symbols = dict.fromkeys(model.description.symbols, batch)
+    return {info.name: random_array(info, symbols, rng) for info in model.inputs}
+
+
+def random_array(
+    info: TensorInfo, symbols: Mapping[str, int], rng: np.random.Generator
+) -> NDArray[Any]:
+    shape = tuple(evaluate(e, symbols) for e in info.shape)
+    if "float" in info.dtype:
+        return rng.standard_normal(shape).astype(np.float32)
+    return rng.integers(0, 2, shape).astype(info.dtype)
+
+
+def flops_of(model: Model, batch: int) -> int | None:
+    """Additions and multiplications of a run, as the artifact says; None if it doesn't."""
+    flops = model.description.extra.get("flops")
+    if flops is None:
+        return None
+    return evaluate(flops, dict.fromkeys(model.description.symbols, batch))

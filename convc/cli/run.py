@@ -1,0 +1,102 @@
+"""`convc run`: a model on arrays from files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convc.cli.heavy import files, numpy
+from convc.cli.opening import open_model
+from convc.cli.options import Debug, Json, Threads
+from convc.cli.tables import show, show_json
+from convc.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from convc_runtime import Model
+
+Inputs = Annotated[
+    list[str],
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="[NAME=]FILE",
+        help="A .npy file, or a .npz with an array per input.",
+    ),
+]
+
+
+def run(
+    source: Annotated[str, typer.Argument(metavar="MODEL", help="A .cvc file, or a model script.")],
+    inputs: Inputs,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write .npy or .npz here.")
+    ] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run a compiled model on arrays from files."""
+    model, _ = open_model(source, threads=threads)
+    result = model(gather(model, inputs))
+    arrays = result if isinstance(result, list) else [result]
+    named = {info.name: array for info, array in zip(model.outputs, arrays, strict=True)}
+    if output is not None:
+        files.write_arrays(output, named)
+    rows = [row(name, array) for name, array in named.items()]
+    if as_json:
+        show_json({"outputs": rows, "written": str(output) if output else None})
+        return
+    columns = ("output", "dtype", "shape", ">min", ">mean", ">max")
+    cells = ([r[c.removeprefix(">")] for c in columns] for r in rows)
+    show(f"{model.name}{f' -> {output}' if output else ''}", columns, cells)
+
+
+def gather(model: Model, specs: Sequence[str]) -> dict[str, Any]:
+    """The arrays of `FILE` and `NAME=FILE` arguments by input name."""
+    names = [info.name for info in model.inputs]
+    expected = "; ".join(map(str, model.inputs))
+    arrays: dict[str, Any] = {}
+    for spec in specs:
+        name, equals, file = spec.partition("=")
+        found = files.read_arrays(Path(file if equals else spec))
+        if isinstance(found, dict):
+            if equals:
+                raise UsageError(
+                    f"--input {spec}: a .npz brings its own names, expected FILE alone"
+                )
+            arrays |= found
+        elif equals:
+            arrays[name] = found
+        elif len(names) == 1:
+            arrays[names[0]] = found
+        else:
+            raise UsageError(
+                f"--input {spec}: {len(names)} inputs: expected NAME=FILE for {expected}"
+            )
+    if len(arrays) == 1 and len(names) == 1:
+        return (
+            {names[0]: next(iter(arrays.values()))}
+            if set(arrays) <= {names[0], "arr_0"}
+            else arrays
+        )
+    missing = [n for n in names if n not in arrays]
+    if missing:
+        raise DataError(f"no array for {', '.join(missing)}: expected {expected}")
+    return arrays
+
+
+def row(name: str, array: Any) -> dict[str, object]:
+    """What is shown of an output."""
+    values = array.astype("float64")
+    some = values.size > 0
+    return {
+        "output": name,
+        "dtype": array.dtype.name,
+        "shape": "×".join(map(str, array.shape)),
+        "min": f"{values.min():.5g}" if some else "-",
+        "mean": f"{numpy.mean(values):.5g}" if some else "-",
+        "max": f"{values.max():.5g}" if some else "-",
+    }

@@ -1,0 +1,108 @@
+"""A compiled entry, one kernel at a time: for profiles, and to look at what each kernel wrote."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from convc_runtime.arrays import bind
+from convc_runtime.memory import aligned, map_code
+from numpy.typing import NDArray
+
+from convc.artifact import Artifact
+from convc.codegen.llvm import kernel_name
+from convc.codegen.llvm_entry import task_count
+from convc.loops.ir import Buffer
+from convc.loops.memory import physical_size, unpack
+from convc.program.ir import Entry, Program, RegionKind, Step
+from convc.types import evaluate
+
+Array = NDArray[Any]
+_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+class Stepper:
+    """Memory for one run of an entry, and its steps. All runs on the caller's thread.
+
+    The arena begins as 0xff bytes, which are NaN for floats: what a kernel reads before anyone wrote it shows.
+    `outputs` are the entry's, written when the last step has run.
+    """
+
+    def __init__(
+        self, program: Program, entry: Entry, artifact: Artifact, inputs: Mapping[str, Array]
+    ) -> None:
+        self.program, self.entry, self.artifact = program, entry, artifact
+        self.code = map_code(artifact.image.code)
+        infos = artifact.description.entry(entry.name).inputs
+        shapes = [inputs[info.name].shape for info in infos]
+        self.symbols = bind(infos, shapes, program.symbols)
+        arrays = {p.region: np.ascontiguousarray(inputs[p.name]) for p in entry.inputs}
+        self.outputs: dict[str, Array] = {}
+        for port in entry.outputs:
+            shape = tuple(evaluate(e, self.symbols) for e in port.type.shape)
+            self.outputs[port.name] = np.zeros(shape, port.type.dtype.numpy)
+            arrays[port.region] = self.outputs[port.name]
+        self.memory: dict[str, NDArray[np.uint8]] = {n: _bytes(a) for n, a in arrays.items()}
+        self._lay_out()
+        self._calls = [self._call(step) for step in entry.steps]
+
+    def _lay_out(self) -> None:
+        arena = aligned(max(1, evaluate(self.program.arena, self.symbols)))
+        arena[:] = 0xFF
+        weights = aligned(sum(a.nbytes + 64 for a in self.program.weights.values()) + 1)
+        end = 0
+        for region in self.program.regions:
+            size = evaluate(region.size, self.symbols)
+            if region.kind is RegionKind.arena and region.offset is not None:
+                start = evaluate(region.offset, self.symbols)
+                self.memory[region.name] = arena[start : start + size]
+            elif region.kind is RegionKind.weight:
+                self.memory[region.name] = weights[end : end + size]
+                self.memory[region.name][:] = _bytes(self.program.weights[region.name])
+                end += -(-size // 64) * 64
+
+    def _call(self, step: Step) -> tuple[Any, Any, int]:
+        """The native function of a step, its arguments and its number of tasks."""
+        kernel = self.program.kernels[step.kernel]
+        name = kernel_name(self.artifact.description.identifier, step.kernel)
+        address = self.code.address + self.artifact.image.symbols[name]
+        places = [int(self.memory[a.region].ctypes.data) + a.offset for a in step.args]
+        values = [*places, *(self.symbols[s] for s in kernel.symbols)]
+        arguments = (ctypes.c_int64 * max(1, len(values)))(*values)
+        return _KERNEL(address), arguments, evaluate(task_count(kernel), self.symbols)
+
+    def run(self, position: int) -> float:
+        """Runs one step and returns its seconds."""
+        function, arguments, tasks = self._calls[position]
+        start = time.perf_counter()
+        function(arguments, 0, tasks)
+        return time.perf_counter() - start
+
+    def written(self, position: int) -> Array:
+        """The logical array that a step has just written: its kernel's last parameter."""
+        step = self.entry.steps[position]
+        buffer, argument = self.program.kernels[step.kernel].params[-1], step.args[-1]
+        return self._logical(buffer, self.memory[argument.region][argument.offset :])
+
+    def _logical(self, buffer: Buffer, memory: NDArray[np.uint8]) -> Array:
+        """A buffer's logical array; a part of a larger region may end before its last row does."""
+        size = physical_size(buffer, self.symbols) * buffer.dtype.itemsize
+        flat = np.zeros(size, np.uint8)
+        flat[: min(size, memory.size)] = memory[:size]
+        return unpack(flat.view(buffer.dtype.numpy), buffer, self.symbols)
+
+
+def profile(stepper: Stepper, seconds: float) -> list[float]:
+    """The median seconds of each step over whole runs, for about so many seconds."""
+    runs: list[list[float]] = []
+    end = time.perf_counter() + seconds
+    while len(runs) < 5 or time.perf_counter() < end:
+        runs.append([stepper.run(i) for i in range(len(stepper.entry.steps))])
+    return [float(m) for m in np.median(np.array(runs), axis=0)]
+
+
+def _bytes(array: Array) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

@@ -1,0 +1,47 @@
+"""`convc verify`: the compiled model against a float64 run of the same graph, layer by layer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from convc.cli.heavy import accuracy, building
+from convc.cli.options import Debug, Json, Target
+from convc.cli.tables import show, show_json
+
+TOO_FAR = 1
+
+
+def verify(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="model.py, or model.py:name where it has several."),
+    ],
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", metavar="T", min=0, help="Largest error that passes.")
+    ] = 1e-5,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images to try.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
+    target: Target = "host",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare each layer of the compiled model with a float64 run; exit code 1 past the tolerance.
+
+    The error of a layer is max |y - y64| / max |y64| on random inputs.
+    """
+    built = building.build(source, target, "dynamic")
+    found = accuracy.compare(built, batch, seed)
+    worst = max((c.error for c in found if c.is_output), default=0.0)
+    passed = worst <= tolerance
+    if as_json:
+        rows = [c.to_json() for c in found]
+        show_json({"model": built.name, "tolerance": tolerance, "passed": passed, "layers": rows})
+    else:
+        columns = ("layers", "computed as", ">max |y64|", ">max |y - y64|", ">error")
+        show(f"{built.name}: error against float64", columns, (c.cells() for c in found))
+        verdict = "within" if passed else "past"
+        typer.echo(f"outputs: {worst:.2e}, {verdict} the tolerance of {tolerance:.0e}")
+    if not passed:
+        raise typer.Exit(TOO_FAR)
