@@ -1,0 +1,155 @@
+"""Models as C libraries: written without a linker, taken by every linker and loader."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from convc_runtime import TensorInfo
+
+from convc.artifact import assemble, c_identifier
+from convc.codegen.library import dlpack_type, header, write_object
+from convc.errors import IRError, UnsupportedError
+from convc.target import TARGETS
+from tests.handwritten import scale_model
+
+HERE = Path(__file__).parent
+CC = shutil.which("cc")
+needs_cc = pytest.mark.skipif(CC is None, reason="no C compiler")
+
+
+def _compile(folder: Path, *arguments: str) -> None:
+    run = subprocess.run(
+        [CC or "cc", *arguments, "-pthread"], cwd=folder, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def _run(folder: Path, *command: str) -> str:
+    environment = {"LD_LIBRARY_PATH": str(folder)}
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("library")
+    for name, factor in (("scale", 2.0), ("triple", 3.0)):
+        for suffix in (".o", ".so"):
+            scale_model(name, factor).save(folder / f"{name}{suffix}")
+    return folder
+
+
+@needs_cc
+@pytest.mark.parametrize("sanitizer", ["-O2", "-fsanitize=address,undefined"])
+def test_two_models_link_into_one_program(folder: Path, sanitizer: str) -> None:
+    strict = (
+        "-std=c99",
+        "-Wall",
+        "-Wextra",
+        "-Wpedantic",
+        "-Wconversion",
+        "-Werror",
+        "-g",
+        sanitizer,
+    )
+    _compile(folder, *strict, "-I.", str(HERE / "abi.c"), "scale.o", "triple.o", "-o", "abi")
+    assert _run(folder, "./abi") == "ok\n"
+
+
+@needs_cc
+def test_an_object_and_a_shared_library_link_too(folder: Path) -> None:
+    _compile(folder, "-I.", str(HERE / "abi.c"), "scale.o", "./triple.so", "-o", "mixed")
+    assert _run(folder, "./mixed") == "ok\n"
+
+
+@needs_cc
+def test_objects_need_no_executable_stack_and_no_writable_code(folder: Path) -> None:
+    flags = "-Wl,--fatal-warnings,-z,text,-z,noexecstack"
+    _compile(folder, "-shared", flags, "scale.o", "-o", "linked.so")
+    assert _model_name(folder / "linked.so") == b"scale"
+
+
+def test_a_shared_library_loads_as_it_is(folder: Path) -> None:
+    assert _model_name(folder / "scale.so") == b"scale"
+
+
+def _model_name(path: Path) -> bytes:
+    """`scale_model.name`, read in a process of its own."""
+    code = (
+        "import ctypes, sys; m = (ctypes.c_uint64 * 17).in_dll(ctypes.CDLL(sys.argv[1]), 'scale_model');"
+        "assert m[0] == 136 and m[1] & 0xffffffff == 1; check = ctypes.CFUNCTYPE(ctypes.c_uint64)(m[10]);"
+        "assert check() == 0; print(ctypes.string_at(m[3]).decode(), end='')"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, check=True
+    ).stdout
+
+
+def test_an_aarch64_library_is_written(tmp_path: Path) -> None:
+    files = scale_model(target=TARGETS["aarch64-neon"]).save(tmp_path / "scale.so")
+    assert [f.name for f in files] == ["scale.so", "scale.h", "convc.h", "convc.hpp"]
+    assert int.from_bytes(files[0].read_bytes()[18:20], "little") == 183
+
+
+def test_the_header_names_entries_and_tensors() -> None:
+    text = header(scale_model().description)
+    assert "extern const convc_model scale_model;" in text
+    assert " * input   x float32[N, 8]" in text
+    assert "#define SCALE_PREDICT 0" in text
+
+
+def test_the_same_model_gives_the_same_object(tmp_path: Path) -> None:
+    first, again = (scale_model().save(tmp_path / n)[0].read_bytes() for n in ("a.o", "b.o"))
+    assert first == again
+
+
+def test_too_many_weights_are_refused(tmp_path: Path) -> None:
+    artifact = scale_model()
+    weights = np.zeros(1 << 31, np.uint8)  # never touched, so it takes no memory
+    with pytest.raises(UnsupportedError, match=r"2147483648 bytes of weights .* save a \.cvc file"):
+        write_object(tmp_path / "x.o", artifact.description, artifact.image, weights)
+
+
+def test_an_extent_that_c_can_not_say_is_refused(tmp_path: Path) -> None:
+    artifact = scale_model()
+    entry = artifact.description.entries[0]
+    odd = replace(entry, inputs=(TensorInfo("x", "float32", ("N*N",)),))
+    description = replace(artifact.description, entries=(odd,))
+    with pytest.raises(UnsupportedError, match=r"extent N\*N can't be said in C"):
+        write_object(tmp_path / "x.o", description, artifact.image, artifact.weights)
+
+
+def test_an_entry_without_code_is_named() -> None:
+    entry = scale_model().description.entries[0]
+    with pytest.raises(IRError, match="no code was generated for the entries scale_predict"):
+        assemble("other", TARGETS["x86-64"], [], [entry], np.zeros(4, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "identifier"),
+    [("digits", "digits"), ("my net-2", "my_net_2"), ("2nd", "model_2nd"), ("", "model"),
+     ("convc", "model_convc"), ("_x", "model_x"), ("größe", "gr__e")],
+)  # fmt: skip
+def test_names_become_c_identifiers(name: str, identifier: str) -> None:
+    assert c_identifier(name) == identifier
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code"),
+    [
+        ("float32", (2, 32)),
+        ("bfloat16", (4, 16)),
+        ("uint8", (1, 8)),
+        ("int64", (0, 64)),
+        ("bool", (6, 8)),
+    ],
+)
+def test_types_have_dlpack_codes(dtype: str, code: tuple[int, int]) -> None:
+    assert dlpack_type(dtype) == code
