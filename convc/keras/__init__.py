@@ -8,6 +8,7 @@ from convc.keras import (
     initializers,
     layers,
     models,
+    ops,
     regularizers,
     utils,
 )
@@ -19,6 +20,7 @@ from convc.keras.initializers import Initializer
 from convc.keras.regularizers import Regularizer
 
 __all__ = [
-    "Initializer", "Input", "KerasTensor", "Layer", "Model", "Regularizer", "Sequential", "Variable", "activations", "applications",
-    "backend", "constraints", "initializers", "layers", "models", "regularizers", "utils",
+    "Initializer", "Input", "KerasTensor", "Layer", "Model", "Regularizer", "Sequential", "Variable", "activations",
+    "applications",
+    "backend", "constraints", "initializers", "layers", "models", "ops", "regularizers", "utils",
 ]  # fmt: skip

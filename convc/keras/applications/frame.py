@@ -57,16 +57,14 @@ def image_input(
     return layers.Input(shape)
 
 
-def global_pooling(x: KerasTensor, pooling: Any, name: str) -> KerasTensor:
-    """What `include_top=False` ends with."""
+def global_pooling(x: KerasTensor, pooling: Any, name: str, named: bool = True) -> KerasTensor:
+    """What `include_top=False` ends with; Keras names that layer in some networks only."""
     if pooling is None:
         return x
     kind = choice(name, "pooling", pooling, ("avg", "max"))
-    pooled: KerasTensor = (
-        layers.GlobalAveragePooling2D(name="avg_pool")
-        if kind == "avg"
-        else layers.GlobalMaxPooling2D(name="max_pool")
-    )(x)
+    layer = f"{kind}_pool" if named else None
+    pool = layers.GlobalAveragePooling2D if kind == "avg" else layers.GlobalMaxPooling2D
+    pooled: KerasTensor = pool(name=layer)(x)
     return pooled
 
 

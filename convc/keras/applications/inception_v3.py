@@ -90,9 +90,8 @@ def InceptionV3(  # noqa: N802
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = frame.classifier(x, classes, classifier_activation, name)
-    elif pooling is not None:
-        kind = frame.choice(name, "pooling", pooling, ("avg", "max"))
-        x = (layers.GlobalAveragePooling2D() if kind == "avg" else layers.GlobalMaxPooling2D())(x)
+    else:
+        x = frame.global_pooling(x, pooling, name, named=False)
     return frame.assembled(inputs, x, name, weights)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convc.errors import ModelError
 from convc.keras import layers
 from convc.keras.applications import frame
+from convc.keras.engine.arguments import number as checked
 from convc.keras.engine.model import Model
 
 # (filters, blocks, stride of the first, expansion)
@@ -74,8 +74,7 @@ def MobileNetV2(  # noqa: N802
     name: str | None = None,
 ) -> Model:
     """3,538,984 parameters at alpha 1; input 224×224×3. `alpha` scales the number of filters."""
-    if not isinstance(alpha, (int, float)) or alpha <= 0:
-        raise ModelError(f"MobileNetV2: alpha must be a positive number; received {alpha!r}")
+    alpha = checked("MobileNetV2", "alpha", alpha, "a positive number")
     inputs = frame.image_input("MobileNetV2", input_tensor, input_shape, 224, 32, weights)
     rows = inputs.shape[2 if frame.channel_axis() == 1 else 1]
     name = name or f"mobilenetv2_{alpha:0.2f}_{rows}"
@@ -92,9 +91,8 @@ def MobileNetV2(  # noqa: N802
     if include_top:
         x = layers.GlobalAveragePooling2D()(x)
         x = frame.classifier(x, classes, classifier_activation, name)
-    elif pooling is not None:
-        kind = frame.choice(name, "pooling", pooling, ("avg", "max"))
-        x = (layers.GlobalAveragePooling2D() if kind == "avg" else layers.GlobalMaxPooling2D())(x)
+    else:
+        x = frame.global_pooling(x, pooling, name, named=False)
     return frame.assembled(inputs, x, name, weights)
 
 

@@ -37,9 +37,8 @@ def vgg(
         x = layers.Dense(4096, activation="relu", name="fc1")(x)
         x = layers.Dense(4096, activation="relu", name="fc2")(x)
         x = frame.classifier(x, classes, classifier_activation, name)
-    elif pooling is not None:
-        kind = frame.choice(name, "pooling", pooling, ("avg", "max"))
-        x = (layers.GlobalAveragePooling2D() if kind == "avg" else layers.GlobalMaxPooling2D())(x)
+    else:
+        x = frame.global_pooling(x, pooling, name, named=False)
     return frame.assembled(inputs, x, name, weights)
 
 

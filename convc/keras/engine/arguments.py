@@ -38,13 +38,12 @@ def pair(owner: object, argument: str, value: Any, least: int = 1) -> tuple[int,
     """An integer, used twice, or two integers; none below `least`."""
     kind = {0: "non-negative", 1: "positive"}[least]
     expected = f"an integer or a tuple of 2 {kind} integers"
-    if is_integer(value):
-        value = (value, value)
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
+    both = (value, value) if is_integer(value) else value
+    if not isinstance(both, (tuple, list)) or len(both) != 2:
         refuse(owner, argument, expected, value)
-    if not all(is_integer(v) and v >= least for v in value):
+    if not all(is_integer(v) and v >= least for v in both):
         refuse(owner, argument, expected, value)
-    return int(value[0]), int(value[1])
+    return int(both[0]), int(both[1])
 
 
 def borders(owner: object, argument: str, value: Any) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -52,11 +51,10 @@ def borders(owner: object, argument: str, value: Any) -> tuple[tuple[int, int], 
     expected = (
         "an integer, 2 integers or 2 pairs ((top, bottom), (left, right)) of non-negative integers"
     )
-    if is_integer(value):
-        value = (value, value)
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
+    both = (value, value) if is_integer(value) else value
+    if not isinstance(both, (tuple, list)) or len(both) != 2:
         refuse(owner, argument, expected, value)
-    sides = [(v, v) if is_integer(v) else v for v in value]
+    sides = [(v, v) if is_integer(v) else v for v in both]
     for side in sides:
         if not isinstance(side, (tuple, list)) or len(side) != 2:
             refuse(owner, argument, expected, value)

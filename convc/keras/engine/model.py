@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import convc
 from convc.errors import DataError, ModelError
 from convc.graph.ir import Graph
 from convc.keras.engine import saving, summary
@@ -41,6 +42,7 @@ class Model(Layer):
         super().__init__(name=name or unique_name(base), trainable=trainable, **kwargs)
         self.network: Network | None = None
         self._input_types: Any = None
+        self._native: tuple[Any, Callable[..., Any]] | None = None
         if functional:
             self.network = network(self.name, inputs, outputs)
             self.built = True
@@ -151,7 +153,7 @@ class Model(Layer):
         traced = self.traced()
         names = self.input_names(traced)
         feeds = _feeds(self.name, names, list(flatten(traced.inputs)), x)
-        run = saving.compiled(self)
+        run = self._compiled()
         rows = len(next(iter(feeds.values())))
         step = batch_size or 32
         parts = []
@@ -160,6 +162,13 @@ class Model(Layer):
             parts.append(found if isinstance(found, (list, tuple)) else [found])
         joined = iter([np.concatenate(columns) for columns in zip(*parts, strict=True)])
         return map_tensors(lambda t: next(joined), traced.outputs)
+
+    def _compiled(self) -> Callable[..., Any]:
+        """The model as native code, compiled again after its weights changed."""
+        state = [(w, w.version) for w in self.weights]
+        if self._native is None or self._native[0] != state:
+            self._native = state, convc.compile(self)
+        return self._native[1]
 
     def predict_on_batch(self, x: Any) -> Any:
         return self.predict(x, batch_size=len(x))

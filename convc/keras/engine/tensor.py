@@ -142,9 +142,13 @@ class Operators:
 
     def __array_function__(self, called: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = str(called.__name__)
-        if name not in FUNCTIONS:
-            self._refuse(f"numpy.{name}")
-        return FUNCTIONS[name](*args, **kwargs)
+        # numpy's functions of submodules share names with others that mean something else.
+        if name not in FUNCTIONS or called.__module__ != "numpy":
+            self._refuse(f"{called.__module__}.{name}")
+        try:
+            return FUNCTIONS[name](*args, **kwargs)
+        except TypeError as error:
+            raise ModelError(f"{user_line()}: {error}") from None
 
     def __bool__(self) -> bool:
         return bool(self._value("bool()", "use convc.keras.ops.where for a choice by value"))
@@ -263,6 +267,8 @@ class Variable(Operators):
         self.regularizer = regularizer
         self.constraint = constraint
         self.path = f"{scope_name()}/{name}" if scope_name() else name
+        self.version = 0
+        """How often it was assigned to."""
         self._step = Step(self, (), TensorType(self._dtype, self.shape))
 
     @property
@@ -303,6 +309,7 @@ class Variable(Operators):
                 f"variable {self.path!r}: expected shape {self.shape}; received {array.shape}"
             )
         self._array = np.array(array, dtype=self._dtype.numpy, order="C")
+        self.version += 1
 
     def __repr__(self) -> str:
         return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"

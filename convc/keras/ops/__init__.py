@@ -1,0 +1,20 @@
+"""Functions on tensors, with Keras' names: what layers and models may compute with besides other layers."""
+
+from convc.keras.engine.tensor import FUNCTIONS
+from convc.keras.ops import elementwise, nn, reductions, shaping
+from convc.keras.ops.elementwise import *  # noqa: F403
+from convc.keras.ops.elementwise import cast_ as cast
+from convc.keras.ops.nn import *  # noqa: F403
+from convc.keras.ops.reductions import *  # noqa: F403
+from convc.keras.ops.reductions import matmul_ as matmul
+from convc.keras.ops.shaping import *  # noqa: F403
+
+amax, amin = reductions.max, reductions.min
+
+for _module in (elementwise, reductions, shaping, nn):
+    FUNCTIONS.update({_name.rstrip("_"): getattr(_module, _name) for _name in _module.__all__})
+
+__all__ = [
+    *(_name for _module in (elementwise, reductions, shaping, nn) for _name in _module.__all__ if _name[-1] != "_"),
+    "amax", "amin", "cast", "matmul",
+]  # fmt: skip

@@ -1,0 +1,307 @@
+"""Functions of neural networks: activations with `keras.ops` defaults, convolutions, pooling, normalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convc.errors import ModelError
+from convc.keras import activations, backend
+from convc.keras.engine.arguments import axis_of, choice, pair
+from convc.keras.engine.call import operation
+from convc.keras.engine.naming import user_line
+from convc.keras.engine.tensor import (
+    KerasTensor,
+    apply,
+    as_tensor,
+    cast,
+    elementwise_binary,
+    floating,
+    promoted,
+    reshape,
+    transpose,
+)
+from convc.keras.layers.convolutional import paddings
+from convc.keras.ops.reductions import axes_of, variance
+from convc.ops import broadcasting, elementwise, norm, pool, reduce
+from convc.ops import conv as conv_kernels
+from convc.ops import resize as resize_kernels
+from convc.types import DType, size_of
+
+relu, relu6, elu, selu, celu = (
+    activations.relu, activations.relu6, activations.elu, activations.selu, activations.celu,
+)  # fmt: skip
+leaky_relu, silu, swish, softplus = (
+    activations.leaky_relu,
+    activations.silu,
+    activations.swish,
+    activations.softplus,
+)
+softsign, sigmoid, log_sigmoid = activations.softsign, activations.sigmoid, activations.log_sigmoid
+hard_sigmoid, hard_silu, hard_swish = (
+    activations.hard_sigmoid,
+    activations.hard_silu,
+    activations.hard_swish,
+)
+hard_tanh, hard_shrink, soft_shrink = (
+    activations.hard_tanh,
+    activations.hard_shrink,
+    activations.soft_shrink,
+)
+tanh_shrink, squareplus, sparse_plus = (
+    activations.tanh_shrink,
+    activations.squareplus,
+    activations.sparse_plus,
+)
+sparse_sigmoid, sparsemax, threshold = (
+    activations.sparse_sigmoid,
+    activations.sparsemax,
+    activations.threshold,
+)
+glu, mish = activations.glu, activations.mish
+
+
+@operation
+def gelu(x: Any, approximate: bool = True) -> KerasTensor:
+    return activations.gelu(x, approximate)
+
+
+@operation
+def softmax(x: Any, axis: Any = -1) -> KerasTensor:
+    """exp(x) / sum(exp(x)) over one axis, several, or (None) all."""
+    return _over(norm.Softmax, floating(x), axis)
+
+
+@operation
+def log_softmax(x: Any, axis: Any = -1) -> KerasTensor:
+    return _over(norm.LogSoftmax, floating(x), axis)
+
+
+def _over(op: Any, x: KerasTensor, axis: Any) -> KerasTensor:
+    axes = axes_of("softmax", axis, x)
+    if len(axes) == 1:
+        return apply(op(axes[0]), x)
+    others = tuple(d for d in range(x.type.rank) if d not in axes)
+    order = (*others, *axes)
+    moved = transpose(x, order)
+    flat = reshape(
+        moved, (*moved.type.shape[: len(others)], size_of(x.type.shape[a] for a in axes))
+    )
+    y = reshape(apply(op(len(others)), flat), moved.type.shape)
+    return transpose(y, tuple(int(d) for d in np.argsort(order)))
+
+
+@operation
+def normalize(x: Any, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> KerasTensor:
+    """x divided by its Euclidean norm over axes, at least epsilon."""
+    if order != 2:
+        raise ModelError(f"{user_line()}: normalize: order must be 2; received {order!r}")
+    x, least = floating(x), backend.epsilon() if epsilon is None else epsilon
+    squares = apply(
+        reduce.ReduceSum(axes_of("normalize", axis, x), True), apply(elementwise.Square(), x)
+    )
+    size = apply(elementwise.Clip(float(least), None), apply(elementwise.Sqrt(), squares))
+    return apply(broadcasting.Div(), x, size)
+
+
+@operation
+def moments(
+    x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False
+) -> tuple[KerasTensor, KerasTensor]:
+    """(mean, variance) over axes."""
+    x = floating(x)
+    mean = apply(reduce.ReduceMean(axes_of("moments", axes, x), keepdims), x)
+    return mean, variance(x, axes, keepdims)
+
+
+@operation
+def batch_normalization(
+    x: Any,
+    mean: Any,
+    variance: Any,
+    axis: int,
+    offset: Any = None,
+    scale: Any = None,
+    epsilon: float = 1e-3,
+) -> KerasTensor:
+    """scale * (x - mean) / sqrt(variance + epsilon) + offset per channel."""
+    x = floating(x)
+    at = axis_of("batch_normalization", axis, x.type.rank)
+    size = (x.shape[at] or 0,)
+    gamma = np.ones(size, x.dtype) if scale is None else scale
+    beta = np.zeros(size, x.dtype) if offset is None else offset
+    return apply(norm.BatchNorm(at, float(epsilon)), x, gamma, beta, mean, variance)
+
+
+@operation
+def layer_normalization(
+    x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None
+) -> KerasTensor:
+    x = floating(x)
+    axes = axes_of("layer_normalization", axis, x)
+    size = tuple(x.shape[a] or 0 for a in axes)
+    gamma = np.ones(size, x.dtype) if gamma is None else gamma
+    beta = np.zeros(size, x.dtype) if beta is None else beta
+    return apply(norm.LayerNorm(axes, 1e-3 if epsilon is None else float(epsilon)), x, gamma, beta)
+
+
+def _image(owner: str, x: Any, data_format: Any) -> tuple[KerasTensor, bool]:
+    """x as NCHW, and whether it came as NHWC."""
+    x = as_tensor(x)
+    last = backend.standardize_data_format(data_format, owner) == "channels_last"
+    if x.type.rank != 4:
+        raise ModelError(
+            f"{user_line()}: {owner}: expected a batch of images (rank 4); received shape {x.shape}"
+        )
+    return (transpose(x, (0, 3, 1, 2)) if last else x), last
+
+
+def _back(x: KerasTensor, last: bool) -> KerasTensor:
+    return transpose(x, (0, 2, 3, 1)) if last else x
+
+
+@operation
+def conv(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> KerasTensor:
+    """2-D convolution with kernel (rows, columns, channels / groups, filters)."""
+    image, last = _image("conv", inputs, data_format)
+    weights = as_tensor(kernel)
+    size = _kernel_size("conv", weights)
+    stride, dilation = (
+        pair("conv", "strides", strides),
+        pair("conv", "dilation_rate", dilation_rate),
+    )
+    pads = paddings(
+        choice("conv", "padding", padding, ("valid", "same")), image, size, stride, dilation
+    )
+    groups = (image.shape[1] or 1) // (weights.shape[2] or 1)
+    op = conv_kernels.Conv2d(stride, pads, dilation, groups)
+    return _back(apply(op, *promoted(image, transpose(weights, (3, 2, 0, 1)))), last)
+
+
+@operation
+def depthwise_conv(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> KerasTensor:
+    """Convolution of each channel with kernel (rows, columns, channels, multiplier)."""
+    image, last = _image("depthwise_conv", inputs, data_format)
+    weights = as_tensor(kernel)
+    size = _kernel_size("depthwise_conv", weights)
+    channels, multiplier = weights.shape[2] or 0, weights.shape[3] or 0
+    stride = pair("depthwise_conv", "strides", strides)
+    dilation = pair("depthwise_conv", "dilation_rate", dilation_rate)
+    word = choice("depthwise_conv", "padding", padding, ("valid", "same"))
+    op = conv_kernels.Conv2d(
+        stride, paddings(word, image, size, stride, dilation), dilation, channels
+    )
+    flat = reshape(transpose(weights, (2, 3, 0, 1)), (channels * multiplier, 1, *size))
+    return _back(apply(op, *promoted(image, flat)), last)
+
+
+def _kernel_size(owner: str, kernel: KerasTensor) -> tuple[int, int]:
+    if kernel.type.rank != 4:
+        raise ModelError(
+            f"{user_line()}: {owner}: expected a kernel of rank 4; received shape {kernel.shape}"
+        )
+    return kernel.shape[0] or 0, kernel.shape[1] or 0
+
+
+@operation
+def max_pool(
+    inputs: Any,
+    pool_size: Any,
+    strides: Any = None,
+    padding: str = "valid",
+    data_format: str | None = None,
+) -> KerasTensor:
+    return _pooled(pool.MaxPool2d, "max_pool", inputs, pool_size, strides, padding, data_format)
+
+
+@operation
+def average_pool(
+    inputs: Any,
+    pool_size: Any,
+    strides: Any = None,
+    padding: str = "valid",
+    data_format: str | None = None,
+) -> KerasTensor:
+    return _pooled(
+        pool.AvgPool2d, "average_pool", floating(inputs), pool_size, strides, padding, data_format
+    )
+
+
+def _pooled(
+    op: Any, owner: str, x: Any, pool_size: Any, strides: Any, padding: str, data_format: Any
+) -> KerasTensor:
+    image, last = _image(owner, x, data_format)
+    size = pair(owner, "pool_size", pool_size)
+    stride = size if strides is None else pair(owner, "strides", strides)
+    pads = paddings(choice(owner, "padding", padding, ("valid", "same")), image, size, stride)
+    return _back(apply(op(size, stride, pads), image), last)
+
+
+@operation
+def one_hot(
+    x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> KerasTensor:
+    """A new axis with 1 at the position of each integer."""
+    x = as_tensor(x)
+    at = axis_of("one_hot", axis, x.type.rank + 1)
+    classes = np.arange(num_classes, dtype=x.type.dtype.numpy).reshape(
+        [-1] + [1] * (x.type.rank - at)
+    )
+    wide = reshape(x, (*x.type.shape[:at], 1, *x.type.shape[at:]))
+    hits = apply(broadcasting.Equal(), wide, classes)
+    return cast(hits, DType.of(dtype or "float32"))
+
+
+@operation
+def dot(x1: Any, x2: Any) -> KerasTensor:
+    """numpy's dot: a product with a number, or sums over the last axis of x1 and the last but one of x2."""
+    a, b = as_tensor(x1), as_tensor(x2)
+    if 0 in (a.type.rank, b.type.rank):
+        return elementwise_binary(broadcasting.Mul, a, b)
+    if b.type.rank > 2:
+        raise ModelError(
+            f"{user_line()}: dot: expected a second tensor of rank 1 or 2; received shape {b.shape}"
+        )
+    return as_tensor(a @ b)
+
+
+@operation
+def resize(
+    images: Any,
+    size: Any,
+    interpolation: str = "bilinear",
+    antialias: bool = False,
+    data_format: str | None = None,
+) -> KerasTensor:
+    """Images at another size (rows, columns), with half-pixel centres."""
+    if antialias:
+        raise ModelError(f"{user_line()}: resize: antialias must be False; received {antialias!r}")
+    mode = choice("resize", "interpolation", interpolation, ("nearest", "bilinear"))
+    image, last = _image("resize", images, data_format)
+    image = floating(image) if mode == "bilinear" else image
+    op = resize_kernels.Resize2d(size=pair("resize", "size", size), mode=mode)
+    return _back(apply(op, image), last)
+
+
+__all__ = [
+    "average_pool", "batch_normalization", "celu", "conv", "depthwise_conv", "dot", "elu", "gelu", "glu",
+    "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "layer_normalization", "leaky_relu",
+    "log_sigmoid", "log_softmax", "max_pool", "mish", "moments", "normalize", "one_hot", "relu", "relu6", "resize",
+    "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid",
+    "sparsemax", "squareplus", "swish", "tanh_shrink", "threshold",
+]  # fmt: skip
