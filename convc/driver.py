@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import convc_runtime
+from convc_runtime import Model
 
+from convc import __version__
 from convc.artifact import Artifact, assemble, c_identifier, entry_info
 from convc.codegen import llvm, llvmc
+from convc.codegen.cache import Cache, default_folder, key_of
+from convc.errors import UsageError
 from convc.graph.ir import Graph
 from convc.lower.program import lower
+from convc.passes.fix_batch import fix_batch
 from convc.passes.pipelines import PIPELINES
-from convc.plan.memory import lower_bound, plan_memory
-from convc.program.ir import Array, Entry, Program, RegionKind
+from convc.plan.memory import plan_memory
+from convc.program.ir import Entry, Program
+from convc.report import Row, extent_json, rows_of, total_flops
 from convc.schedule.program import schedule
-from convc.target import Target, target as find_target
+from convc.scripts import Model as Source
+from convc.scripts import load_model
+from convc.target import Target
+from convc.target import target as find_target
 
 Trace = Callable[[str, str, object], None]
 """Called after each step with its kind ("graph", "program", "kernel", "llvm"), its name and the result."""
@@ -51,7 +62,9 @@ class Compiled:
 
     artifact: Artifact
     program: Program
+    lowered: Program  # before schedules: what the formulas say
     graphs: Mapping[str, Graph]
+    rows: Mapping[str, list[Row]]
     timings: Timings
 
 
@@ -73,34 +86,58 @@ def compile_graphs(
         }
     with timings.phase("lower"):
         program = replace(lower(graphs), name=name)
+        plain = program.kernels
         note("program", "lowered", program)
     with timings.phase("schedule"):
-        program = schedule(program, target, lambda n, k: note("kernel", n, k))
+        program = schedule(lowered, target, lambda n, k: note("kernel", n, k))
     with timings.phase("plan"):
         program = plan_memory(program)
         note("program", "planned", program)
+    prefix = c_identifier(name)
+    if trace is not None:
+        note("llvm", name, llvm.program_module(program, target, prefix))
     with timings.phase("generate"):
-        text = llvm.program_module(program, target, c_identifier(name))
-        note("llvm", name, text)
-    with timings.phase("machine code"):
-        code = llvmc.compile_object(text, target)
+        units = llvm.program_units(program, target, prefix)
+    objects = compile_units(units, target, Cache(default_folder()), timings)
     with timings.phase("assemble"):
-        artifact = assemble_program(program, target, code)
-    return Compiled(artifact, program, graphs, timings)
+        artifact = assemble_program(program, target, objects)
+    return Compiled(artifact, program, lowered, graphs, timings)
 
 
-def assemble_program(program: Program, target: Target, code: bytes) -> Artifact:
-    """The artifact of a planned program and its machine code."""
+def compile_units(
+    units: Iterable[llvm.Unit], target: Target, cache: Cache, timings: Timings
+) -> list[bytes]:
+    """The object of each unit, out of the cache where it was made before."""
+    fingerprint = f"{target!r} LLVM {llvmc.version()} convc {__version__}"
+    objects = []
+    for unit in units:
+        key = key_of(unit.identity, fingerprint)
+        code = cache.get(key)
+        if code is None:
+            with timings.phase("generate"):
+                text = unit.text()
+            with timings.phase("machine code"):
+                code = llvmc.compile_object(text, target)
+            cache.put(key, code)
+        objects.append(code)
+    return objects
+
+
+def assemble_program(
+    program: Program, target: Target, objects: list[bytes], rows: Mapping[str, list[Row]]
+) -> Artifact:
+    """The artifact of a planned program and its machine code. Its `extra` has the flops of each entry."""
     offsets = {r.name: r.offset for r in program.regions}
     weights = [(int(offsets[n]), array) for n, array in program.weights.items()]  # type: ignore[arg-type]
     return assemble(
         program.name,
         target,
-        [code],
+        objects,
         [_entry_info(program, e) for e in program.entries],
         weights,
         program.symbols,
         compiler="convc",
+        extra={"flops": {entry: extent_json(total_flops(r)) for entry, r in rows.items()}},
     )
 
 
@@ -120,3 +157,70 @@ def host_target(name: str = "host") -> Target:
     return find_target(name, features)
 
 
+class CompiledModel:
+    """A compiled model: call it with arrays, or save it for `convc_runtime`. `report` has a row per kernel call."""
+
+    def __init__(self, compiled: Compiled, threads: int | None = None) -> None:
+        self.compiled = compiled
+        self.threads = threads
+
+    @cached_property
+    def model(self) -> Model:
+        """The model in this process. CpuError where this machine can't run its target."""
+        return self.compiled.artifact.model(self.threads)
+
+    def __call__(self, *arrays: Any) -> Any:
+        """The first entry on one array per input, or on one dict by input name."""
+        return self.model(*arrays)
+
+    def save(self, path: str | os.PathLike[str]) -> list[Path]:
+        """Writes a .cvc, .so or .o file and returns what was written."""
+        return self.compiled.artifact.save(path)
+
+    @property
+    def report(self) -> list[Row]:
+        """What became of the layers of the first entry."""
+        return next(iter(self.compiled.rows.values()))
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.compiled.program.name} for {self.compiled.artifact.target.name}>"
+
+
+def compile(
+    model: Source | Graph | str | os.PathLike[str],
+    target: str = "host",
+    batch: int | str = "dynamic",
+    threads: int | None = None,
+    trace: Trace | None = None,
+) -> CompiledModel:
+    """Compiles a model or a graph, or the model that a script `path.py[:name]` defines.
+
+    `batch` is a number, or "dynamic" for any at run time; `threads` are those of a call (default: one per CPU that the
+    process may use). A ConvcError says what does not fit.
+    """
+    machine = host_target(target)
+    name, graphs = graphs_of(model, batch)
+    return CompiledModel(compile_graphs(name, graphs, machine, trace=trace), threads)
+
+
+def graphs_of(
+    model: Source | Graph | str | os.PathLike[str], batch: int | str = "dynamic"
+) -> tuple[str, Mapping[str, Graph]]:
+    """The name of a model and its entry graphs, for a fixed batch or any."""
+    if batch != "dynamic" and not (isinstance(batch, int) and batch > 0):
+        raise UsageError(f"batch: expected a number from 1 or 'dynamic', got {batch!r}")
+    if isinstance(model, Graph):
+        graphs: Mapping[str, Graph] = {"predict": model}
+        return model.name, at_batch(graphs, batch)
+    source = load_model(str(model)) if isinstance(model, str | os.PathLike) else model
+    if not isinstance(source, Source):
+        raise UsageError(f"expected a model or a path, got a {type(source).__name__}")
+    graphs = source.graphs()
+    return str(getattr(source, "name", "") or next(iter(graphs))), at_batch(graphs, batch)
+
+
+def at_batch(graphs: Mapping[str, Graph], batch: int | str) -> Mapping[str, Graph]:
+    """The graphs with a number for the symbol N, if `batch` is one."""
+    if not isinstance(batch, int):
+        return graphs
+    return {entry: fix_batch(graph, {"N": batch}) for entry, graph in graphs.items()}

@@ -28,7 +28,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; symbolic numbers as text."""
-        return asdict(self) | {"layers": list(self.layers), "flops": _plain(self.flops)}
+        return asdict(self) | {"layers": list(self.layers), "flops": extent_json(self.flops)}
 
 
 def rows_of(program: Program, lowered: Mapping[str, Kernel]) -> dict[str, list[Row]]:
@@ -104,5 +104,6 @@ def _row(
     )
 
 
-def _plain(extent: Extent) -> int | str:
+def extent_json(extent: Extent) -> int | str:
+    """A number, or a polynomial of the symbols as text."""
     return extent if isinstance(extent, int) else str(extent)

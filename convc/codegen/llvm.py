@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from convc.codegen.llvm_entry import entry_function
+from convc.codegen.llvm_entry import entry_function, task_count, work_of
 from convc.codegen.llvm_kernel import kernel_function
 from convc.loops.ir import Kernel
+from convc.loops.printer import print_kernel
 from convc.program.ir import Program
+from convc.program.printer import print_program
 from convc.target import Target
 
 
@@ -51,6 +54,41 @@ def program_module(program: Program, target: Target, prefix: str) -> str:
         entry_function(program, e, entry_name(prefix, e.name), named) for e in program.entries
     ]
     return module(functions, target)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What becomes one object: `identity` is all that its code follows from, `text` writes the LLVM module."""
+
+    identity: str
+    text: Callable[[], str]
+
+
+def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
+    """One unit per kernel and one for the entries, so that equal kernels are compiled once in a lifetime."""
+
+    def named(kernel: str) -> str:
+        return kernel_name(prefix, kernel)
+
+    def kernel_unit(kernel: Kernel, name: str) -> Unit:
+        return Unit(
+            f"{name}\n{print_kernel(kernel)}",
+            lambda: module([kernel_function(kernel, target, name)], target),
+        )
+
+    def entries() -> str:
+        declared = (
+            f"declare hidden void @{named(k)}(ptr, i64, i64)\n" for k in program.kernels
+        )
+        functions = [
+            entry_function(program, e, entry_name(prefix, e.name), named) for e in program.entries
+        ]
+        return module(["".join(declared), *functions], target)
+
+    units = [kernel_unit(k, named(n)) for n, k in program.kernels.items()]
+    counts = "".join(f"{n}: {task_count(k)}, {work_of(k)}\n" for n, k in program.kernels.items())
+    units.append(Unit(f"entries of {prefix}\n{print_program(program)}\n{counts}", entries))
+    return units
 
 
 _CALL = re.compile(r"call ([^@\n]+?) (@llvm\.[\w.]+)\(([^\n]*)\)\n", re.MULTILINE)

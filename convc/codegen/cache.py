@@ -1,0 +1,96 @@
+"""Compiled objects kept between runs: one file per object, named by the hash of all that it was made from.
+
+Objects are native code, trusted like a shared library: the folder is the user's alone (0700), an entry of another owner
+or one whose content doesn't match its hash is ignored, and an entry appears whole or not at all, so that any number of
+processes may write at once and be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+_MAGIC = b"convc-object-1\n"
+_DIGEST = hashlib.sha256().digest_size
+
+
+def default_folder() -> Path | None:
+    """`CONVC_CACHE_DIR`, or the user's cache folder; None if `CONVC_CACHE_DIR` is empty (no cache)."""
+    chosen = os.environ.get("CONVC_CACHE_DIR")
+    if chosen is not None:
+        return Path(chosen) if chosen else None
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "convc"
+
+
+def key_of(*parts: str) -> str:
+    """The name of an entry made from these texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+class Cache:
+    """Objects in a folder. A folder that can't be used is as good as an empty one: nothing here raises."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder if folder is not None and _prepared(folder) else None
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: str) -> bytes | None:
+        """The object of a key, if there is a whole one of ours."""
+        data = self._read(key)
+        if data is None:
+            self.misses += 1
+        else:
+            self.hits += 1
+        return data
+
+    def _read(self, key: str) -> bytes | None:
+        if self.folder is None:
+            return None
+        try:
+            with open(self.folder / key, "rb") as file:
+                if os.fstat(file.fileno()).st_uid != os.geteuid():
+                    return None
+                data = file.read()
+        except OSError:
+            return None
+        start = len(_MAGIC) + _DIGEST
+        body = data[start:]
+        if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
+            return None
+        return body
+
+    def put(self, key: str, body: bytes) -> None:
+        """Keeps an object. The file gets its name once it is whole."""
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError):
+            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+                os.replace(name, self.folder / key)
+            except OSError:
+                os.unlink(name)
+
+
+def _prepared(folder: Path) -> bool:
+    """Makes the folder; False if it isn't a folder of this user's alone."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        if status.st_uid != os.geteuid():
+            return False
+        if status.st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError:
+        return False
+    return True
