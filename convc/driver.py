@@ -85,9 +85,8 @@ def compile_graphs(
             for entry, graph in graphs.items()
         }
     with timings.phase("lower"):
-        program = replace(lower(graphs), name=name)
-        plain = program.kernels
-        note("program", "lowered", program)
+        lowered = replace(lower(graphs), name=name)
+        note("program", "lowered", lowered)
     with timings.phase("schedule"):
         program = schedule(lowered, target, lambda n, k: note("kernel", n, k))
     with timings.phase("plan"):
@@ -100,8 +99,9 @@ def compile_graphs(
         units = llvm.program_units(program, target, prefix)
     objects = compile_units(units, target, Cache(default_folder()), timings)
     with timings.phase("assemble"):
-        artifact = assemble_program(program, target, objects)
-    return Compiled(artifact, program, lowered, graphs, timings)
+        rows = rows_of(program, lowered.kernels)
+        artifact = assemble_program(program, target, objects, rows)
+    return Compiled(artifact, program, lowered, graphs, rows, timings)
 
 
 def compile_units(
