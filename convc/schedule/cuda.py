@@ -211,11 +211,12 @@ def _groups(loops: Sequence[For], body: Block) -> tuple[list[For], list[For], li
         use = frozenset(i for i, parts in enumerate(inside) if Var(loop.var) in parts)
         sides.setdefault(use, []).append(loop)
     every = frozenset(range(len(operands)))
-    batch = sides.pop(every, [])
-    if len(sides) != 2 or frozenset() in sides or frozenset.intersection(*sides):
+    batch, unused = sides.pop(every, []), sides.pop(frozenset(), [])
+    if len(sides) != 2 or frozenset.intersection(*sides) or _weight(unused) != 1:
         return None
     a, b = sides.values()
-    return (batch, a, b) if _weight(a) >= _weight(b) else (batch, b, a)
+    rows, columns = (a, b) if _weight(a) >= _weight(b) else (b, a)
+    return batch, [*rows, *unused], columns
 
 
 def _operands(expr: Expr, accumulator: str) -> list[Expr]:

@@ -52,6 +52,7 @@ ROWS: dict[str, tuple[Op, tuple[Shape, ...]]] = {
     "transposed": (ConvTranspose2d((2, 2), ((1, 0), (0, 1))), ((N, 4, 4, 5), (4, 9, 3, 3))),
     "matmul": (MatMul(), ((N, 33, 19), (N, 19, 40))),
     "dense": (MatMul(), ((N, 37), (37, 21))),
+    "one_pixel": (Conv2d(), ((N, 20, 1, 1), (9, 20, 1, 1))),
     "vector": (MatMul(), ((1, 37), (37, 21))),
     "tanh": (Tanh(), ((N, 30, 7),)),
     "relu": (Relu(), ((7, 5),)),
@@ -62,7 +63,7 @@ ROWS: dict[str, tuple[Op, tuple[Shape, ...]]] = {
     "total": (ReduceMean((0, 1), False), ((6, 5),)),
     "transpose": (Transpose((1, 2, 0)), ((N, 6, 5),)),
 }
-TILED = {"conv3x3", "conv1x1", "conv_dilated", "transposed", "matmul", "dense"}
+TILED = {"conv3x3", "conv1x1", "conv_dilated", "transposed", "matmul", "dense", "one_pixel"}
 SYMBOLS = {"N": 3}
 
 
