@@ -24,11 +24,13 @@ def run_layer(layer: Any, *arrays: Any) -> Any:
 
 
 def randomized(model: Any, seed: int = 0) -> Any:
-    """The model with weights drawn at random, variances and scales positive."""
+    """The model with random statistics, scales and biases; kernels keep their initial values, which suit their size."""
     random = np.random.default_rng(seed)
     weights = []
     for weight in model.weights:
         values = random.standard_normal(weight.shape) * 0.5
+        if "kernel" in weight.name:
+            values = weight.value
         if "variance" in weight.name or "gamma" in weight.name:
             values = np.abs(values) + 0.5
         weights.append(values)

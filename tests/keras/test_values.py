@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from convc import keras
-from convc.keras import activations
-from convc.keras import layers as L
+from convc.keras import activations, layers
 from tests.keras.running import randomized, run, run_layer
 
 RANDOM = np.random.default_rng(3)
@@ -72,7 +71,7 @@ def test_conv2d_computes_the_correlation(
     size: Any, kernel: Any, options: Any, data_format: str
 ) -> None:
     x = images(2, *size, 4)
-    layer = L.Conv2D(
+    layer = layers.Conv2D(
         6, kernel, data_format=data_format, activation="relu", bias_initializer="normal", **options
     )
     given = x.transpose(0, 3, 1, 2) if data_format == "channels_first" else x
@@ -87,15 +86,15 @@ def test_conv2d_computes_the_correlation(
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_depthwise_and_separable_convolutions_keep_channels_apart(multiplier: int) -> None:
     x = images(2, 7, 6, 3)
-    layer = L.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=multiplier)
+    layer = layers.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=multiplier)
     y = run_layer(layer, x)
     w, _ = layer.get_weights()
     parts = [conv(x[..., c : c + 1], w[:, :, c : c + 1], (2, 2), "same") for c in range(3)]
     np.testing.assert_allclose(y, np.concatenate(parts, -1), rtol=1e-5, atol=1e-5)
 
-    layer = L.SeparableConv2D(5, 3, strides=2, padding="same", depth_multiplier=multiplier)
-    y = run_layer(layer, x)
-    w, p, _ = layer.get_weights()
+    both = layers.SeparableConv2D(5, 3, strides=2, padding="same", depth_multiplier=multiplier)
+    y = run_layer(both, x)
+    w, p, _ = both.get_weights()
     parts = [conv(x[..., c : c + 1], w[:, :, c : c + 1], (2, 2), "same") for c in range(3)]
     np.testing.assert_allclose(y, np.concatenate(parts, -1) @ p[0, 0], rtol=1e-5, atol=1e-5)
 
@@ -107,7 +106,7 @@ def test_transposed_convolution_is_the_gradient_of_the_convolution(
 ) -> None:
     """<conv(z), x> = <z, transposed(x)> for every z of the transposed convolution's output shape."""
     x = images(1, 5, 4, 3)
-    layer = L.Conv2DTranspose(2, kernel, strides=stride, padding=padding, use_bias=False)
+    layer = layers.Conv2DTranspose(2, kernel, strides=stride, padding=padding, use_bias=False)
     y = run_layer(layer, x)
     (w,) = layer.get_weights()
     z = images(*y.shape)
@@ -121,16 +120,16 @@ def test_transposed_convolution_is_the_gradient_of_the_convolution(
 def test_pooling_sees_only_pixels_inside(padding: str, pool: Any, stride: Any) -> None:
     x = images(2, 7, 6, 3)
     seen = np.stack([p for _, _, p in window(x, pool, stride, padding, (1, 1))])
-    y = run_layer(L.MaxPooling2D(pool, stride, padding), x)
+    y = run_layer(layers.MaxPooling2D(pool, stride, padding), x)
     np.testing.assert_array_equal(y, np.nanmax(seen, 0))
-    y = run_layer(L.AveragePooling2D(pool, stride, padding), x)
+    y = run_layer(layers.AveragePooling2D(pool, stride, padding), x)
     np.testing.assert_allclose(y, np.nanmean(seen, 0), rtol=1e-5, atol=1e-6)
 
 
 def test_batch_normalization_uses_moving_statistics_of_its_axis() -> None:
     x = images(2, 4, 5, 3)
     for axis in (1, 2, 3):
-        layer = L.BatchNormalization(axis, epsilon=0.01)
+        layer = layers.BatchNormalization(axis, epsilon=0.01)
         run_layer(layer, x)
         gamma, beta, mean, variance = randomized(layer).get_weights()
         shape = [-1 if a == axis else 1 for a in range(4)]
@@ -141,7 +140,7 @@ def test_batch_normalization_uses_moving_statistics_of_its_axis() -> None:
 
 def test_layer_normalization_uses_each_samples_statistics() -> None:
     x = images(2, 4, 5, 3)
-    layer = L.LayerNormalization(axis=(1, 3))
+    layer = layers.LayerNormalization(axis=(1, 3))
     run_layer(layer, x)
     gamma, beta = randomized(layer).get_weights()
     assert gamma.shape == (4, 3)
@@ -152,55 +151,57 @@ def test_layer_normalization_uses_each_samples_statistics() -> None:
 
 def test_normalization_adapts_and_inverts() -> None:
     x = images(50, 3) * 4 + 2
-    layer = L.Normalization()
+    layer = layers.Normalization()
     layer.adapt(x)
     expected = (x - x.mean(0)) / x.std(0)
     np.testing.assert_allclose(run_layer(layer, x), expected, rtol=1e-4, atol=1e-5)
-    back = L.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 4.0, 9.0], invert=True)
+    back = layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 4.0, 9.0], invert=True)
     np.testing.assert_allclose(run_layer(back, x), x * [2, 2, 3] + [1, 2, 3], rtol=1e-5, atol=1e-5)
 
 
 def test_rescaling_takes_integers() -> None:
     x = np.arange(12, dtype=np.uint8).reshape(2, 6)
-    np.testing.assert_allclose(run_layer(L.Rescaling(0.5, offset=-1), x), x * 0.5 - 1)
+    np.testing.assert_allclose(run_layer(layers.Rescaling(0.5, offset=-1), x), x * 0.5 - 1)
 
 
 def test_flatten_of_channels_first_is_in_channels_last_order() -> None:
     x = images(2, 3, 4, 5)
-    y = run_layer(L.Flatten(data_format="channels_first"), x)
+    y = run_layer(layers.Flatten(data_format="channels_first"), x)
     np.testing.assert_array_equal(y, x.transpose(0, 2, 3, 1).reshape(2, 60))
 
 
 def test_shape_layers_move_elements() -> None:
     x = images(2, 4, 5, 3)
-    np.testing.assert_array_equal(run_layer(L.Permute((2, 3, 1)), x), x.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(run_layer(layers.Permute((2, 3, 1)), x), x.transpose(0, 2, 3, 1))
     padded = np.pad(x, ((0, 0), (1, 2), (0, 3), (0, 0)))
-    np.testing.assert_array_equal(run_layer(L.ZeroPadding2D(((1, 2), (0, 3))), x), padded)
-    np.testing.assert_array_equal(run_layer(L.Cropping2D(((1, 0), (0, 2))), x), x[:, 1:, :3])
+    np.testing.assert_array_equal(run_layer(layers.ZeroPadding2D(((1, 2), (0, 3))), x), padded)
+    np.testing.assert_array_equal(run_layer(layers.Cropping2D(((1, 0), (0, 2))), x), x[:, 1:, :3])
     doubled = x.repeat(2, 1).repeat(3, 2)
-    np.testing.assert_array_equal(run_layer(L.UpSampling2D((2, 3)), x), doubled)
+    np.testing.assert_array_equal(run_layer(layers.UpSampling2D((2, 3)), x), doubled)
 
 
 def test_bilinear_upsampling_has_half_pixel_centres() -> None:
     x = np.array([0.0, 4.0], np.float32).reshape(1, 1, 2, 1)
-    y = run_layer(L.UpSampling2D((1, 2), interpolation="bilinear"), x)
+    y = run_layer(layers.UpSampling2D((1, 2), interpolation="bilinear"), x)
     np.testing.assert_allclose(y.ravel(), [0, 1, 3, 4])
 
 
 def test_merging_layers_compute() -> None:
     a, b, c = images(2, 3), images(2, 3), images(2, 3)
-    np.testing.assert_allclose(run_layer(L.Add(), a, b, c), a + b + c, rtol=1e-6)
-    np.testing.assert_allclose(run_layer(L.Average(), a, b, c), (a + b + c) / 3, rtol=1e-5)
-    np.testing.assert_allclose(run_layer(L.Subtract(), a, b), a - b)
-    np.testing.assert_allclose(run_layer(L.Multiply(), a, b, c), a * b * c, rtol=1e-5)
-    np.testing.assert_array_equal(run_layer(L.Maximum(), a, b, c), np.maximum(np.maximum(a, b), c))
-    np.testing.assert_array_equal(run_layer(L.Minimum(), a, b), np.minimum(a, b))
-    np.testing.assert_allclose(run_layer(L.Dot(1), a, b)[:, 0], (a * b).sum(1), rtol=1e-5)
-    cosine = run_layer(L.Dot(1, normalize=True), a, a)
+    np.testing.assert_allclose(run_layer(layers.Add(), a, b, c), a + b + c, rtol=1e-6)
+    np.testing.assert_allclose(run_layer(layers.Average(), a, b, c), (a + b + c) / 3, rtol=1e-5)
+    np.testing.assert_allclose(run_layer(layers.Subtract(), a, b), a - b)
+    np.testing.assert_allclose(run_layer(layers.Multiply(), a, b, c), a * b * c, rtol=1e-5)
+    np.testing.assert_array_equal(
+        run_layer(layers.Maximum(), a, b, c), np.maximum(np.maximum(a, b), c)
+    )
+    np.testing.assert_array_equal(run_layer(layers.Minimum(), a, b), np.minimum(a, b))
+    np.testing.assert_allclose(run_layer(layers.Dot(1), a, b)[:, 0], (a * b).sum(1), rtol=1e-5)
+    cosine = run_layer(layers.Dot(1, normalize=True), a, a)
     np.testing.assert_allclose(cosine, np.ones((2, 1)), rtol=1e-5)
     p, q = images(2, 4, 3), images(2, 5, 3)
     np.testing.assert_allclose(
-        run_layer(L.Dot(2), p, q), np.einsum("nik,njk->nij", p, q), rtol=1e-4
+        run_layer(layers.Dot(2), p, q), np.einsum("nik,njk->nij", p, q), rtol=1e-4
     )
 
 
@@ -212,7 +213,7 @@ def softplus(x: Any) -> Any:
     return np.log1p(np.exp(x))
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Any] = {
     "linear": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
@@ -251,28 +252,30 @@ def test_activation_has_keras_formula(name: str) -> None:
     expected = ACTIVATIONS[name](x.astype(np.float64))
     tolerance = 0.03 if name == "gelu" else 2e-6  # a well-known approximation, for gelu only
     np.testing.assert_allclose(
-        run_layer(L.Activation(name), x), expected, rtol=1e-4, atol=tolerance
+        run_layer(layers.Activation(name), x), expected, rtol=1e-4, atol=tolerance
     )
 
 
 def test_gelu_is_exact_unless_asked() -> None:
     x = np.array([[1.0]], np.float32)
-    assert run_layer(L.Activation("gelu"), x).item() == pytest.approx(0.8413447, abs=1e-6)
-    approximate = run_layer(L.Lambda(lambda t: activations.gelu(t, approximate=True)), x).item()
+    assert run_layer(layers.Activation("gelu"), x).item() == pytest.approx(0.8413447, abs=1e-6)
+    approximate = run_layer(
+        layers.Lambda(lambda t: activations.gelu(t, approximate=True)), x
+    ).item()
     assert approximate == pytest.approx(0.8411920, abs=1e-6)
 
 
 def test_relu_layer_has_limit_slope_and_threshold() -> None:
     x = np.array([[-2.0, 0.5, 1.5, 5.0]], np.float32)
-    y = run_layer(L.ReLU(max_value=4, negative_slope=0.1, threshold=1.0), x)
+    y = run_layer(layers.ReLU(max_value=4, negative_slope=0.1, threshold=1.0), x)
     np.testing.assert_allclose(y, [[-0.3, -0.05, 1.5, 4.0]], rtol=1e-6)
-    y = run_layer(L.ReLU(negative_slope=0.1), x)
+    y = run_layer(layers.ReLU(negative_slope=0.1), x)
     np.testing.assert_allclose(y, [[-0.2, 0.5, 1.5, 5.0]], rtol=1e-6)
 
 
 def test_prelu_shares_slopes_along_axes() -> None:
     x = images(2, 3, 4, 5)
-    layer = L.PReLU("normal", shared_axes=[1, 2])
+    layer = layers.PReLU("normal", shared_axes=[1, 2])
     y = run_layer(layer, x)
     (alpha,) = layer.get_weights()
     assert alpha.shape == (1, 1, 5)
@@ -281,18 +284,18 @@ def test_prelu_shares_slopes_along_axes() -> None:
 
 def test_sparsemax_is_the_nearest_point_of_the_simplex() -> None:
     x = np.array([[0.1, 1.1, 0.2], [3.0, 0.0, 0.0], [0.5, 0.5, 0.5]], np.float32)
-    y = run_layer(L.Activation("sparsemax"), x)
-    np.testing.assert_allclose(y, [[0, 0.95, 0.05], [1, 0, 0], [1 / 3] * 3], atol=1e-6)
+    y = run_layer(layers.Activation("sparsemax"), x)
+    np.testing.assert_allclose(y, [[0.0, 0.95, 0.05], [1.0, 0.0, 0.0], [1 / 3] * 3], atol=1e-6)
 
 
 def test_glu_gates_one_half_by_the_other() -> None:
     x = images(2, 6)
-    y = run_layer(L.Activation("glu"), x)
+    y = run_layer(layers.Activation("glu"), x)
     np.testing.assert_allclose(y, x[:, :3] * sigmoid(x[:, 3:]), rtol=1e-5)
 
 
 def test_softmax_activation_of_a_convolution_is_over_channels() -> None:
-    y = run_layer(L.Conv2D(5, 3, activation="softmax"), images(2, 6, 6, 3))
+    y = run_layer(layers.Conv2D(5, 3, activation="softmax"), images(2, 6, 6, 3))
     np.testing.assert_allclose(y.sum(-1), np.ones((2, 4, 4)), rtol=1e-5)
 
 
@@ -300,12 +303,12 @@ def test_small_network_agrees_with_numpy() -> None:
     model = keras.Sequential(
         [
             keras.Input((12, 12, 1)),
-            L.Conv2D(4, 3, activation="relu"),
-            L.MaxPooling2D(),
-            L.BatchNormalization(),
-            L.Flatten(),
-            L.Dropout(0.5),
-            L.Dense(3, activation="softmax"),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(3, activation="softmax"),
         ]
     )
     x = images(3, 12, 12, 1)
@@ -321,12 +324,14 @@ def test_small_network_agrees_with_numpy() -> None:
 def test_both_data_formats_compute_the_same() -> None:
     def network(shape: Any, axis: int) -> Any:
         i = keras.Input(shape)
-        x = L.Conv2D(6, 3, strides=2, padding="same", name="a")(i)
-        x = L.BatchNormalization(axis, name="b")(x)
-        y = L.DepthwiseConv2D(3, padding="same", name="c")(L.ReLU()(x))
-        x = L.Concatenate(axis)([x, y])
-        x = L.UpSampling2D(interpolation="bilinear")(L.AveragePooling2D(2, padding="same")(x))
-        return keras.Model(i, L.Dense(2, name="d")(L.Flatten()(x)))
+        x = layers.Conv2D(6, 3, strides=2, padding="same", name="a")(i)
+        x = layers.BatchNormalization(axis, name="b")(x)
+        y = layers.DepthwiseConv2D(3, padding="same", name="c")(layers.ReLU()(x))
+        x = layers.Concatenate(axis)([x, y])
+        x = layers.UpSampling2D(interpolation="bilinear")(
+            layers.AveragePooling2D(2, padding="same")(x)
+        )
+        return keras.Model(i, layers.Dense(2, name="d")(layers.Flatten()(x)))
 
     last = randomized(network((9, 7, 3), 3))
     keras.backend.set_image_data_format("channels_first")

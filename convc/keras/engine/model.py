@@ -52,10 +52,10 @@ class Model(Layer):
         """The class as summaries show it."""
         return "Functional" if type(self) is Model and self.network else type(self).__name__
 
-    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+    def call(self, *args: Any, **kwargs: Any) -> Any:
         if self.network is None:
             raise ModelError(f"model {self.name!r} ({type(self).__name__}) has no call() method")
-        return self.network.run(inputs)
+        return self.network.run(args[0] if args else kwargs["inputs"])
 
     def _ensure_built(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._input_types is None:

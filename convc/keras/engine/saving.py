@@ -14,10 +14,11 @@ import safetensors
 import safetensors.numpy
 
 from convc.errors import InputFileError, ModelError, OutputError, UsageError
+from convc.keras.engine import saving_h5
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.tensor import Array, Variable
 
-_SUFFIXES = (".safetensors", ".npz")
+_SUFFIXES = (".safetensors", ".npz", ".h5")
 
 
 def weight_names(variables: Sequence[Variable]) -> list[str]:
@@ -39,18 +40,25 @@ def save_weights(model: Any, path: Path, overwrite: bool) -> None:
     suffix = _suffix(path)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already; pass overwrite=True to replace it")
+    if not model.built:
+        raise ModelError(
+            f"save_weights: model {model.name!r} has no weights yet: build it or call it first"
+        )
     names = weight_names(model.weights)
     arrays = dict(zip(names, (w.value for w in model.weights), strict=True))
     scratch = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
         if suffix == ".npz":
             np.savez(scratch, **arrays)
+        elif suffix == ".h5":
+            saving_h5.write(model, scratch)
         else:
             metadata = {"format": "convc", "order": json.dumps(names)}
             safetensors.numpy.save_file(arrays, scratch, metadata)
         scratch.replace(path)
-    except OSError as error:
-        raise OutputError(f"can't write {path}: {error.strerror or error}") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"can't write {path}: {reason}") from None
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -64,6 +72,10 @@ def load_weights(model: Any, path: Path, skip_mismatch: bool) -> None:
         raise ModelError(
             f"load_weights: model {model.name!r} has no weights yet: build it or call it first"
         )
+    if suffix == ".h5":
+        for variable, array in zip(model.weights, saving_h5.read(model, path), strict=True):
+            variable.assign(array)
+        return
     arrays = _read_npz(path) if suffix == ".npz" else _read_safetensors(path)
     variables = model.weights
     names = weight_names(variables)
@@ -123,6 +135,6 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
 def _suffix(path: Path) -> str:
     if path.suffix not in _SUFFIXES:
         raise UsageError(
-            f"weights file {path}: expected a name that ends in {' or '.join(_SUFFIXES)}"
+            f"weights file {path}: expected a name that ends in {', '.join(_SUFFIXES)}"
         )
     return path.suffix

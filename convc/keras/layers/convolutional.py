@@ -85,6 +85,16 @@ class ImageLayer(Layer):
 class BaseConv(ImageLayer):
     """What all convolutions share: arguments, bias and activation."""
 
+    kernel_initializer: Any
+    kernel_regularizer: Any
+    kernel_constraint: Any
+    depthwise_initializer: Any
+    depthwise_regularizer: Any
+    depthwise_constraint: Any
+    pointwise_initializer: Any
+    pointwise_regularizer: Any
+    pointwise_constraint: Any
+
     def _set_common(self, arguments: dict[str, Any]) -> None:
         """Checks and keeps the arguments that every convolution has."""
         self._set_format(arguments["data_format"])

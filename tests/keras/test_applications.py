@@ -1,0 +1,133 @@
+"""The networks have Keras' parameter counts, layer names and output shapes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convc import keras
+from convc.keras import applications
+from tests.keras.running import randomized, run
+
+COUNTS = {
+    "ResNet50": (25_636_712, 177),
+    "ResNet101": (44_707_176, 347),
+    "VGG16": (138_357_544, 23),
+    "VGG19": (143_667_240, 26),
+    "MobileNetV2": (3_538_984, 156),
+    "DenseNet121": (8_062_504, 429),
+    "DenseNet169": (14_307_880, 597),
+    "InceptionV3": (23_851_784, 313),
+    "EfficientNetB0": (5_330_571, 240),
+    "EfficientNetB3": (12_320_535, 387),
+}
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("name", sorted(COUNTS))
+def test_application_has_keras_parameter_count(name: str, data_format: str) -> None:
+    keras.backend.set_image_data_format(data_format)
+    model = getattr(applications, name)(weights=None)
+    assert (model.count_params(), len(model.layers)) == COUNTS[name]
+    assert model.output_shape == (None, 1000)
+
+
+def test_non_trainable_parameters_are_the_moving_statistics() -> None:
+    for name, expected in (
+        ("ResNet50", 53_120),
+        ("MobileNetV2", 34_112),
+        ("EfficientNetB0", 42_023),
+    ):
+        model = getattr(applications, name)(weights=None)
+        assert sum(int(np.prod(w.shape)) for w in model.non_trainable_weights) == expected
+
+
+FEATURES = {
+    "ResNet50": (7, 7, 2048),
+    "VGG16": (7, 7, 512),
+    "MobileNetV2": (7, 7, 1280),
+    "DenseNet121": (7, 7, 1024),
+    "InceptionV3": (8, 8, 2048),
+    "EfficientNetB0": (7, 7, 1280),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FEATURES))
+def test_application_without_top_ends_with_features(name: str) -> None:
+    build = getattr(applications, name)
+    assert build(weights=None, include_top=False).output_shape == (None, *FEATURES[name])
+    pooled = build(weights=None, include_top=False, pooling="max")
+    assert pooled.output_shape == (None, FEATURES[name][-1])
+
+
+def test_layer_names_are_those_of_keras() -> None:
+    rows = [
+        (
+            applications.ResNet50,
+            ["conv1_pad", "conv2_block1_0_conv", "conv5_block3_out", "avg_pool", "predictions"],
+        ),
+        (
+            applications.MobileNetV2,
+            ["Conv1", "bn_Conv1", "expanded_conv_project", "block_16_project_BN", "out_relu"],
+        ),
+        (
+            applications.DenseNet121,
+            ["conv1_conv", "conv2_block1_0_bn", "pool2_conv", "conv5_block16_concat", "bn", "relu"],
+        ),
+        (applications.InceptionV3, ["conv2d", "conv2d_93", "mixed0", "mixed9_1", "mixed10"]),
+        (
+            applications.EfficientNetB0,
+            ["stem_conv", "block1a_se_reduce", "block7a_project_bn", "top_dropout"],
+        ),
+        (applications.VGG16, ["block1_conv1", "block5_pool", "fc1", "fc2"]),
+    ]
+    for build, names in rows:
+        keras.backend.clear_session()
+        model = build(weights=None)
+        for name in names:
+            assert model.get_layer(name).name == name
+
+
+def test_alpha_scales_mobilenet() -> None:
+    for alpha, expected in ((0.35, 410_208), (1.0, 2_257_984), (1.4, 4_363_712)):
+        model = applications.MobileNetV2(weights=None, include_top=False, alpha=alpha)
+        assert model.count_params() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("ResNet50", 32),
+        ("MobileNetV2", 33),
+        ("DenseNet121", 32),
+        ("InceptionV3", 75),
+        ("EfficientNetB0", 33),
+    ],
+)
+def test_both_data_formats_give_the_same_scores(name: str, size: int) -> None:
+    options: Any = {"weights": None, "classes": 5}
+    last = randomized(getattr(applications, name)(input_shape=(size, size, 3), **options))
+    keras.backend.set_image_data_format("channels_first")
+    first = getattr(applications, name)(input_shape=(3, size, size), **options)
+    first.set_weights(last.get_weights())
+    x = np.random.default_rng(0).random((1, size, size, 3), np.float32)
+    expected = run(last, x)
+    assert expected.shape == (1, 5)
+    np.testing.assert_allclose(expected.sum(), 1, rtol=1e-4)
+    found = run(first, np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-4)
+
+
+def test_preprocessing_follows_the_networks() -> None:
+    x = np.full((1, 2, 2, 3), 255.0)
+    np.testing.assert_allclose(applications.mobilenet_v2.preprocess_input(x), 1.0)
+    np.testing.assert_allclose(
+        applications.resnet50.preprocess_input(x)[0, 0, 0],
+        [255 - 103.939, 255 - 116.779, 255 - 123.68],
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        applications.densenet.preprocess_input(x)[0, 0, 0],
+        [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225],
+        rtol=1e-5,
+    )
