@@ -4,21 +4,22 @@
 ; `@model_spin_ticks`, `@model_fp_enter`, `@model_fp_leave` and `@model_check` come from the
 ; instruction set's own file beside this one.
 
-; size, thread_create, thread_join, wait, wake, syscall, number of the futex system call
-%Services = type { i64, ptr, ptr, ptr, ptr, ptr, i64 }
+; size, thread_create, thread_join, wait, wake, system_call; the numbers of the system calls futex, gettid, getcpu and
+; sched_setaffinity; the set of CPUs that the pool may use
+%Services = type { i64, ptr, ptr, ptr, ptr, ptr, i64, i64, i64, i64, [16 x i64] }
 
 ; One thread's share of a job: next task, end of the share; then what the thread needs to know:
-; the pool, its own index, its handle. 128 bytes: neighbouring cache lines are fetched in pairs.
-%Share = type { i64, i64, ptr, i64, i64, [88 x i8] }
+; the pool, its own index, its handle, its number (tid). 128 bytes: neighbouring cache lines are fetched in pairs.
+%Share = type { i64, i64, ptr, i64, i64, i64, [80 x i8] }
 
 ; 0 threads (0 in a child process after fork: the memory is wiped), 1 stop,
 ; 3 generation: counts jobs, what idle workers wait on
 ; 5 busy: somebody runs a job
 ; 7 state: bit 16 says that workers may join the job, the bits below count those inside; 8 waiting: the caller sleeps
 ; 10 sleepers: workers that sleep
-; 12 the job: function, arguments, tasks per piece; 16 services
+; 12 the job: function, arguments, tasks per piece; 16 services; 17 the CPU that workers keep off, plus one
 %Pool = type { i32, i32, [120 x i8], i32, [124 x i8], i32, [124 x i8], i32, i32, [120 x i8], i32, [124 x i8],
-               ptr, ptr, i64, [104 x i8], %Services, [72 x i8] }
+               ptr, ptr, i64, [104 x i8], %Services, i32, [44 x i8] }
 
 ; Bytes of memory for a pool of that many threads, the caller's included.
 define hidden i64 @model_pool_size(i32 %threads) {
@@ -174,6 +175,7 @@ publish:
   br i1 %asleep, label %rouse, label %work
 
 rouse:
+  call void @model_place(ptr %pool, i64 %n, ptr %services)
   call void @model_wake(ptr %services, ptr %generation.at, i32 2147483647)
   br label %work
 
@@ -287,10 +289,21 @@ entry:
   %waiting.at = getelementptr %Pool, ptr %pool, i64 0, i32 8
   %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
   %ignored = call i32 @model_fp_enter()
+  %number.at = getelementptr %Services, ptr %services, i64 0, i32 7
+  %number = load i64, ptr %number.at
+  %known = icmp ne i64 %number, 0
+  br i1 %known, label %name, label %idle
+
+name:
+  %system.at = getelementptr %Services, ptr %services, i64 0, i32 5
+  %system = load ptr, ptr %system.at
+  %tid = call i64 (i64, ...) %system(i64 %number)
+  %tid.at = getelementptr %Share, ptr %share, i64 0, i32 5
+  store atomic i64 %tid, ptr %tid.at monotonic, align 8
   br label %idle
 
 idle:
-  %seen = phi i32 [ 0, %entry ], [ %job, %join ], [ %job, %leave ], [ %job, %tell ]
+  %seen = phi i32 [ 0, %entry ], [ 0, %name ], [ %job, %join ], [ %job, %leave ], [ %job, %tell ]
   %start = call i64 @model_clock()
   br label %spin
 
@@ -364,6 +377,86 @@ tell:
 
 end:
   ret ptr null
+}
+
+; Keeps the workers off the caller's CPU before they are woken: some systems pack threads that wake onto the CPU
+; of the one that wakes them, where they would wait for it to finish. Costs system calls only when the caller has moved.
+define internal void @model_place(ptr %pool, i64 %n, ptr %services) {
+entry:
+  %cpu.at = alloca i32
+  %mask = alloca [16 x i64]
+  %number.at = getelementptr %Services, ptr %services, i64 0, i32 9
+  %number = load i64, ptr %number.at
+  %can = icmp ne i64 %number, 0
+  br i1 %can, label %where, label %done
+
+where:
+  %system.at = getelementptr %Services, ptr %services, i64 0, i32 5
+  %system = load ptr, ptr %system.at
+  %getcpu.at = getelementptr %Services, ptr %services, i64 0, i32 8
+  %getcpu = load i64, ptr %getcpu.at
+  store i32 0, ptr %cpu.at
+  %asked = call i64 (i64, ...) %system(i64 %getcpu, ptr %cpu.at, ptr null, ptr null)
+  %cpu = load i32, ptr %cpu.at
+  %mark = add i32 %cpu, 1
+  %kept.at = getelementptr %Pool, ptr %pool, i64 0, i32 17
+  %kept = load i32, ptr %kept.at
+  %moved = icmp ne i32 %mark, %kept
+  %inside = icmp ult i32 %cpu, 1024
+  %place = and i1 %moved, %inside
+  br i1 %place, label %copy, label %done
+
+copy:
+  store i32 %mark, ptr %kept.at
+  %all = getelementptr %Services, ptr %services, i64 0, i32 10
+  %wide = zext i32 %cpu to i64
+  %word = lshr i64 %wide, 6
+  %bit = and i64 %wide, 63
+  %single = shl i64 1, %bit
+  %others = xor i64 %single, -1
+  br label %copy.next
+
+copy.next:
+  %i = phi i64 [ 0, %copy ], [ %i.next, %copy.next ]
+  %some = phi i64 [ 0, %copy ], [ %some.next, %copy.next ]
+  %from = getelementptr i64, ptr %all, i64 %i
+  %to = getelementptr i64, ptr %mask, i64 %i
+  %set = load i64, ptr %from
+  %here = icmp eq i64 %i, %word
+  %without = and i64 %set, %others
+  %value = select i1 %here, i64 %without, i64 %set
+  store i64 %value, ptr %to
+  %some.next = or i64 %some, %value
+  %i.next = add i64 %i, 1
+  %copied = icmp eq i64 %i.next, 16
+  br i1 %copied, label %check, label %copy.next
+
+check:
+  %any = icmp ne i64 %some.next, 0
+  br i1 %any, label %next, label %done
+
+next:
+  %k = phi i64 [ 1, %check ], [ %k.next, %skip ]
+  %more = icmp ult i64 %k, %n
+  br i1 %more, label %one, label %done
+
+one:
+  %share = call ptr @model_share(ptr %pool, i64 %k)
+  %tid.at = getelementptr %Share, ptr %share, i64 0, i32 5
+  %tid = load atomic i64, ptr %tid.at monotonic, align 8
+  %started = icmp ne i64 %tid, 0
+  br i1 %started, label %move, label %skip
+
+move:
+  %rc = call i64 (i64, ...) %system(i64 %number, i64 %tid, i64 128, ptr %mask)
+  br label %skip
+
+skip:
+  %k.next = add i64 %k, 1
+  br label %next
+
+done:
+  ret void
 }
 
 ; Sleeps until woken while *address == expected; may return for no reason.

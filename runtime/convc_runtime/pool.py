@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import mmap
+import os
 import weakref
 from collections.abc import Mapping
 
@@ -15,8 +16,8 @@ from convc_runtime import cpu
 from convc_runtime.errors import CpuError
 from convc_runtime.memory import Mapping as CodeMapping
 
-# linux/futex numbers of the generic system call interface: asm/unistd.h of each instruction set.
-_FUTEX = {"x86-64": 202, "aarch64": 98}
+# futex, gettid, getcpu, sched_setaffinity: asm/unistd.h of each instruction set.
+_SYSTEM_CALLS = {"x86-64": (202, 186, 309, 203), "aarch64": (98, 178, 168, 122)}
 # linux/mman.h: the child of a fork sees zeros, and so a pool without threads.
 _MADV_WIPEONFORK = 18
 _FUNCTIONS = ("size", "create", "for", "destroy")
@@ -36,6 +37,10 @@ class Services(ctypes.Structure):
         ("wake", ctypes.c_void_p),
         ("system_call", ctypes.c_void_p),
         ("futex_number", ctypes.c_int64),
+        ("gettid_number", ctypes.c_int64),
+        ("getcpu_number", ctypes.c_int64),
+        ("setaffinity_number", ctypes.c_int64),
+        ("cpus", ctypes.c_uint64 * 16),
     )
 
 
@@ -71,23 +76,28 @@ def _destroy(
     destroy(address)
 
 
-@functools.cache
 def _services() -> Services:
     machine = cpu.machine()
-    if machine not in _FUTEX:
-        known = ", ".join(_FUTEX)
+    if machine not in _SYSTEM_CALLS:
+        known = ", ".join(_SYSTEM_CALLS)
         raise CpuError(f"threads are not supported on {machine}: expected {known}; use threads=1")
-    libc = ctypes.CDLL(None)
-
-    def address(name: str) -> int:
-        return ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0
-
-    return Services(
+    futex, gettid, getcpu, setaffinity = _SYSTEM_CALLS[machine]
+    services = Services(
         size=ctypes.sizeof(Services),
-        thread_create=address("pthread_create"),
-        thread_join=address("pthread_join"),
-        wait=None,
-        wake=None,
-        system_call=address("syscall"),
-        futex_number=_FUTEX[machine],
+        thread_create=_libc("pthread_create"),
+        thread_join=_libc("pthread_join"),
+        system_call=_libc("syscall"),
+        futex_number=futex,
+        gettid_number=gettid,
+        getcpu_number=getcpu,
+        setaffinity_number=setaffinity,
     )
+    for number in os.sched_getaffinity(0):
+        if number < 1024:
+            services.cpus[number // 64] |= 1 << number % 64
+    return services
+
+
+@functools.cache
+def _libc(name: str) -> int:
+    return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0

@@ -170,6 +170,11 @@ typedef struct convc_services {
     int32_t (*wake)(uint32_t *address, int32_t count);
     long (*system_call)(long number, ...);
     int64_t futex_number;
+    /* Workers that sleep are kept off the CPU of the thread that wakes them; 0 for the last to let them be. */
+    int64_t gettid_number;
+    int64_t getcpu_number;
+    int64_t setaffinity_number;
+    uint64_t cpus[16]; /* the set of CPUs that the pool may use, bit by bit */
 } convc_services;
 
 typedef struct convc_model convc_model;
@@ -393,6 +398,10 @@ static inline convc_services convc_default_services(void) {
     services.thread_join = convc_thread_join;
     services.system_call = syscall;
     services.futex_number = SYS_futex;
+    services.gettid_number = SYS_gettid;
+    services.getcpu_number = SYS_getcpu;
+    services.setaffinity_number =
+        syscall(SYS_sched_getaffinity, 0L, sizeof services.cpus, services.cpus) > 0 ? SYS_sched_setaffinity : 0;
     return services;
 }
 

@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -138,10 +139,29 @@ def test_a_pool_takes_the_threads_that_it_gets(code: tuple[Mapping, Image]) -> N
     def pointer(function: object) -> int:
         return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
-    services = (ctypes.c_uint64 * 7)(
-        56, pointer(callback), pointer(libc.pthread_join), 0, 0, pointer(libc.syscall), 202
+    services = (ctypes.c_uint64 * 26)(
+        208, pointer(callback), pointer(libc.pthread_join), 0, 0, pointer(libc.syscall), 202
     )
     start = {n: code[0].address + o for n, o in code[1].symbols.items()}
     make = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
     assert make(start["m_pool_create"])(address, ctypes.addressof(services), 6) == 3
     ctypes.CFUNCTYPE(None, ctypes.c_void_p)(start["m_pool_destroy"])(address)
+
+
+def test_workers_are_woken_off_the_callers_cpu(code: tuple[Mapping, Image]) -> None:
+    cpus = os.sched_getaffinity(0)
+    if len(cpus) < 2:
+        pytest.skip("one CPU")
+    before = set(os.listdir("/proc/self/task"))
+    pool = Pool(code[0], code[1].symbols, "m", 3)
+    workers = [int(t) for t in set(os.listdir("/proc/self/task")) - before]
+    assert len(workers) == 2
+    try:
+        for mine in sorted(cpus)[:2]:
+            os.sched_setaffinity(0, {mine})
+            time.sleep(0.01)
+            _run(pool, lambda begin, end: None, 10)
+            assert [os.sched_getaffinity(w) for w in workers] == [cpus - {mine}] * 2
+    finally:
+        os.sched_setaffinity(0, cpus)
+        pool.close()
