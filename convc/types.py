@@ -33,7 +33,10 @@ class DType(enum.Enum):
     @property
     def numpy(self) -> np.dtype[Any]:
         """The numpy (or ml_dtypes) dtype of one element."""
-        return np.dtype(self.value if self is not DType.bfloat16 else ml_dtypes.bfloat16)
+        dtype: np.dtype[Any] = np.dtype(
+            ml_dtypes.bfloat16 if self is DType.bfloat16 else self.value
+        )
+        return dtype
 
     @property
     def itemsize(self) -> int:

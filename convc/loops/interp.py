@@ -75,8 +75,14 @@ def prepare(
                     f"got {array.dtype.name}{list(array.shape)}"
                 )
             lists.append(to_list(array, buffer.dtype))
-        with np.errstate(all="ignore"):
-            body(*lists)
+        try:
+            with np.errstate(all="ignore"):
+                body(*lists)
+        except (
+            ZeroDivisionError,
+            ValueError,
+        ) as error:  # Python's words for what has no meaning here
+            raise IRError(f"kernel {kernel.name}: {error}") from error
         for buffer, values in zip(kernel.params, lists, strict=True):
             if buffer.role in (Role.out, Role.inout):
                 memory[buffer.name][:] = np.array(values, buffer.dtype.numpy)

@@ -164,7 +164,7 @@ def print_const(constant: Const) -> str:
 
 
 def _infix(expr: Binary) -> str:
-    level = PRECEDENCE[expr.op]
+    level = PRECEDENCE.get(expr.op, 0)
     # Comparisons don't chain, and bit operations read better with everything in them bracketed.
     left = level + 1 if level == 1 else level
     a = _operand(expr.a, left, expr.op)
@@ -177,7 +177,7 @@ def _operand(expr: Expr, level: int, parent: str) -> str:
     if not isinstance(expr, Binary) or expr.op in ("min", "max"):
         return text
     mixed = parent in BITWISE and expr.op != parent
-    return f"({text})" if mixed or PRECEDENCE[expr.op] < level else text
+    return f"({text})" if mixed or PRECEDENCE.get(expr.op, 0) < level else text
 
 
 def _list(exprs: tuple[Expr, ...]) -> str:
