@@ -1,10 +1,14 @@
 """The program IR: memory regions, and entries that call kernels on them in order.
 
-    program = "program" NAME "{" { region } { entry } "}"
-    region  = KIND NAME ":" INT-or-polynomial "bytes" [ "at" offset ]     KIND = "input" | "output" | "weight" | "arena"
+    text    = program { kernel }                                  kernels: the grammar of loops/ir.py, or kept beside
+    program = "program" NAME "{" [ "workspace" size "bytes" ] { region } { entry } "}"
+    region  = KIND STRING ":" size "bytes" [ "at" size ]          KIND = "input" | "output" | "weight" | "arena"
     entry   = "entry" NAME "(" { port "," } ")" "->" "(" { port "," } ")" "{" { step } "}"
-    port    = NAME ":" type "in" REGION
-    step    = [ STRING "=" ] KERNEL "(" { REGION [ "+" BYTES ] "," } ")" [ "from" { STRING "," } ]
+    port    = NAME ":" type "in" STRING                           the region's name
+    step    = [ STRING "=" ] KERNEL "(" { STRING [ "+" INT ] "," } ")" [ "from" { STRING "," } ]
+    size    = INT | polynomial over symbols
+
+A NAME that is no word stands in quotes. `workspace` is the size of the planned arena.
 
 Kernels stand beside the program by name (loops/ir.py). A step binds each parameter of its kernel, in order, to a place
 in a region; how the kernel sees that memory is its parameter's layout. Inputs and outputs are the caller's memory,

@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
+import json
+import re
+
+from convc.loops.printer import print_kernel
 from convc.program.ir import Argument, Entry, Port, Program, Region, Step
 
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*")
 
-def print_program(program: Program) -> str:
-    """The text of a program. Kernels and the contents of weights stand beside it, by name."""
-    lines = [f"program {program.name} {{"]
+
+def print_program(program: Program, kernels: bool = False) -> str:
+    """The text of a program; with `kernels`, their texts follow. The contents of weights stand beside it, by name."""
+    lines = [f"program {print_name(program.name)} {{"]
+    if program.arena != 0:
+        lines.append(f"  workspace {program.arena} bytes")
     lines += [f"  {print_region(region)}" for region in program.regions]
     for entry in program.entries:
         lines += [f"  {line}" for line in print_entry(entry).splitlines()]
-    return "\n".join([*lines, "}"])
+    text = "\n".join([*lines, "}"])
+    return "\n\n".join([text, *map(print_kernel, program.kernels.values())]) if kernels else text
 
 
 def print_region(region: Region) -> str:
     place = f" at {region.offset}" if region.offset is not None else ""
-    return f'{region.kind.value} "{region.name}": {region.size} bytes{place}'
+    return f"{region.kind.value} {print_string(region.name)}: {region.size} bytes{place}"
 
 
 def print_entry(entry: Entry) -> str:
     inputs = ", ".join(map(print_port, entry.inputs))
     outputs = ", ".join(map(print_port, entry.outputs))
     steps = [f"  {print_step(step)}" for step in entry.steps]
-    return "\n".join([f"entry {entry.name}({inputs}) -> ({outputs}) {{", *steps, "}"])
+    return "\n".join([f"entry {print_name(entry.name)}({inputs}) -> ({outputs}) {{", *steps, "}"])
 
 
 def print_port(port: Port) -> str:
-    return f'{port.name}: {port.type} in "{port.region}"'
+    return f"{print_name(port.name)}: {port.type} in {print_string(port.region)}"
 
 
 def print_step(step: Step) -> str:
-    layers = ", ".join(f'"{layer}"' for layer in step.layers)
+    layers = ", ".join(map(print_string, step.layers))
     arguments = ", ".join(map(print_argument, step.args))
-    value = f'"{step.value}" = ' if step.value else ""
+    value = f"{print_string(step.value)} = " if step.value else ""
     return f"{value}{step.kernel}({arguments})" + (f" from {layers}" if layers else "")
 
 
 def print_argument(argument: Argument) -> str:
     offset = f" + {argument.offset}" if argument.offset else ""
-    return f'"{argument.region}"{offset}'
+    return f"{print_string(argument.region)}{offset}"
+
+
+def print_name(name: str) -> str:
+    """A name as it is where it is a word, else as a string."""
+    return name if _PLAIN_NAME.fullmatch(name) else print_string(name)
+
+
+def print_string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
