@@ -63,7 +63,10 @@ def _launcher(kernel: Kernel, launch: Launch, helpers: set[str]) -> str:
     params = [parameter(b, names.name(b.name)) for b in kernel.params]
     params += [f"int64_t {s}" for s in symbols]
     args = [names.name(b.name) for b in kernel.params] + symbols
-    grid = ", ".join(f"unsigned({expr.text(e)})" if not isinstance(e, Const) else expr.text(e) for e in launch.grid)
+    grid = ", ".join(
+        f"unsigned({expr.text(e)})" if not isinstance(e, Const) else expr.text(e)
+        for e in launch.grid
+    )
     lines = [
         f'extern "C" cudaError_t convc_launch_{kernel.name}(\n    {", ".join([*params, "cudaStream_t stream"])}) {{',
         "  cudaLaunchConfig_t config = {};",
@@ -82,6 +85,9 @@ def _launcher(kernel: Kernel, launch: Launch, helpers: set[str]) -> str:
             f"  const cudaError_t status = cudaFuncSetAttribute({symbol(kernel)}, {attribute}, {size});",
             "  if (status != cudaSuccess) return status;",
         ]
-    lines += [f"  return cudaLaunchKernelEx({', '.join(['&config', symbol(kernel), *args])});", "}\n"]
+    lines += [
+        f"  return cudaLaunchKernelEx({', '.join(['&config', symbol(kernel), *args])});",
+        "}\n",
+    ]
     helpers |= expr.helpers
     return "\n".join(lines)

@@ -134,16 +134,23 @@ class ExpressionWriter:
 
     def _float_constant(self, value: float, dtype: DType) -> Text:
         if dtype in _HALVES:
-            return f"{_FROM_FLOAT[dtype]}({self._float_constant(value, DType.float32)[0]})", _PRIMARY
+            return (
+                f"{_FROM_FLOAT[dtype]}({self._float_constant(value, DType.float32)[0]})",
+                _PRIMARY,
+            )
         if not np.isfinite(value):
-            bits = int(np.array(value, dtype.numpy).view(f"u{dtype.itemsize}"))
-            suffix = "u" if dtype is DType.float32 else "ull"
-            return f"{self._use('convc_bitcast')}<{C_TYPES[dtype]}>({bits:#x}{suffix})", _PRIMARY
+            return self._bits(value, dtype), _PRIMARY
         text = str(np.float32(value)) if dtype is DType.float32 else repr(value)
         if "." not in text and "e" not in text:
             text += ".0"
         negative = text.startswith("-")
         return text + ("f" if dtype is DType.float32 else ""), _UNARY if negative else _PRIMARY
+
+    def _bits(self, value: float, dtype: DType) -> str:
+        """A float constant by its bits."""
+        bits = int(np.array(value, dtype.numpy).view(f"u{dtype.itemsize}"))
+        suffix = "u" if dtype is DType.float32 else "ull"
+        return f"{self._use('convc_bitcast')}<{C_TYPES[dtype]}>({bits:#x}{suffix})"
 
     def _load(self, expr: Load) -> str:
         element = self.element(expr.buffer, expr.index)
@@ -171,6 +178,14 @@ class ExpressionWriter:
                 return self._operator(expr, "!=")
             case "-" if dtype is INDEX and expr.a == Const(0, INDEX):
                 return f"-{self._inside(expr.b, _UNARY + 1)}", _UNARY
+            # What compilers warn about: comparisons that can't fail, a division by zero in plain sight.
+            case "<" if not dtype.is_signed and expr.b == Const(0, dtype):
+                return "false", _PRIMARY
+            case "<=" if not dtype.is_signed and expr.a == Const(0, dtype):
+                return "true", _PRIMARY
+            case "/" if isinstance(expr.b, Const) and expr.b.value == 0:
+                zero = self._bits(float(expr.b.value), dtype)
+                return f"{self._inside(expr.a, _PRECEDENCE['/'])} / {zero}", _PRECEDENCE["/"]
             case "+" if dtype is INDEX and isinstance(expr.b, Const) and expr.b.value < 0:
                 return self._operator(Binary("-", expr.a, Const(-expr.b.value, INDEX)), "-")
             case _:
@@ -225,7 +240,10 @@ class ExpressionWriter:
         if not expr.dtype.is_signed or self._not_negative(expr.a) and self._not_negative(expr.b):
             return self._operator(expr, op)
         function = self._use("convc_floor_div" if op == "/" else "convc_floor_mod")
-        return f"{function}<{C_TYPES[expr.dtype]}>({self.text(expr.a)}, {self.text(expr.b)})", _PRIMARY
+        return (
+            f"{function}<{C_TYPES[expr.dtype]}>({self.text(expr.a)}, {self.text(expr.b)})",
+            _PRIMARY,
+        )
 
     def _not_negative(self, expr: Expr) -> bool:
         return bounds(expr, self.ranges)[0] >= 0
@@ -277,16 +295,25 @@ class ExpressionWriter:
             case "isinf":
                 wide = self._as_float(args[0])
                 infinity = self._float_constant(np.inf, wide.dtype)[0]
-                return f"{self._math('fabs', wide.dtype)}({self.text(wide)}) == {infinity}", _PRECEDENCE["=="]
+                return (
+                    f"{self._math('fabs', wide.dtype)}({self.text(wide)}) == {infinity}",
+                    _PRECEDENCE["=="],
+                )
             case "fma" if dtype in _HALVES:
                 return f"__hfma({', '.join(texts)})", _PRIMARY
+            case "abs" if dtype.is_integer and not dtype.is_signed:
+                return self.write(args[0])
             case "abs" if dtype.is_integer:
                 zero = Const(0, dtype)
-                return self.write(Select(Binary("<", args[0], zero), binary("-", zero, args[0]), args[0]))
+                return self.write(
+                    Select(Binary("<", args[0], zero), binary("-", zero, args[0]), args[0])
+                )
             case "fma" | "abs" | "sqrt" | "floor" | "ceil" | "round" | "trunc" as name:
                 return self._math_call(name, expr), _PRIMARY
             case name:
-                raise IRError(f"function {name}: expected one expanded into arithmetic before code generation")
+                raise IRError(
+                    f"function {name}: expected one expanded into arithmetic before code generation"
+                )
 
     def _math_call(self, name: str, expr: Call) -> str:
         c_name = {"fma": "fma", "abs": "fabs", **_ROUNDINGS}[name]

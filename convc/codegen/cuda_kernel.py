@@ -101,7 +101,9 @@ def launch_of(kernel: Kernel) -> Launch:
         _dynamic_shared(kernel),
     )
     if launch.threads > MAX_THREADS:
-        raise IRError(f"kernel {kernel.name}: at most {MAX_THREADS} threads per block, got {launch.threads}")
+        raise IRError(
+            f"kernel {kernel.name}: at most {MAX_THREADS} threads per block, got {launch.threads}"
+        )
     return launch
 
 
@@ -111,7 +113,9 @@ def _kinds(kernel: Kernel) -> set[LoopKind]:
 
 def _constant_extent(kernel: Kernel, loop: For) -> int:
     if not isinstance(loop.extent, Const):
-        raise IRError(f"kernel {kernel.name}: the {loop.kind.value} loop {loop.var} needs a constant extent")
+        raise IRError(
+            f"kernel {kernel.name}: the {loop.kind.value} loop {loop.var} needs a constant extent"
+        )
     return int(loop.extent.value)
 
 
@@ -175,7 +179,11 @@ class KernelWriter:
         """A C++ identifier for a name of the IR, the same each time."""
         if name not in self.names:
             plain = re.sub(r"\W", "_", wish or name)
-            if plain in _RESERVED or plain.startswith(("convc_", "__")) or not re.match("[A-Za-z_]", plain):
+            if (
+                plain in _RESERVED
+                or plain.startswith(("convc_", "__"))
+                or not re.match("[A-Za-z_]", plain)
+            ):
                 plain = f"v_{plain}"
             while plain in self.names.values():
                 plain += "_"
@@ -198,7 +206,9 @@ class KernelWriter:
 
     def write(self) -> str:
         symbols = [f"int64_t {self.name(s)}" for s in self.kernel.symbols]
-        params = ", ".join([*(parameter(b, self.name(b.name)) for b in self.kernel.params), *symbols])
+        params = ", ".join(
+            [*(parameter(b, self.name(b.name)) for b in self.kernel.params), *symbols]
+        )
         bounds = f"__launch_bounds__({self.launch.threads})"
         self.block(self.kernel.body)
         head = f'extern "C" __global__ void {bounds} {symbol(self.kernel)}(\n    {params}) {{'
@@ -317,7 +327,9 @@ class KernelWriter:
                 f"kernel {self.kernel.name}: a barrier in a loop over {extent} of the block's threads can't be met"
             )
         outermost, self.in_threads = self.in_threads, True
-        with self.scope(f"if (threadIdx.{axis} < {extent}) {{") if partial else self._variables(last):
+        with (
+            self.scope(f"if (threadIdx.{axis} < {extent}) {{") if partial else self._variables(last)
+        ):
             self._bind(loop, f"threadIdx.{axis}")
             self.block(loop.body)
         self.in_threads = outermost
@@ -347,7 +359,9 @@ class KernelWriter:
         name, c_type = self.name(buffer.name), C_TYPES[buffer.dtype]
         if buffer.name in self.dynamic:
             at = self.dynamic[buffer.name]
-            self.emit(f"{c_type} *{name} = reinterpret_cast<{c_type} *>(convc_dynamic_shared() + {at});")
+            self.emit(
+                f"{c_type} *{name} = reinterpret_cast<{c_type} *>(convc_dynamic_shared() + {at});"
+            )
         elif buffer.space is Space.shared:
             self.emit(f"__shared__ __align__(16) {c_type} {name}[{size}];")
         elif size == 1:

@@ -82,7 +82,9 @@ class _Entry:
     def symbols(self, used: set[str]) -> list[str]:
         """Names for the symbols' values, which come in the program's order."""
         return [
-            f"  const int64_t {s} = symbols[{i}];" for i, s in enumerate(self.program.symbols) if s in used
+            f"  const int64_t {s} = symbols[{i}];"
+            for i, s in enumerate(self.program.symbols)
+            if s in used
         ]
 
     def unused(self, symbols: set[str]) -> list[str]:
@@ -121,14 +123,18 @@ class _Entry:
             case RegionKind.arena:
                 base = "workspace"
         if buffer.role is not Role.in_ and region.kind in (RegionKind.input, RegionKind.weight):
-            raise IRError(f"program {self.program.name}: a kernel writes to the {region.kind.value} {region.name}")
+            raise IRError(
+                f"program {self.program.name}: a kernel writes to the {region.kind.value} {region.name}"
+            )
         return f"convc_at<{C_TYPES[buffer.dtype]}>({base}, {self.bytes(self.offset(argument))})"
 
     def port(self, ports: tuple[Port, ...], region: Region) -> int:
         for i, port in enumerate(ports):
             if port.region == region.name:
                 return i
-        raise IRError(f"entry {self.entry.name}: no port is in the {region.kind.value} region {region.name}")
+        raise IRError(
+            f"entry {self.entry.name}: no port is in the {region.kind.value} region {region.name}"
+        )
 
     def offset(self, argument: Argument) -> Extent:
         """Bytes from the start of the region's memory."""
@@ -136,7 +142,9 @@ class _Entry:
         if region.kind in (RegionKind.input, RegionKind.output):
             return argument.offset
         if region.offset is None:
-            raise IRError(f"program {self.program.name}: the region {region.name} has no offset: plan memory first")
+            raise IRError(
+                f"program {self.program.name}: the region {region.name} has no offset: plan memory first"
+            )
         return region.offset + argument.offset
 
     def bytes(self, extent: Extent) -> str:

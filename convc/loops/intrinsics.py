@@ -114,7 +114,9 @@ def problems(stmt: Intrinsic, buffers: Mapping[str, Buffer]) -> list[str]:
     """What is wrong with a special instruction, one line each: its name, operands, dtypes, spaces, window sizes."""
     info = INTRINSICS.get(stmt.name)
     if info is None:
-        return [f"unknown special instruction {stmt.name!r}: expected one of {', '.join(INTRINSICS)}"]
+        return [
+            f"unknown special instruction {stmt.name!r}: expected one of {', '.join(INTRINSICS)}"
+        ]
     if len(stmt.args) != len(info.operands):
         return [f"{stmt.name} takes {len(info.operands)} windows, {len(stmt.args)} given"]
     found = []
@@ -166,7 +168,9 @@ def contiguous(buffer: Buffer, sizes: Sequence[int]) -> bool:
 # ---------------------------------------------------------------- meaning
 
 
-def _fragment_map(rows: Callable[[int, int], int], columns: Callable[[int, int], int], count: int) -> Array:
+def _fragment_map(
+    rows: Callable[[int, int], int], columns: Callable[[int, int], int], count: int
+) -> Array:
     places = [[(rows(lane, i), columns(lane, i)) for i in range(count)] for lane in range(WARP)]
     return np.array(places)
 
@@ -174,10 +178,16 @@ def _fragment_map(rows: Callable[[int, int], int], columns: Callable[[int, int],
 # Where element i of lane's fragment stands in its matrix: [32, count, (row, column)]. PTX ISA 8.5, section
 # "Matrix Fragments for mma.m16n8k16 with floating point type".
 FRAGMENT_A = _fragment_map(
-    lambda lane, i: lane // 4 + 8 * (i // 2 % 2), lambda lane, i: lane % 4 * 2 + i % 2 + 8 * (i // 4), 8
+    lambda lane, i: lane // 4 + 8 * (i // 2 % 2),
+    lambda lane, i: lane % 4 * 2 + i % 2 + 8 * (i // 4),
+    8,
 )
-FRAGMENT_B = _fragment_map(lambda lane, i: lane % 4 * 2 + i % 2 + 8 * (i // 2), lambda lane, i: lane // 4, 4)
-FRAGMENT_C = _fragment_map(lambda lane, i: lane // 4 + 8 * (i // 2), lambda lane, i: lane % 4 * 2 + i % 2, 4)
+FRAGMENT_B = _fragment_map(
+    lambda lane, i: lane % 4 * 2 + i % 2 + 8 * (i // 2), lambda lane, i: lane // 4, 4
+)
+FRAGMENT_C = _fragment_map(
+    lambda lane, i: lane // 4 + 8 * (i // 2), lambda lane, i: lane % 4 * 2 + i % 2, 4
+)
 
 
 def _gather(fragment: Array, places: Array, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -265,7 +275,9 @@ def _ldmatrix_row(name: str, trans: str, meaning: Interpretation) -> IntrinsicIn
         OperandInfo("to", Access.write, halves, 8, _REGISTER),
         OperandInfo("row", Access.read, halves, 8, _SHARED),
     )
-    return IntrinsicInfo(name, operands, meaning, {"cuda": _LDMATRIX_TEXT.format(trans=trans)}, lanes=WARP)
+    return IntrinsicInfo(
+        name, operands, meaning, {"cuda": _LDMATRIX_TEXT.format(trans=trans)}, lanes=WARP
+    )
 
 
 def _cp_async_row(dtype: DType) -> IntrinsicInfo:
@@ -281,7 +293,12 @@ def _cp_async_row(dtype: DType) -> IntrinsicInfo:
 def _wait_row(pending: int) -> IntrinsicInfo:
     text = f'asm volatile("cp.async.wait_group {pending};" ::: "memory");'
     return IntrinsicInfo(
-        f"cp_async_wait_{pending}", (), _nothing, {"cuda": text}, effect=Effect.wait, pending=pending
+        f"cp_async_wait_{pending}",
+        (),
+        _nothing,
+        {"cuda": text},
+        effect=Effect.wait,
+        pending=pending,
     )
 
 
@@ -292,7 +309,9 @@ def _shuffle_row(mask: int) -> IntrinsicInfo:
         OperandInfo("value", Access.read, numbers, 1, _REGISTER),
     )
     text = f"*to = __shfl_xor_sync(0xffffffffu, *value, {mask});"
-    return IntrinsicInfo(f"shuffle_xor_{mask}", operands, _shuffle(mask), {"cuda": text}, lanes=WARP)
+    return IntrinsicInfo(
+        f"shuffle_xor_{mask}", operands, _shuffle(mask), {"cuda": text}, lanes=WARP
+    )
 
 
 def _rows() -> list[IntrinsicInfo]:
@@ -315,10 +334,19 @@ def _rows() -> list[IntrinsicInfo]:
         *(_shuffle_row(1 << bit) for bit in range(5)),
         IntrinsicInfo("atomic_add", atomic, _add, {"cuda": "atomicAdd(to, *value);"}),
         IntrinsicInfo(
-            "prefetch", prefetch, _nothing, {"cuda": 'asm volatile("prefetch.global.L2 [%0];" ::"l"(from));'}
+            "prefetch",
+            prefetch,
+            _nothing,
+            {"cuda": 'asm volatile("prefetch.global.L2 [%0];" ::"l"(from));'},
         ),
     ]
 
 
-_SHORT = {DType.float16: "f16", DType.bfloat16: "bf16", DType.float32: "f32", DType.int8: "s8", DType.uint8: "u8"}
+_SHORT = {
+    DType.float16: "f16",
+    DType.bfloat16: "bf16",
+    DType.float32: "f32",
+    DType.int8: "s8",
+    DType.uint8: "u8",
+}
 INTRINSICS: dict[str, IntrinsicInfo] = {row.name: row for row in _rows()}

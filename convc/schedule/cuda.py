@@ -62,7 +62,9 @@ def schedule_kernel(kernel: Kernel) -> Kernel:
 
 def schedule_program(program: Program) -> Program:
     """The program with every kernel scheduled for a GPU."""
-    return replace(program, kernels={name: schedule_kernel(k) for name, k in program.kernels.items()})
+    return replace(
+        program, kernels={name: schedule_kernel(k) for name, k in program.kernels.items()}
+    )
 
 
 def _side_by_side(kernel: Kernel) -> bool:
@@ -121,7 +123,9 @@ def independent_loops(kernel: Kernel) -> list[For]:
     """
     written = {b.name for b in kernel.params if b.role is not Role.in_}
     stores = [s for s in walk(kernel.body) if isinstance(s, Store) and s.buffer in written]
-    if any(e.buffer in written for s in walk(kernel.body) for x in expressions(s) for e in _loads(x)):
+    if any(
+        e.buffer in written for s in walk(kernel.body) for x in expressions(s) for e in _loads(x)
+    ):
         return []
     loops: list[For] = []
     block = kernel.body

@@ -59,12 +59,19 @@ def build_host_program(source: str, entry: Entry, folder: Path) -> Path:
     The workspace is NaN everywhere at first.
     """
     count = len(entry.inputs) + len(entry.outputs) + 1
-    main = ["  shim::generator.seed(std::atoi(argv[1]));", "  std::vector<std::unique_ptr<shim::Memory>> files;"]
-    main += [f"  for (int i = 0; i < {count}; ++i) files.emplace_back(new shim::Memory(argv[2 + i]));"]
+    main = [
+        "  shim::generator.seed(std::atoi(argv[1]));",
+        "  std::vector<std::unique_ptr<shim::Memory>> files;",
+    ]
+    main += [
+        f"  for (int i = 0; i < {count}; ++i) files.emplace_back(new shim::Memory(argv[2 + i]));"
+    ]
     main += ["  std::vector<int64_t> symbols;"]
     main += [f"  for (int i = {count + 2}; i < argc; ++i) symbols.push_back(std::atoll(argv[i]));"]
     inputs = ", ".join(f"files[{1 + i}]->data" for i in range(len(entry.inputs)))
-    outputs = ", ".join(f"files[{1 + len(entry.inputs) + i}]->data" for i in range(len(entry.outputs)))
+    outputs = ", ".join(
+        f"files[{1 + len(entry.inputs) + i}]->data" for i in range(len(entry.outputs))
+    )
     main += [
         f"  const void *inputs[] = {{{inputs}}};",
         f"  void *outputs[] = {{{outputs}}};",
@@ -103,13 +110,19 @@ def _call(kernel: Kernel) -> list[str]:
         args.append(f"m{i}.as<{C_TYPES[buffer.dtype]}>()")
     first = len(kernel.params) + 3
     args += [f"std::atoll(argv[{first + i}])" for i in range(len(kernel.symbols))]
-    lines.append(f"    const cudaError_t status = convc_launch_{kernel.name}({', '.join([*args, 'nullptr'])});")
+    lines.append(
+        f"    const cudaError_t status = convc_launch_{kernel.name}({', '.join([*args, 'nullptr'])});"
+    )
     lines += [f"    m{i}.save();" for i, b in enumerate(kernel.params) if b.role is not Role.in_]
     return [*lines, "    return status;", "  }"]
 
 
 def run_host(
-    program: Path, kernel: Kernel, arrays: Mapping[str, Array], symbols: Mapping[str, int], seed: int = 0
+    program: Path,
+    kernel: Kernel,
+    arrays: Mapping[str, Array],
+    symbols: Mapping[str, int],
+    seed: int = 0,
 ) -> None:
     """Runs one kernel on logical arrays; writes `out` and `inout` arrays in place."""
     args, paths = [], {}
@@ -132,4 +145,6 @@ def run(command: Sequence[str]) -> None:
     """Runs a command; its output is the failure's message."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        pytest.fail(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+        pytest.fail(
+            f"{command[0]} ended with {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+        )

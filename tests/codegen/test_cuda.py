@@ -19,7 +19,25 @@ from tests.codegen.cuda_host import build_host, compile_device, run_host
 from tests.codegen.cuda_kernels import KERNELS
 
 Array = NDArray[Any]
-SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 0.5, 1.5, 2.5, -0.5, 127.5, 128.0, 255.7, 3e9, -3e9, 1e19, -1e19, 1e-41]
+SPECIAL = [
+    0.0,
+    -0.0,
+    np.inf,
+    -np.inf,
+    np.nan,
+    0.5,
+    1.5,
+    2.5,
+    -0.5,
+    127.5,
+    128.0,
+    255.7,
+    3e9,
+    -3e9,
+    1e19,
+    -1e19,
+    1e-41,
+]
 SYMBOLS = {"N": 5}
 
 
@@ -48,7 +66,9 @@ def arrays_of(kernel: Kernel) -> dict[str, Array]:
             found["index"] = rng.integers(-2, 8, 9)
         case "mma_gemm":
             # Small integers: no sum is rounded, so its order does not matter.
-            found["a"], found["b"] = (rng.integers(-4, 5, found[n].shape).astype(np.float16) for n in "ab")
+            found["a"], found["b"] = (
+                rng.integers(-4, 5, found[n].shape).astype(np.float16) for n in "ab"
+            )
     return found
 
 
@@ -77,7 +97,9 @@ def assert_same_bits(got: Array, expected: Array, name: str) -> None:
     if got.dtype.kind != "b" and DType.of(got.dtype).is_float:
         same |= (got != got) & (expected != expected)
     at = np.argwhere(~same)
-    assert not len(at), f"{name}{at[0].tolist()} and {len(at) - 1} more: {got[~same][0]}, expected {expected[~same][0]}"
+    assert not len(at), (
+        f"{name}{at[0].tolist()} and {len(at) - 1} more: {got[~same][0]}, expected {expected[~same][0]}"
+    )
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
@@ -86,7 +108,9 @@ def test_the_source_compiles_for_gpus_without_warnings(architecture: str, tmp_pa
 
 
 def test_the_host_check_sees_an_access_past_a_buffer(tmp_path: Path) -> None:
-    text = "kernel past(in x: float32[8], out y: float32[8]) { for t in 8 thread_x { y[t] = x[t] } }"
+    text = (
+        "kernel past(in x: float32[8], out y: float32[8]) { for t in 8 thread_x { y[t] = x[t] } }"
+    )
     kernel = parse_kernel(text)
     program = build_host(generate([kernel]).replace("= x[t]", "= x[t + 1]"), [kernel], tmp_path)
     with pytest.raises(pytest.fail.Exception, match="heap-buffer-overflow"):
@@ -104,7 +128,9 @@ def test_the_host_check_sees_a_missing_barrier(tmp_path: Path) -> None:
 
 def test_the_host_check_sees_a_barrier_that_some_threads_never_reach(tmp_path: Path) -> None:
     kernel = KERNELS["transpose"]
-    source = generate([kernel]).replace("__syncthreads();", "if (threadIdx.x != 3) __syncthreads();")
+    source = generate([kernel]).replace(
+        "__syncthreads();", "if (threadIdx.x != 3) __syncthreads();"
+    )
     program = build_host(source, [kernel], tmp_path)
     with pytest.raises(pytest.fail.Exception, match="is done while others wait at a barrier"):
         run_host(program, kernel, arrays_of(kernel), {})

@@ -36,7 +36,16 @@ from tests.codegen.cuda_host import build_host, run_host
 
 Array = NDArray[Any]
 LANES = 16
-DTYPES = [INDEX, DType.int32, DType.uint32, DType.int8, DType.uint8, DType.float32, DType.float16, DType.bool]
+DTYPES = [
+    INDEX,
+    DType.int32,
+    DType.uint32,
+    DType.int8,
+    DType.uint8,
+    DType.float32,
+    DType.float16,
+    DType.bool,
+]
 NUMBERS = [d for d in DTYPES if d is not DType.bool]
 
 
@@ -50,7 +59,11 @@ class Writer:
         if depth == 0 or self.random.random() < 0.1:
             return self.leaf(dtype)
         if self.random.random() < 0.1:
-            return Select(self.expr(DType.bool, depth - 1), self.expr(dtype, depth - 1), self.expr(dtype, depth - 1))
+            return Select(
+                self.expr(DType.bool, depth - 1),
+                self.expr(dtype, depth - 1),
+                self.expr(dtype, depth - 1),
+            )
         if dtype is DType.bool:
             return self.boolean(depth)
         if self.random.random() < 0.15 and dtype is not INDEX:
@@ -84,9 +97,13 @@ class Writer:
             case 0:
                 return Call("fma", tuple(parts), dtype)
             case 1:
-                return Call(self.random.choice(["abs", "floor", "round", "trunc"]), (parts[0],), dtype)
+                return Call(
+                    self.random.choice(["abs", "floor", "round", "trunc"]), (parts[0],), dtype
+                )
             case _:
-                return Binary(self.random.choice(["+", "-", "*", "/", "min", "max"]), parts[0], parts[1])
+                return Binary(
+                    self.random.choice(["+", "-", "*", "/", "min", "max"]), parts[0], parts[1]
+                )
 
     def integer(self, dtype: DType, depth: int) -> Expr:
         a, b = self.expr(dtype, depth - 1), self.expr(dtype, depth - 1)
@@ -139,5 +156,7 @@ def arrays_of(kernel: Kernel) -> dict[str, Array]:
             found[buffer.name] = (rng.standard_normal(LANES) * 8).astype(buffer.dtype.numpy)
         else:
             info = np.iinfo(buffer.dtype.numpy)
-            found[buffer.name] = rng.integers(info.min, info.max, LANES, buffer.dtype.numpy, endpoint=True)
+            found[buffer.name] = rng.integers(
+                info.min, info.max, LANES, buffer.dtype.numpy, endpoint=True
+            )
     return found

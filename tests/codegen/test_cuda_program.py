@@ -48,7 +48,9 @@ graph cnn(x: float32[N, 3, 9, 8]) -> (y, p) {
 def graph() -> Graph:
     rng = np.random.default_rng(3)
     shapes = {"w1": (8, 3, 3, 3), "b1": (8, 1, 1), "w2": (8, 1, 3, 3), "w3": (128, 10)}
-    weights = {name: (rng.standard_normal(s) * 0.2).astype(np.float32) for name, s in shapes.items()}
+    weights = {
+        name: (rng.standard_normal(s) * 0.2).astype(np.float32) for name, s in shapes.items()
+    }
     return parse_graph(TEXT, weights)
 
 

@@ -35,7 +35,10 @@ def arrays_of(name: str) -> dict[str, Array]:
     """Operands of a dot kernel; no sum of their products is rounded, so that instructions may sum as they like."""
     rng = np.random.default_rng(8)
     if name == "dot_u8s8":
-        x, w = rng.integers(0, 256, (5, 24)).astype(np.uint8), rng.integers(-128, 128, (32, 24)).astype(np.int8)
+        x, w = (
+            rng.integers(0, 256, (5, 24)).astype(np.uint8),
+            rng.integers(-128, 128, (32, 24)).astype(np.int8),
+        )
         return {"x": x, "w": w, "y": np.zeros((5, 32), np.int32)}
     x, w = (rng.integers(-9, 10, s).astype(ml_dtypes.bfloat16) for s in ((3, 20), (32, 20)))
     return {"x": x, "w": w, "y": np.zeros((3, 32), np.float32)}
@@ -56,7 +59,10 @@ def run_native(kernel: Kernel, target: str, arrays: dict[str, Array]) -> None:
 
 
 # The bf16 dot is two fused multiply-adds, which plain x86-64 has not.
-PAIRS = [("dot_u8s8", "x86-64"), *itertools.product(INSTRUCTIONS, ("x86-64-avx2", "x86-64-avx512", DOTS))]
+PAIRS = [
+    ("dot_u8s8", "x86-64"),
+    *itertools.product(INSTRUCTIONS, ("x86-64-avx2", "x86-64-avx512", DOTS)),
+]
 
 
 @pytest.mark.parametrize(("name", "target"), PAIRS)
@@ -73,7 +79,9 @@ def test_machine_code_gives_the_interpreters_bits(name: str, target: str) -> Non
 def test_the_target_with_a_dot_row_uses_its_instruction(name: str, instruction: str) -> None:
     text = kernels_module([read(name)], TARGETS[DOTS])
     assert instruction in assembly(text, TARGETS[DOTS])
-    assert instruction not in assembly(kernels_module([read(name)], TARGETS["x86-64-avx512"]), TARGETS["x86-64-avx512"])
+    assert instruction not in assembly(
+        kernels_module([read(name)], TARGETS["x86-64-avx512"]), TARGETS["x86-64-avx512"]
+    )
 
 
 @pytest.mark.parametrize("name", INSTRUCTIONS)

@@ -60,7 +60,11 @@ def test_the_bf16_dot_kernel_multiplies() -> None:
 
 def test_a_missing_wait_shows() -> None:
     """Copies land when they are waited for: without the wait the interpreter reads what nobody wrote."""
-    text = (FOLDER / "mma_gemm.kernel").read_text().replace("do cp_async_wait_1()", "do cp_async_wait_2()")
+    text = (
+        (FOLDER / "mma_gemm.kernel")
+        .read_text()
+        .replace("do cp_async_wait_1()", "do cp_async_wait_2()")
+    )
     c = np.zeros((128, 64), np.float32)
     ones = {"a": np.ones((128, 160), np.float16), "b": np.ones((160, 64), np.float16), "c": c}
     run_kernel(parse_kernel(text), ones, {})

@@ -17,7 +17,9 @@ def window(buffer: str, *sizes: int) -> Window:
     return Window(buffer, (ZERO,) * len(sizes), sizes)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("mma_m16n8k16_f16", "float16"), ("mma_m16n8k16_bf16", "bfloat16")])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("mma_m16n8k16_f16", "float16"), ("mma_m16n8k16_bf16", "bfloat16")]
+)
 def test_mma_of_fragments_is_the_matrix_product(name: str, dtype: str) -> None:
     rng = np.random.default_rng(0)
     half = DType(dtype).numpy
@@ -101,9 +103,13 @@ def test_windows_must_be_neighbours_in_memory() -> None:
     assert contiguous(dense, (2, 8))
     assert not contiguous(dense, (2, 4))
     assert not contiguous(dense, (4, 1))
-    pitched = Buffer("x", DType.float16, (4, 8), Layout((Axis(0), Axis(1, extent=12)), ((0, 0), (0, 0))))
+    pitched = Buffer(
+        "x", DType.float16, (4, 8), Layout((Axis(0), Axis(1, extent=12)), ((0, 0), (0, 0)))
+    )
     assert contiguous(pitched, (1, 8))
     assert not contiguous(pitched, (2, 8))
-    blocked = Buffer("x", DType.float16, (64,), Layout((Axis(0, divide=8), Axis(0, modulus=8)), ((0, 0),)))
+    blocked = Buffer(
+        "x", DType.float16, (64,), Layout((Axis(0, divide=8), Axis(0, modulus=8)), ((0, 0),))
+    )
     assert contiguous(blocked, (8,))
     assert not contiguous(blocked, (16,))

@@ -71,7 +71,13 @@ def plain_kernel(name: str) -> Kernel:
     op, shapes = ROWS[name]
     layout = Layout.permuted((0, 2, 3, 1)) if name == "conv1x1" else None
     inputs = [
-        Buffer(f"x{i}", DType.float32, s, layout if i == 0 and layout else Layout.dense(len(s)), role=Role.in_)
+        Buffer(
+            f"x{i}",
+            DType.float32,
+            s,
+            layout if i == 0 and layout else Layout.dense(len(s)),
+            role=Role.in_,
+        )
         for i, s in enumerate(shapes)
     ]
     (result,) = op.infer(*(TensorType(b.dtype, b.shape) for b in inputs))

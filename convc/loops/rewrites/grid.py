@@ -19,6 +19,7 @@ from convc.loops.ir import (
     If,
     Kernel,
     Layout,
+    Let,
     Load,
     LoopKind,
     Select,
@@ -35,11 +36,9 @@ from convc.loops.ir import (
     rebuild,
     select,
     subexpressions,
-    substitute,
-    substitute_block,
     walk,
 )
-from convc.loops.rewrites.nest import at_loops, bind, split
+from convc.loops.rewrites.nest import at_loops
 
 
 def fresh(kernel: Kernel, wish: str) -> str:
@@ -47,7 +46,9 @@ def fresh(kernel: Kernel, wish: str) -> str:
     taken = {*kernel.symbols, *kernel.buffers()}
     for stmt in walk(kernel.body):
         taken |= {getattr(stmt, "var", ""), getattr(stmt, "name", "")}
-    return next(n for n in (wish, *(f"{wish}{i}" for i in range(1, len(taken) + 2))) if n not in taken)
+    return next(
+        n for n in (wish, *(f"{wish}{i}" for i in range(1, len(taken) + 2))) if n not in taken
+    )
 
 
 def launch(kernel: Kernel, var: str, threads: int) -> Kernel:
@@ -56,11 +57,18 @@ def launch(kernel: Kernel, var: str, threads: int) -> Kernel:
     Before: kernel k(in x: float32[N], out y: float32[N]) { for i in N { y[i] = x[i] } }
     After:  kernel k(in x: float32[N], out y: float32[N]) {
               for block in (N + 3) // 4 block_x { for thread in 4 thread_x {
-                if ((block*4) + thread) < N { y[(block*4) + thread] = x[(block*4) + thread] } } } }
+                let i: int64 = block * 4 + thread
+                if i < N { y[i] = x[i] } } } }
     """
     block, thread = fresh(kernel, "block"), fresh(kernel, "thread")
-    kernel = split(kernel, var, threads, block, thread, tail="guard")
-    return bind(bind(kernel, block, LoopKind.block_x), thread, LoopKind.thread_x)
+
+    def change(loop: For) -> Block:
+        position = Let(loop.var, Var(block) * threads + Var(thread))
+        body: Block = (position, If(Var(loop.var) < loop.extent, loop.body))
+        inner = For(thread, Const(threads, INDEX), body, LoopKind.thread_x)
+        return (For(block, _ceil(loop.extent, threads), (inner,), LoopKind.block_x),)
+
+    return at_loops(kernel, var, change)
 
 
 @dataclass(frozen=True)
@@ -98,21 +106,25 @@ def tile_reduction(kernel: Kernel, row: str, column: str, term: str, tile: Tile)
                   for u in 2 unrolled { for v in 2 unrolled { s[u, v] = 0.0 } }
                   for step in 2 {
                     for e in 2 unrolled {
-                      tile0[thread % 2, (thread // 2) + (e*2)] = select(
-                        ((((block_row*4) + (thread // 2)) + (e*2)) < 5) & (((step*2) + (thread % 2)) < 3),
-                        a[((block_row*4) + (thread // 2)) + (e*2), (step*2) + (thread % 2)], 0.0) }
+                      let i: int64 = block_row * 4 + e * 2 + thread // 2
+                      let k: int64 = step * 2 + thread % 2
+                      tile0[thread % 2, e * 2 + thread // 2] = select((i < 5) & (k < 3), a[i, k], 0.0)
+                    }
                     for e in 2 unrolled {
-                      tile1[e, thread] = select(
-                        (((block_column*4) + thread) < 6) & (((step*2) + e) < 3),
-                        b[(step*2) + e, (block_column*4) + thread], 0.0) }
+                      let j: int64 = block_column * 4 + thread
+                      let k: int64 = step * 2 + e
+                      tile1[e, thread] = select((j < 6) & (k < 3), b[k, j], 0.0)
+                    }
                     barrier
-                    for k in min(2, 3 - step*2) {
+                    for k in min(2, 3 - step * 2) {
                       for u in 2 unrolled { for v in 2 unrolled {
-                        s[u, v] = fma(tile0[k, (thread // 2)*2 + u], tile1[k, (thread % 2)*2 + v], s[u, v]) } } }
+                        s[u, v] = fma(tile0[k, thread // 2 * 2 + u], tile1[k, thread % 2 * 2 + v], s[u, v])
+                      } } }
                     barrier }
                   for u in 2 unrolled { for v in 2 unrolled {
-                    if (((block_row*4 + (thread // 2)*2) + u) < 5) & (((block_column*4 + (thread % 2)*2) + v) < 6) {
-                      c[(block_row*4 + (thread // 2)*2) + u, (block_column*4 + (thread % 2)*2) + v] = s[u, v] } } }
+                    let i: int64 = block_row * 4 + thread // 2 * 2 + u
+                    let j: int64 = block_column * 4 + thread % 2 * 2 + v
+                    if (i < 5) & (j < 6) { c[i, j] = s[u, v] } } }
                 } } } }
     """
     return at_loops(kernel, row, lambda loop: _Tiling(kernel, loop, column, term, tile).block())
@@ -133,7 +145,9 @@ class _Tiling:
         self.parts = parts
         operands = product_operands(parts, loop.var, column, kernel.buffers())
         if operands is None:
-            raise IRError(f"kernel {kernel.name}: the terms don't split into what {loop.var} and {column} need")
+            raise IRError(
+                f"kernel {kernel.name}: the terms don't split into what {loop.var} and {column} need"
+            )
         self.operands = operands
         names = "block_row block_column thread step u v e"
         self.names = {n: fresh(kernel, n) for n in names.split()}
@@ -177,7 +191,9 @@ class _Tiling:
         return Alloc(grown), self.patch((self.accumulate(self.parts.first),))
 
     def accumulate(self, value: Expr) -> Store:
-        return Store(self.parts.accumulator.name, (self.var("u"), self.var("v")), self.with_patch(value))
+        return Store(
+            self.parts.accumulator.name, (self.var("u"), self.var("v")), self.with_patch(value)
+        )
 
     def with_patch(self, expr: Expr) -> Expr:
         """The accumulator becomes the patch's element."""
@@ -193,7 +209,9 @@ class _Tiling:
     def steps(self) -> For:
         """Loads the operands' tiles together, then adds their terms, `depth` at a time."""
         tile, loop = self.tile, self.parts.loop
-        loads = tuple(self.load(name, o) for name, o in zip(self.staged, self.operands, strict=True))
+        loads = tuple(
+            self.load(name, o) for name, o in zip(self.staged, self.operands, strict=True)
+        )
         left = binary("-", loop.extent, self.var("step") * tile.depth)
         whole = isinstance(loop.extent, Const) and int(loop.extent.value) % tile.depth == 0
         terms = Const(tile.depth, INDEX) if whole else minimum(Const(tile.depth, INDEX), left)
@@ -212,14 +230,17 @@ class _Tiling:
         else:
             deep, wide = element // width, element % width
         loop, block = (self.row, "block_row") if operand.of_row else (self.column, "block_column")
-        place = self.var(block) * width + wide
-        term = self.var("step") * tile.depth + deep
-        value = substitute(operand.expr, {loop.var: place, self.parts.loop.var: term})
+        place, term = Var(loop.var), Var(self.parts.loop.var)
         inside = (place < loop.extent) & (term < self.parts.loop.extent)
-        store: Stmt = Store(name, (deep, wide), select(inside, value, const(0, value.dtype)))
+        zero = const(0, operand.expr.dtype)
+        body: Block = (
+            Let(loop.var, self.var(block) * width + wide),
+            Let(term.name, self.var("step") * tile.depth + deep),
+            Store(name, (deep, wide), select(inside, operand.expr, zero)),
+        )
         if each * tile.threads != tile.depth * width:
-            store = If(element < tile.depth * width, (store,))
-        return For(self.names["e"], Const(each, INDEX), (store,), LoopKind.unrolled)
+            body = (If(element < tile.depth * width, body),)
+        return For(self.names["e"], Const(each, INDEX), body, LoopKind.unrolled)
 
     def staged_term(self) -> Expr:
         """The next value of the accumulator, its operands read from shared memory."""
@@ -245,11 +266,20 @@ class _Tiling:
         """What follows the reduction, for every element of the patch that is inside."""
         tile, (height, width) = self.tile, self.tile.patch
         across = tile.columns // width
-        row = self.var("block_row") * tile.rows + self.var("thread") // across * height + self.var("u")
-        column = self.var("block_column") * tile.columns + self.var("thread") % across * width + self.var("v")
-        body = substitute_block(self.parts.rest, {self.row.var: row, self.column.var: column})
-        body = map_block(body, on_expr=self.with_patch)
-        return self.patch((If((row < self.row.extent) & (column < self.column.extent), body),))
+        row = (
+            self.var("block_row") * tile.rows
+            + self.var("thread") // across * height
+            + self.var("u")
+        )
+        column = (
+            self.var("block_column") * tile.columns
+            + self.var("thread") % across * width
+            + self.var("v")
+        )
+        body = map_block(self.parts.rest, on_expr=self.with_patch)
+        inside = (Var(self.row.var) < self.row.extent) & (Var(self.column.var) < self.column.extent)
+        places = (Let(self.row.var, row), Let(self.column.var, column))
+        return self.patch((*places, If(inside, body)))
 
 
 def _ceil(extent: Expr, divisor: int) -> Expr:
@@ -286,9 +316,16 @@ class Operand:
 def reduction_parts(block: Block) -> Reduction | None:
     """The parts of a block of the form `alloc s; s[] = first; for k { s[] = next }; rest`, or None."""
     match block:
-        case (Alloc(buffer=acc), Store(buffer=first_to, value=first), For(body=(Store() as step,)) as loop, *rest):
+        case (
+            Alloc(buffer=acc),
+            Store(buffer=first_to, value=first),
+            For(body=(Store() as step,)) as loop,
+            *rest,
+        ):
             plain = loop.kind is LoopKind.serial and acc.shape == () and acc.space is Space.register
-            rest_reads = all(not (isinstance(s, Store) and s.buffer == acc.name) for s in walk(tuple(rest)))
+            rest_reads = all(
+                not (isinstance(s, Store) and s.buffer == acc.name) for s in walk(tuple(rest))
+            )
             if plain and rest_reads and first_to == step.buffer == acc.name and not _loads(first):
                 return Reduction(acc, first, loop, step.value, tuple(rest))
     return None
@@ -302,7 +339,10 @@ def product_operands(
     Both must occur: only then is anything loaded by several threads.
     """
     found: dict[Expr, bool] = {}
-    if not _collect(parts.next, parts, Var(row), Var(column), found) or len(set(found.values())) != 2:
+    if (
+        not _collect(parts.next, parts, Var(row), Var(column), found)
+        or len(set(found.values())) != 2
+    ):
         return None
     return [
         Operand(expr, of_row, _term_fastest(expr, row if of_row else column, buffers))

@@ -29,7 +29,9 @@ def shown(function: Callable[..., Kernel]) -> tuple[Kernel, Kernel]:
     ("rewrite", "arguments"),
     [(launch, ("i", 4)), (tile_reduction, ("i", "j", "k", SMALL))],
 )
-def test_the_docstring_shows_what_the_rewrite_does(rewrite: Callable[..., Kernel], arguments: tuple) -> None:
+def test_the_docstring_shows_what_the_rewrite_does(
+    rewrite: Callable[..., Kernel], arguments: tuple
+) -> None:
     before, after = shown(rewrite)
     result = simplify_kernel(rewrite(before, *arguments))
     assert print_kernel(result) == print_kernel(simplify_kernel(after))
@@ -43,7 +45,9 @@ def test_a_tiled_reduction_gives_the_same_bits(tile: Tile) -> None:
     b = rng.standard_normal((3, 6)).astype(np.float32)
     plain, tiled = np.empty((5, 6), np.float32), np.empty((5, 6), np.float32)
     run_kernel(before, {"a": a, "b": b, "c": plain}, {})
-    run_kernel(tile_reduction(before, "i", "j", "k", tile), {"a": a, "b": b, "c": tiled}, {}, seed=5)
+    run_kernel(
+        tile_reduction(before, "i", "j", "k", tile), {"a": a, "b": b, "c": tiled}, {}, seed=5
+    )
     np.testing.assert_array_equal(tiled, plain)
 
 
