@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from convc.loops.formula import At
 from convc.loops.ir import (
+    INDEX,
     Alloc,
     Binary,
     Block,
@@ -16,8 +17,10 @@ from convc.loops.ir import (
     For,
     Kernel,
     Layout,
+    Let,
     Load,
     Reduce,
+    Select,
     Space,
     Stmt,
     Store,
@@ -47,7 +50,8 @@ def naive_kernel(name: str, inputs: Iterable[Buffer], output: Buffer, at: At) ->
     variables = tuple(Var(v) for v in loop_names(len(output.shape)))
     lowering = _Reductions()
     value = lowering.lower(at(*variables))
-    body: Block = (*lowering.statements, Store(output.name, variables, value))
+    lets, value = share(value)
+    body: Block = (*lowering.statements, *lets, Store(output.name, variables, value))
     for var, extent in reversed(list(zip(variables, output.shape, strict=True))):
         body = (For(var.name, index(extent), body),)
     return simplify_kernel(Kernel(name, (*inputs, output), body))
@@ -59,14 +63,24 @@ class _Reductions:
     def __init__(self, names: list[str] | None = None) -> None:
         self.statements: list[Stmt] = []
         self.names = names if names is not None else []
+        self.done: dict[int, tuple[Expr, Expr]] = {}
 
     def lower(self, expr: Expr) -> Expr:
+        """The expression without reductions. An operand that stands in several places stays one object."""
+        if id(expr) not in self.done:
+            self.done[id(expr)] = (expr, self._lower(expr))
+        return self.done[id(expr)][1]
+
+    def _lower(self, expr: Expr) -> Expr:
         if isinstance(expr, Reduce):
             return self.accumulate(expr)
         operands = children(expr)
         if not operands:
             return expr
-        return rebuild(expr, tuple(self.lower(o) for o in operands))
+        lowered = tuple(self.lower(o) for o in operands)
+        if all(a is b for a, b in zip(lowered, operands, strict=True)):
+            return expr
+        return rebuild(expr, lowered)
 
     def accumulate(self, expr: Reduce) -> Expr:
         name = f"acc{len(self.names) or ''}"
@@ -84,6 +98,44 @@ class _Reductions:
             *body,
         ]
         return total
+
+
+def share(expr: Expr) -> tuple[list[Let], Expr]:
+    """Names for what an expression computes more than once: silu(x) = x / (1 + exp(-x)) with a long x.
+
+    What a `Select` guards stays where it is, so that no load leaves its guard.
+    """
+    uses: dict[int, int] = {}
+    _count_uses(expr, uses)
+    if all(count < 2 for count in uses.values()):
+        return [], expr
+    lets: list[Let] = []
+    done: dict[int, Expr] = {}
+
+    def visit(e: Expr) -> Expr:
+        if id(e) in done:
+            return done[id(e)]
+        new = e
+        if not isinstance(e, (Load, Select)) and children(e):
+            new = rebuild(e, tuple(visit(o) for o in children(e)))
+        elif isinstance(e, Select):
+            new = rebuild(e, (visit(e.condition), e.then, e.otherwise))
+        if uses.get(id(e), 0) > 1 and children(e) and e.dtype is not INDEX and not isinstance(e, Load):
+            name = f"t{len(lets)}"
+            lets.append(Let(name, new))
+            new = Var(name, e.dtype)
+        done[id(e)] = new
+        return new
+
+    return lets, visit(expr)
+
+
+def _count_uses(expr: Expr, uses: dict[int, int]) -> None:
+    uses[id(expr)] = uses.get(id(expr), 0) + 1
+    if uses[id(expr)] > 1 or isinstance(expr, Load):
+        return
+    for operand in (expr.condition,) if isinstance(expr, Select) else children(expr):
+        _count_uses(operand, uses)
 
 
 def combined(combiner: str, total: Expr, value: Expr) -> Expr:

@@ -15,6 +15,7 @@ from convc.loops.ir import (
     Expr,
     For,
     Kernel,
+    Let,
     Load,
     Role,
     Space,
@@ -103,7 +104,7 @@ def analyse(kernel: Kernel) -> Structure | None:
                     reductions.append(_loop(inner, ranges))
                 elif isinstance(inner, Store):
                     updates.append(inner)
-        elif not isinstance(stmt, (Alloc, Store)):
+        elif not isinstance(stmt, (Alloc, Let, Store)):
             return None
     return Structure(
         kernel,
