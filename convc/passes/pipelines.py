@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from convc.passes.decompose import Decompose
+from convc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from convc.passes.eliminate_dead_code import EliminateDeadCode
 from convc.passes.fold_batch_norm import FoldBatchNorm
 from convc.passes.fold_constants import FoldConstants
+from convc.passes.fold_padding import FoldPadding
+from convc.passes.hoist_transposes import HoistTransposes
 from convc.passes.manager import Pipeline
+from convc.passes.simplify_algebra import SimplifyAlgebra
+from convc.passes.simplify_shapes import SimplifyShapes
 from convc.passes.sink_transposes import SinkTransposes
 
 INFERENCE = Pipeline(
@@ -13,11 +19,37 @@ INFERENCE = Pipeline(
     (
         (EliminateDeadCode(), "later passes count uses: only real ones"),
         (FoldConstants(), "transposed and reshaped weights become plain ones"),
+        (SimplifyAlgebra(), "identities and dropouts would stand between what belongs together"),
+        (SimplifyShapes(), "fewer transposes to move"),
         (SinkTransposes(), "convolutions meet their batch norms and residuals without a transpose between"),
+        (HoistTransposes(), "what an input goes through first meets its convolution in the same order"),
+        (FoldPadding(), "before batch norms, which look at a convolution's padding"),
         (FoldBatchNorm(), "a convolution keeps its weights and one bias"),
-        (EliminateDeadCode(), "what the passes replaced"),
+        (Decompose(), "what is left has formulas or loops: no named operator needs a fold any more"),
+        (FoldConstants(), "constants that the decompositions brought"),
+        (SimplifyAlgebra(), "limits and neutral constants that the folds brought together"),
+        (SimplifyShapes(), "reshapes that the decompositions and the moved transposes brought"),
+        (EliminateCommonSubexpressions(), "last: sharing a value earlier would keep folds from its only reader"),
     ),
 )
 
-PIPELINES = {p.name: p for p in (INFERENCE,)}
+EXACT = Pipeline(
+    "exact",
+    (
+        (EliminateDeadCode(), "nothing to compute for unused values"),
+        (FoldConstants(), "transposed and reshaped weights become plain ones"),
+        (SimplifyAlgebra(), "rules that keep each result (zeros may change their sign)"),
+        (SimplifyShapes(), "movements only"),
+        (SinkTransposes(), "movements only"),
+        (HoistTransposes(), "movements only"),
+        (FoldPadding(), "the same taps on the same zeros"),
+        (Decompose(), "what is left has formulas or loops"),
+        (FoldConstants(), "constants that the decompositions brought"),
+        (SimplifyShapes(), "reshapes that the decompositions brought"),
+        (EliminateCommonSubexpressions(), "the same value once"),
+    ),
+)
+"""Keeps the operations of the model as written, in float32, weights included."""
+
+PIPELINES = {p.name: p for p in (INFERENCE, EXACT)}
 """Every pipeline by its name."""
