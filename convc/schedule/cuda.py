@@ -159,7 +159,8 @@ def fuse_all(kernel: Kernel, loops: Sequence[For], wish: str) -> tuple[Kernel, l
     names = [loop.var for loop in ordered]
     symbolic = sum(not isinstance(loop.extent, Const) for loop in ordered)
     while len(names) > max(symbolic, 1):
-        fused = fresh(kernel, wish)
+        last = len(names) - 1 == max(symbolic, 1)
+        fused = fresh(kernel, wish if last else f"{wish}_part")
         kernel = fuse(kernel, names[-2], names[-1], fused)
         names[-2:] = [fused]
     return kernel, names

@@ -85,10 +85,9 @@ class Writer:
         return Const(self.random.randint(low, 9), dtype)
 
     def boolean(self, depth: int) -> Expr:
-        if self.random.random() < 0.5:
-            op, of = self.random.choice(COMPARISONS), self.random.choice(NUMBERS)
-        else:
-            op, of = self.random.choice("&|^"), DType.bool
+        compare = self.random.random() < 0.5
+        op = self.random.choice(COMPARISONS if compare else ("&", "|", "^"))
+        of = self.random.choice(NUMBERS if compare else [DType.bool])
         return Binary(op, self.expr(of, depth - 1), self.expr(of, depth - 1))
 
     def real(self, dtype: DType, depth: int) -> Expr:
