@@ -22,7 +22,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,7 +102,7 @@ def write_artifact(
 
 def write_atomically(path: Path, parts: list[tuple[int, Any]]) -> None:
     """Write (offset, bytes) parts, in order, zeros between, to a file that appears when it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
         with temporary.open("xb") as file:
             for offset, data in parts:
