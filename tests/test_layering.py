@@ -22,7 +22,7 @@ RANKS = (
     ("program",),
     ("graph",),
     ("ops",),
-    ("passes", "lower", "schedule", "plan", "codegen", "onnx", "scripts"),
+    ("passes", "lower", "schedule", "plan", "codegen", "onnx", "scripts", "report"),
     ("artifact",),
     ("driver",),
     ("keras", "onnx.backend"),

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=argv, prog_name="convc", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # the library below has swallowed the KeyboardInterrupt
+            return report(KeyboardInterrupt())
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
         # The reader of our output has left; Python would complain once more when it closes stdout.
@@ -64,5 +66,4 @@ def described(error: BaseException) -> tuple[str, int]:
         return f"{where}{error.strerror or error}", OutputError.exit_code
     if isinstance(error, MemoryError):
         return f"out of memory {error}", OutputError.exit_code
-    kind = type(error).__name__
-    return f"internal error: {kind}: {error} (--debug shows where)", INTERNAL
+    return f"internal error: {type(error).__name__}: {error} (--debug shows where)", INTERNAL

@@ -61,9 +61,9 @@ def compare(built: Built, batch: int, seed: int) -> list[Comparison]:
     Outputs are held against the model's own graph; what lies between against the graph that was lowered, whose values
     have the names that the steps know.
     """
-    program = built.compiled.program
+    program = built.program
     entry = program.entries[0]
-    artifact = built.compiled.artifact
+    artifact = built.artifact
     inputs = random_inputs(artifact.model(1), batch, seed)
     stepper = Stepper(program, entry, artifact, inputs)
     wanted = float64_values(built.compiled.graphs[entry.name], inputs)
@@ -87,7 +87,7 @@ def float64_values(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
 
 
 def operators(built: Built, step: Step) -> str:
-    return dict(built.compiled.program.kernels[step.kernel].notes).get("ops", "")
+    return dict(built.program.kernels[step.kernel].notes).get("ops", "")
 
 
 def comparison(step: Step, ops: str, y: Array, wanted: Array, is_output: bool) -> Comparison:

@@ -75,9 +75,9 @@ def profiled(
     built: Built, inputs: dict[str, Any], batch: int, seconds: float
 ) -> list[dict[str, Any]]:
     """The time of each kernel call of the first entry, on one thread."""
-    program = built.compiled.program
+    program = built.program
     entry = program.entries[0]
-    stepper = stepping.Stepper(program, entry, built.compiled.artifact, inputs)
+    stepper = stepping.Stepper(program, entry, built.artifact, inputs)
     times = stepping.profile(stepper, seconds)
     best = peak.fma_peak(1)
     found = []

@@ -10,18 +10,17 @@ from pathlib import Path
 from convc_runtime.format import write_atomically
 
 from convc import driver
+from convc.artifact import Artifact, c_identifier
 from convc.cli.stages import Stages
-from convc.codegen import cuda, llvmc
+from convc.codegen import cuda, llvm, llvmc
 from convc.errors import UnsupportedError
 from convc.graph.ir import Graph
 from convc.loops.printer import print_kernel
-from convc.passes.fix_batch import fix_batch
 from convc.plan.memory import lifetimes_of, lower_bound
 from convc.program.ir import Program
 from convc.program.printer import print_program
-from convc.report import Row, rows_of, total_flops
+from convc.report import Row, total_flops
 from convc.schedule.cuda import schedule_program
-from convc.scripts import load_model
 from convc.target import Target
 from convc.types import Extent, evaluate, symbols_of
 
@@ -40,8 +39,16 @@ class Built:
     seconds: float
 
     @property
-    def rows(self) -> dict[str, list[Row]]:
-        return rows_of(self.compiled.program, self.stages.program("lowered").kernels)
+    def artifact(self) -> Artifact:
+        return self.compiled.artifact
+
+    @property
+    def program(self) -> Program:
+        return self.compiled.program
+
+    @property
+    def rows(self) -> Mapping[str, list[Row]]:
+        return self.compiled.rows
 
     @property
     def flops(self) -> Extent:
@@ -53,19 +60,15 @@ class Built:
         return self.compiled.timings.seconds
 
 
-def build(source: str, target: str, batch: int | str) -> Built:
-    """Compiles `model.py[:name]` for a target."""
+def build(source: str, target: str, batch: int | str, keep: bool = False) -> Built:
+    """Compiles `model.py[:name]` for a target; with `keep`, every stage is kept to be shown."""
     machine = driver.host_target(target)
-    model = load_model(source)
     start = time.perf_counter()
-    graphs = model.graphs()
-    if isinstance(batch, int):
-        graphs = {entry: fix_batch(g, {"N": batch}) for entry, g in graphs.items()}
-    name = next(iter(graphs.values())).name
+    name, graphs = driver.graphs_of(source, batch)
     stages = Stages()
     for entry, graph in graphs.items():
         stages("graph", "input" if len(graphs) == 1 else f"{entry}-input", graph)
-    compiled = driver.compile_graphs(name, graphs, machine, trace=stages)
+    compiled = driver.compile_graphs(name, graphs, machine, trace=stages if keep else None)
     return Built(name, machine, graphs, compiled, stages, time.perf_counter() - start)
 
 
@@ -73,15 +76,15 @@ def emit(built: Built, kind: str, path: Path) -> list[Path]:
     """Writes one kind of result and returns the files."""
     match kind:
         case "cvc" | "so" | "obj":
-            return built.compiled.artifact.save(path)
+            return built.artifact.save(path)
         case "llvm":
             text = llvm_text(built)
         case "asm":
             text = llvmc.assembly(llvm_text(built), built.target)
         case "ir":
-            text = program_text(built.compiled.program)
+            text = program_text(built.program)
         case "cuda":
-            program = schedule_program(built.stages.program("lowered"))
+            program = schedule_program(built.compiled.lowered)
             text = cuda.generate(list(program.kernels.values()))
         case _:
             raise UnsupportedError(f"--emit {kind} has no writer")
@@ -90,7 +93,7 @@ def emit(built: Built, kind: str, path: Path) -> list[Path]:
 
 
 def llvm_text(built: Built) -> str:
-    return next(s.text for s in built.stages.all if s.kind == "llvm")
+    return llvm.program_module(built.program, built.target, c_identifier(built.name))
 
 
 def program_text(program: Program) -> str:
@@ -102,7 +105,7 @@ def program_text(program: Program) -> str:
 
 def memory_rows(built: Built) -> list[dict[str, object]]:
     """Each region of the first entry, with its place and the steps that it lives through."""
-    program = built.compiled.program
+    program = built.program
     lifetimes = lifetimes_of(program.entries[0])
     rows: list[dict[str, object]] = []
     for region in program.regions:

@@ -53,14 +53,14 @@ def compile(
 ) -> None:
     """Compile a model to native code."""
     kind, path = destination(source, output, emit)
-    built = building.build(source, target, parse_batch(batch))
+    built = building.build(source, target, parse_batch(batch), keep=dump is not None)
     if dump is not None:
         built.stages.write(dump)
     files = building.emit(built, kind, path)
     facts = facts_of(built, files, threads)
     if as_json:
-        rows = {entry: [r.to_json() for r in rows] for entry, rows in built.rows.items()}
-        show_json(facts | {"entries": rows})
+        entries = {entry: [r.to_json() for r in rows] for entry, rows in built.rows.items()}
+        show_json(facts | {"entries": entries})
         return
     for entry, rows in built.rows.items():
         show(f"{built.name}, {entry}", COLUMNS, (cells(r) for r in rows))
@@ -102,7 +102,7 @@ def cells(row: Any) -> tuple[str, ...]:
 
 def facts_of(built: Built, files: list[Path], threads: int | None) -> dict[str, Any]:
     """What was made, with plain values for JSON."""
-    program = built.compiled.program
+    program = built.program
     return {
         "model": built.name,
         "target": built.target.name,

@@ -39,7 +39,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Writes one array as .npy, or named arrays as .npz, by the file's suffix."""
     match path.suffix:
         case ".npz":
-            write_atomically(path, [(0, encoded(lambda f: np.savez(f, **arrays)))])
+            named: dict[str, Any] = dict(arrays)
+            write_atomically(path, [(0, encoded(lambda f: np.savez(f, **named)))])
         case ".npy" if len(arrays) == 1:
             (only,) = arrays.values()
             write_atomically(path, [(0, encoded(lambda f: np.save(f, only)))])

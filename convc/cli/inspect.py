@@ -39,7 +39,7 @@ def inspect(
             raise UsageError(f"{source}: --stage and --memory need the model script it was made of")
         show_artifact(source, as_json)
         return
-    built = building.build(source, target, parse_batch(batch))
+    built = building.build(source, target, parse_batch(batch), keep=True)
     if stage is not None:
         show_stage(built, stage, as_json)
     elif memory:
@@ -60,7 +60,7 @@ def show_artifact(source: str, as_json: bool) -> None:
     show(
         "entries",
         ("entry", "inputs", "outputs", "workspace"),
-        (e.values() for e in facts["entries"]),
+        (list(e.values()) for e in facts["entries"]),
     )
 
 
@@ -95,7 +95,7 @@ def show_summary(built: Built, as_json: bool) -> None:
     show(
         f"{built.name} for {built.target.name}: --stage NAME prints one of these",
         (">stage", "kind", "name", ">lines"),
-        (r.values() for r in rows),
+        (list(r.values()) for r in rows),
     )
 
 
@@ -123,7 +123,7 @@ def stages_called(built: Built, wanted: str) -> list[Stage]:
 def show_memory(built: Built, as_json: bool) -> None:
     """Each region: where it lies, and from which step to which it lives."""
     rows = building.memory_rows(built)
-    program = built.compiled.program
+    program = built.program
     arena, least = (building.at_batch(e, 1) for e in (program.arena, building.lower_bound(program)))
     if as_json:
         show_json({"arena_bytes": str(program.arena), "regions": rows})

@@ -71,7 +71,7 @@ def random_array(
 
 def flops_of(model: Model, batch: int) -> int | None:
     """Additions and multiplications of a run, as the artifact says; None if it doesn't."""
-    flops = model.description.extra.get("flops")
+    flops = model.description.extra.get("flops", {}).get(model.description.entries[0].name)
     if flops is None:
         return None
     return evaluate(flops, dict.fromkeys(model.description.symbols, batch))

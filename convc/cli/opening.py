@@ -20,7 +20,7 @@ def open_model(
     if is_artifact(source):
         return convc_runtime.load(source, threads), None
     built = building.build(source, target, "dynamic")
-    return built.compiled.artifact.model(threads), built
+    return built.artifact.model(threads), built
 
 
 def is_artifact(source: str) -> bool:

@@ -49,12 +49,6 @@ class Stages:
     def __call__(self, kind: str, name: str, result: object) -> None:
         self.all.append(Stage(kind, name, result))
 
-    def program(self, name: str) -> Program:
-        """The program stage of that name: "lowered" or "planned"."""
-        found = next(s.result for s in self.all if s.kind == "program" and s.name == name)
-        assert isinstance(found, Program)
-        return found
-
     def write(self, folder: Path) -> list[Path]:
         """Writes `00-input.graph`, `01-fold-batch-norm.graph`, … into a folder, which is made if need be."""
         try:

@@ -97,7 +97,5 @@ def extent_of(expr: Expr) -> Extent:
             return extent_of(expr.a) - extent_of(expr.b)
         case Binary(op="*"):
             return extent_of(expr.a) * extent_of(expr.b)
-        case Binary(op="//"):
-            return extent_of(expr.a) // extent_of(expr.b)
         case _:
             raise IRError(f"{expr} is no polynomial of symbols")

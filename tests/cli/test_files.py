@@ -28,7 +28,10 @@ def test_several_arrays_go_through_npz(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "arrays", "message"),
-    [("y.npy", {"a": ONE, "b": ONE}, r"2 outputs \(a, b\) need a \.npz"), ("y.txt", {"a": ONE}, "ends in")],
+    [
+        ("y.npy", {"a": ONE, "b": ONE}, r"2 outputs \(a, b\) need a \.npz"),
+        ("y.txt", {"a": ONE}, "ends in"),
+    ],
 )
 def test_a_name_that_does_not_fit_is_refused(
     tmp_path: Path, name: str, arrays: dict[str, np.ndarray], message: str

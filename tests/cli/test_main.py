@@ -58,7 +58,11 @@ def test_each_command_shows_an_example(capsys: pytest.CaptureFixture[str], comma
         (["compile", "m.py", "--batch", "0"], 2, "--batch: expected a number from 1 or 'dynamic'"),
         (["compile", "m.py", "--threads", "none"], 2, "--threads"),
         (["compile", "m.py", "--emit", "exe"], 2, "--emit: expected one of cvc, so, obj"),
-        (["compile", "m.py", "-o", "m.cvc", "--emit", "so"], 2, "m.cvc: --emit so writes .so files"),
+        (
+            ["compile", "m.py", "-o", "m.cvc", "--emit", "so"],
+            2,
+            "m.cvc: --emit so writes .so files",
+        ),
         (["compile", "m.py", "-o", "m.exe"], 2, "m.exe: expected a name that ends in .cvc"),
         (["compile", "none.py"], 3, "none.py: no such file"),
         (["compile", "m.py", "--target", "vax"], 6, "unknown target 'vax': expected host, x86-64"),
@@ -100,7 +104,9 @@ def test_a_bug_is_one_line_too(
     monkeypatch.setattr("convc.scripts.split_spec", lambda spec: 1 / 0)
     code, _, err = outcome(capsys, "compile", tmp_path / "none.py")
     assert code == 70
-    assert err == ["convc: internal error: ZeroDivisionError: division by zero (--debug shows where)"]
+    assert err == [
+        "convc: internal error: ZeroDivisionError: division by zero (--debug shows where)"
+    ]
 
 
 def test_ctrl_c_leaves_with_130_and_no_file(tmp_path: Path) -> None:

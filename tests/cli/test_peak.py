@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convc.cli.peak import fma_kernel, fma_peak
-from convc.loops.interp import run
+from convc.loops.interp import run_kernel
 from convc.loops.printer import print_kernel
 
 
@@ -13,7 +13,7 @@ def test_the_kernel_is_independent_chains_of_fma() -> None:
     kernel = fma_kernel(lanes=4, chains=2, steps=3)
     assert print_kernel(kernel).count("fma(") == 1
     y = np.zeros((2, 4), np.float32)
-    run(kernel, [np.full(1, 0.5, np.float32), y])
+    run_kernel(kernel, {"factor": np.full(1, 0.5, np.float32), "y": y}, {})
     # 1 -> 1 * .5 + .5 = 1, a fixed point: the numbers neither grow nor become denormal.
     np.testing.assert_array_equal(y, 1)
 

@@ -1,0 +1,210 @@
+"""The five commands on a small real model, from the script to numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from convc_runtime import load
+
+from convc.cli import main
+from tests.cli.test_main import outcome
+
+SCRIPT = """
+import keras
+from tensorflow.keras import layers
+
+small = keras.Sequential([
+    keras.Input((8, 8, 3)),
+    layers.Conv2D(16, 3, padding="same", activation="relu", name="edges"),
+    layers.MaxPooling2D(name="pool"),
+    layers.Flatten(),
+    layers.Dense(5, name="scores"),
+], name="small")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small.py and small.cvc."""
+    path = tmp_path_factory.mktemp("small")
+    (path / "small.py").write_text(SCRIPT)
+    assert main(["compile", str(path / "small.py"), "-o", str(path / "small.cvc")]) == 0
+    np.save(path / "x.npy", np.random.default_rng(0).random((3, 8, 8, 3), np.float32))
+    return path
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
+    """What a command prints with --json."""
+    code, out, err = outcome(capsys, *arguments, "--json")
+    assert (code, err) == (0, [])
+    return json.loads(out)
+
+
+def test_compile_tells_what_became_of_each_layer(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    facts = printed(capsys, "compile", folder / "small.py", "-o", tmp_path / "a.cvc")
+    layers = [layer for row in facts["entries"]["predict"] for layer in row["layers"]]
+    assert [n for n in layers if n in ("edges", "pool", "scores")] == ["edges", "pool", "scores"]
+    assert facts["files"] == [
+        {"path": str(tmp_path / "a.cvc"), "bytes": (tmp_path / "a.cvc").stat().st_size}
+    ]
+    assert facts["flops"] >= 2 * (8 * 8 * 27 * 16 + 4 * 4 * 16 * 5)
+    assert facts["arena_bytes_batch_1"] >= facts["live_bytes_batch_1"] > 0
+
+
+def test_compile_prints_a_table(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    code, out, err = outcome(capsys, "compile", folder / "small.py", "-o", tmp_path / "a.cvc")
+    assert (code, err) == (0, [])
+    for word in ("layers", "layout", "algorithm", "tile", "edges", "memory", "weights", "compiled"):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("a.o", b"ELF"),
+        ("a.s", b"vfmadd"),
+        ("a.ll", b"define"),
+        ("a.kernel", b"kernel "),
+        ("a.cu", b"__global__"),
+    ],
+)
+def test_other_results_are_written(folder: Path, tmp_path: Path, name: str, word: bytes) -> None:
+    target = ["--target", "x86-64-avx2"]
+    assert main(["compile", str(folder / "small.py"), "-o", str(tmp_path / name), *target]) == 0
+    assert word in (tmp_path / name).read_bytes()
+
+
+def test_emit_names_the_file_after_the_script(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compile", str(folder / "small.py") + ":small", "--emit", "llvm"]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["small.ll"]
+
+
+def test_dump_writes_every_stage_in_order(folder: Path, tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    arguments = ["compile", str(folder / "small.py"), "-o", str(tmp_path / "a.cvc")]
+    assert main([*arguments, "--dump", str(dump)]) == 0
+    names = sorted(p.name for p in dump.iterdir())
+    assert names[0] == "00-input.graph"
+    assert names[-1].endswith(".ll")
+    assert {Path(n).suffix for n in names} == {".graph", ".program", ".kernel", ".ll"}
+
+
+def test_a_fixed_batch_takes_that_batch_only(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "two.cvc"
+    assert main(["compile", str(folder / "small.py"), "-o", str(path), "--batch", "2"]) == 0
+    capsys.readouterr()
+    code, _, err = outcome(capsys, "run", path, "-i", folder / "x.npy")
+    assert code == 7
+    assert "expected shape (2, 8, 8, 3)" in err[0]
+
+
+def test_run_writes_what_the_model_returns(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    facts = printed(
+        capsys, "run", folder / "small.cvc", "-i", folder / "x.npy", "-o", tmp_path / "y.npy"
+    )
+    y = np.load(tmp_path / "y.npy")
+    np.testing.assert_array_equal(y, load(folder / "small.cvc")(np.load(folder / "x.npy")))
+    assert facts["outputs"][0]["shape"] == "3×5"
+
+
+def test_run_refuses_what_does_not_fit(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    np.save(folder / "bad.npy", np.zeros((3, 8, 8, 1), np.float32))
+    code, _, err = outcome(capsys, "run", folder / "small.cvc", "-i", folder / "bad.npy")
+    assert (code, len(err)) == (7, 1)
+    assert "got (3, 8, 8, 1)" in err[0]
+
+
+def test_run_refuses_a_damaged_artifact(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    data = bytearray((folder / "small.cvc").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "bad.cvc").write_bytes(data)
+    code, _, err = outcome(capsys, "run", tmp_path / "bad.cvc", "-i", folder / "x.npy")
+    assert code == 3
+    assert "altered" in err[0]
+
+
+def test_bench_measures(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    facts = printed(
+        capsys, "bench", folder / "small.cvc", "--batch", "2", "--threads", "1", "--seconds", "0.05"
+    )
+    assert (
+        facts["min_ms"] <= facts["p50_ms"] <= facts["p90_ms"] <= facts["p99_ms"] <= facts["max_ms"]
+    )
+    assert 0 < facts["share_of_peak"] < 1.1
+    assert facts["gflops"] == pytest.approx(facts["gflop"] / facts["p50_ms"] * 1e3)
+
+
+def test_profile_shares_out_the_time(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    facts = printed(capsys, "bench", folder / "small.py", "--seconds", "0.05", "--profile")
+    assert sum(row["share"] for row in facts["kernels"]) == pytest.approx(1)
+    assert any("edges" in row["layers"] for row in facts["kernels"])
+
+
+def test_profile_needs_the_script(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    code, _, err = outcome(capsys, "bench", folder / "small.cvc", "--profile")
+    assert code == 2
+    assert "--profile needs the model script" in err[0]
+
+
+def test_inspect_lists_and_prints_stages(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    stages = printed(capsys, "inspect", folder / "small.py")["stages"]
+    assert stages[0] == stages[0] | {"kind": "graph"}
+    code, out, _ = outcome(capsys, "inspect", folder / "small.py", "--stage", "lowered")
+    assert code == 0
+    assert out.startswith("program small {")
+    code, _, err = outcome(capsys, "inspect", folder / "small.py", "--stage", "nonsense")
+    assert code == 2
+    assert "expected one of" in err[0]
+
+
+def test_inspect_shows_the_memory_plan(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    facts = printed(capsys, "inspect", folder / "small.py", "--memory")
+    kinds = {row["kind"] for row in facts["regions"]}
+    assert kinds == {"input", "output", "weight", "arena"}
+
+
+def test_inspect_describes_an_artifact(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    facts = printed(capsys, "inspect", folder / "small.cvc")
+    assert facts["name"] == "small"
+    assert "float32[N, 8, 8, 3]" in facts["entries"][0]["inputs"]
+
+
+def test_verify_passes_and_fails_by_its_tolerance(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    facts = printed(capsys, "verify", folder / "small.py")
+    assert facts["passed"]
+    assert all(row["error"] < 1e-5 for row in facts["layers"])
+    assert {"edges"} <= {layer for row in facts["layers"] for layer in row["layers"]}
+    code, out, err = outcome(capsys, "verify", folder / "small.py", "--tolerance", "1e-30")
+    assert (code, err) == (1, [])
+    assert "past the tolerance" in out
+
+
+def test_verify_finds_a_wrong_weight(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import convc.cli.stepping as stepping
+
+    honest = stepping._bytes
+    monkeypatch.setattr(stepping, "_bytes", lambda a: np.roll(honest(a), 4))
+    code, out, _ = outcome(capsys, "verify", folder / "small.py", "--json")
+    assert code == 1
+    assert not json.loads(out)["passed"]
