@@ -4,12 +4,14 @@ from convc.keras import (
     activations,
     applications,
     backend,
+    config,
     constraints,
     initializers,
     layers,
     models,
     ops,
     regularizers,
+    saving,
     utils,
 )
 from convc.keras.engine.input import Input
@@ -19,8 +21,12 @@ from convc.keras.engine.tensor import KerasTensor, Variable
 from convc.keras.initializers import Initializer
 from convc.keras.regularizers import Regularizer
 
+__version__ = "3.0.0"
+"""The version of Keras whose names and defaults these are."""
+
 __all__ = [
     "Initializer", "Input", "KerasTensor", "Layer", "Model", "Regularizer", "Sequential", "Variable", "activations",
     "applications",
-    "backend", "constraints", "initializers", "layers", "models", "ops", "regularizers", "utils",
+    "backend", "config",
+    "constraints", "initializers", "layers", "models", "ops", "regularizers", "saving", "utils",
 ]  # fmt: skip

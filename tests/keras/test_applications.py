@@ -61,7 +61,7 @@ def test_application_without_top_ends_with_features(name: str) -> None:
 
 
 def test_layer_names_are_those_of_keras() -> None:
-    rows = [
+    rows: list[tuple[Any, list[str]]] = [
         (
             applications.ResNet50,
             ["conv1_pad", "conv2_block1_0_conv", "conv5_block3_out", "avg_pool", "predictions"],

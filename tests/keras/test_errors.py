@@ -126,6 +126,16 @@ def test_layer_without_super_init_is_told_so() -> None:
         Forgetful()(image())
 
 
-def test_training_mode_is_refused() -> None:
+def test_two_layers_of_one_name_are_refused() -> None:
+    i = keras.Input((3,))
+    with pytest.raises(ModelError, match="two layers are named 'd'; names must differ"):
+        keras.Model(i, layers.Dense(2, name="d")(layers.Dense(2, name="d")(i)))
+
+
+def test_training_is_refused() -> None:
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    model.compile(optimizer="adam", loss="mse")
+    with pytest.raises(UnsupportedError, match="fit"):
+        model.fit(np.zeros((1, 3)), np.zeros((1, 2)))
     with pytest.raises(UnsupportedError, match="training=True"):
         layers.Dropout(0.5)(image(), training=True)

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import convc
 from convc import keras
-from convc.errors import ModelError
+from convc.errors import DataError, ModelError
+from convc.graph.interp import run_graph
 from convc.keras import layers, ops
 from convc.types import Dim, DType
 from tests.keras.running import randomized, run
@@ -235,3 +237,78 @@ def test_deep_chains_do_not_exhaust_the_stack() -> None:
 
 def test_to_categorical_makes_rows() -> None:
     np.testing.assert_array_equal(keras.utils.to_categorical([2, 0], 3), [[0, 0, 1], [1, 0, 0]])
+
+
+def test_sequential_starts_with_the_input_of_a_model() -> None:
+    base = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(32, 32, 3))
+    base.trainable = False
+    model = keras.Sequential([base, layers.GlobalAveragePooling2D(), layers.Dense(3)])
+    assert model.output_shape == (None, 3)
+    assert [w.name for w in model.trainable_weights] == ["kernel", "bias"]
+
+
+def test_comparisons_with_a_tensor_are_traced() -> None:
+    i = keras.Input((3,))
+    model = keras.Model(i, ops.where(i == 1, 10.0, i) + ops.cast(i != 2, "float32"))
+    x = np.array([[0, 1, 2]], np.float32)
+    np.testing.assert_array_equal(run(model, x), [[1, 11, 2]])
+    assert (i == None) is False  # noqa: E711
+
+
+def test_predict_feeds_batches_and_compiles_again_after_new_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    compiled: list[Any] = []
+
+    def compile(model: Any) -> Any:
+        graph = model.graphs()["predict"]
+        compiled.append(model)
+
+        def call(feeds: dict[str, Any]) -> Any:
+            sizes.append(len(feeds["left"]))
+            return list(run_graph(graph, feeds).values())
+
+        return call
+
+    monkeypatch.setattr(convc, "compile", compile, raising=False)
+    a, b = keras.Input((3,), name="left"), keras.Input((3,), name="right")
+    model = keras.Model([a, b], [a + b, layers.Dense(2)(a)])
+    x, y = np.ones((5, 3), np.float32), np.arange(15.0).reshape(5, 3)
+    first, second = model.predict({"left": x, "right": y}, batch_size=2)
+    np.testing.assert_allclose(first, x + y)
+    assert second.shape == (5, 2)
+    assert sizes == [2, 2, 1]
+    model.predict([x, y])
+    assert len(compiled) == 1
+    model.set_weights([w + 1 for w in model.get_weights()])
+    np.testing.assert_allclose(model.predict([x, y])[1], second + 4, rtol=1e-5)
+    assert len(compiled) == 2
+
+
+def test_predict_names_inputs_that_do_not_fit() -> None:
+    model = keras.Sequential([keras.Input((3,), name="x"), layers.Dense(2)])
+    with pytest.raises(
+        DataError, match=r"input 'x' of model 'sequential' has shape \(None, 3\); received \(2, 4\)"
+    ):
+        model.predict(np.zeros((2, 4)))
+    with pytest.raises(DataError, match="'x' is missing"):
+        model.predict({"y": np.zeros((2, 3))})
+
+
+def test_variables_in_attributes_and_lists_are_weights() -> None:
+    class Scaled(keras.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factors = [keras.Variable(np.full(3, f)) for f in (2.0, 3.0)]
+            self.shift = keras.Variable(np.ones(3), trainable=False, name="shift")
+
+        def call(self, inputs: Any) -> Any:
+            return inputs * self.factors[0] * self.factors[1] + self.shift
+
+    layer = Scaled()
+    i = keras.Input((3,))
+    x = np.ones((1, 3), np.float32)
+    np.testing.assert_array_equal(run(keras.Model(i, layer(i)), x), [[7, 7, 7]])
+    assert len(layer.weights) == 3
+    assert [w.name for w in layer.non_trainable_weights] == ["shift"]

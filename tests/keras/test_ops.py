@@ -75,6 +75,9 @@ SHAPED: dict[str, Any] = {
     "round": (lambda m, x: m.round(x, 1)),
     "matmul": (lambda m, x: m.matmul(x, np.ones((5, 2), np.float32))),
     "vector": (lambda m, x: m.matmul(x, np.ones(5, np.float32))),
+    "einsum": (lambda m, x: m.einsum("bij,jk->bki", x, np.ones((5, 2), np.float32))),
+    "einsum_batch": (lambda m, x: m.einsum("bij,bkj->bik", x, x)),
+    "einsum_one": (lambda m, x: m.einsum("bij->jb", x)),
     "full_like": (lambda m, x: m.full_like(x, 3) + x),
     "logical": (lambda m, x: m.logical_and(x > 0.2, m.logical_not(x > 0.8))),
 }

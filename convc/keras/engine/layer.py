@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -201,12 +201,12 @@ class Layer:
     @property
     def sublayers(self) -> list[Layer]:
         """The layers that this one keeps in its attributes, in the order they were set."""
-        return list(dict.fromkeys(_layers_in(vars(self))))
+        return list(dict.fromkeys(_found_in(vars(self), Layer)))
 
     @property
     def own_weights(self) -> list[Variable]:
-        attributes = (v for v in vars(self).values() if isinstance(v, Variable))
-        return list(dict.fromkeys([*self._own_weights, *attributes]))
+        """The variables made by `add_weight` or kept in attributes, without those of layers inside."""
+        return list(dict.fromkeys([*self._own_weights, *_found_in(vars(self), Variable)]))
 
     @property
     def trainable(self) -> bool:
@@ -360,17 +360,22 @@ def _tensors(value: Any) -> Any:
             return value
 
 
-def _layers_in(value: Any) -> Iterator[Layer]:
+Kind = TypeVar("Kind")
+_PRIVATE = ("init_arguments", "calls", "network", "_native", "_own_weights")
+
+
+def _found_in(value: Any, kind: type[Kind]) -> Iterator[Kind]:
+    """The layers or the variables in nested lists, tuples and dicts."""
     match value:
-        case Layer():
+        case kind():
             yield value
         case list() | tuple():
             for item in value:
-                yield from _layers_in(item)
+                yield from _found_in(item, kind)
         case dict():
             for key, item in value.items():
-                if key != "init_arguments":
-                    yield from _layers_in(item)
+                if key not in _PRIVATE:
+                    yield from _found_in(item, kind)
 
 
 def _single(tensors: list[KerasTensor]) -> Any:

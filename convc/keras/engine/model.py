@@ -9,14 +9,22 @@ from typing import Any
 import numpy as np
 
 import convc
-from convc.errors import DataError, ModelError
+from convc.errors import DataError, ModelError, UnsupportedError
 from convc.graph.ir import Graph
 from convc.keras.engine import saving, summary
+from convc.keras.engine.arguments import positive
 from convc.keras.engine.call import flatten, map_tensors
 from convc.keras.engine.graphs import build_graph
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.layer import Layer, inputs_like
-from convc.keras.engine.naming import entered, nearest, outermost, snake_case, unique_name
+from convc.keras.engine.naming import (
+    entered,
+    nearest,
+    outermost,
+    snake_case,
+    unique_name,
+    user_line,
+)
 from convc.keras.engine.network import Network, network
 from convc.keras.engine.tensor import Array, KerasTensor, placeholder
 
@@ -155,9 +163,14 @@ class Model(Layer):
         feeds = _feeds(self.name, names, list(flatten(traced.inputs)), x)
         run = self._compiled()
         rows = len(next(iter(feeds.values())))
-        step = batch_size or 32
+        fixed = {t.shape[0] for t in flatten(traced.inputs)} - {None}
+        step = (
+            rows
+            if fixed
+            else positive("predict", "batch_size", 32 if batch_size is None else batch_size)
+        )
         parts = []
-        for start in range(0, rows, step):
+        for start in range(0, max(rows, 1), max(step, 1)):
             found = run({name: array[start : start + step] for name, array in feeds.items()})
             parts.append(found if isinstance(found, (list, tuple)) else [found])
         joined = iter([np.concatenate(columns) for columns in zip(*parts, strict=True)])
@@ -165,10 +178,21 @@ class Model(Layer):
 
     def _compiled(self) -> Callable[..., Any]:
         """The model as native code, compiled again after its weights changed."""
-        state = [(w, w.version) for w in self.weights]
+        state = [(id(w), w.version) for w in self.weights]
         if self._native is None or self._native[0] != state:
             self._native = state, convc.compile(self)
         return self._native[1]
+
+    def compile(self, optimizer: Any = None, loss: Any = None, **settings: Any) -> None:
+        """Keeps the settings of a training; prediction doesn't depend on them."""
+        self.training_settings = {"optimizer": optimizer, "loss": loss, **settings}
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Always refused: see the message."""
+        raise UnsupportedError(
+            f"{user_line()}: model {self.name!r}: fit() isn't supported: convc runs trained models; "
+            f"train elsewhere, then load_weights()"
+        )
 
     def predict_on_batch(self, x: Any) -> Any:
         return self.predict(x, batch_size=len(x))
@@ -250,6 +274,10 @@ class Sequential(Model):
     def _rebuild(self) -> None:
         self.network = None
         self.built = False
+        head = self._chain[0] if self._chain else None
+        if self._first is None and isinstance(head, Model) and head.network is not None:
+            start = next(flatten(head.network.inputs))
+            self._first = InputLayer(batch_shape=start.shape, dtype=start.dtype)
         if self._first is not None and self._chain:
             self._connect(self._first)
 

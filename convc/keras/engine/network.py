@@ -84,7 +84,12 @@ def network(owner: str, inputs: Any, outputs: Any) -> Network:
     order, discovered = _walk(owner, wanted, stops)
     calls = [t.history[0] for t in given if t.history is not None and _is_input(t)]
     calls = list(dict.fromkeys([*calls, *order]))
-    return Network(inputs, outputs, calls, _by_depth(calls, discovered, stops))
+    operations = _by_depth(calls, discovered)
+    names = [o.name for o in operations]
+    for name in names:
+        if names.count(name) > 1:
+            raise ModelError(f"Model {owner!r}: two layers are named {name!r}; names must differ")
+    return Network(inputs, outputs, calls, operations)
 
 
 def _is_input(tensor: KerasTensor) -> bool:
@@ -144,7 +149,7 @@ def _walk(
     return order, discovered
 
 
-def _by_depth(calls: list[Call], discovered: dict[int, int], stops: set[Any]) -> list[Any]:
+def _by_depth(calls: list[Call], discovered: dict[int, int]) -> list[Any]:
     """Operations sorted as Keras does: the farthest from the outputs first, ties in order of discovery."""
     call_depths: dict[int, int] = {}
     depths: dict[int, int] = {}

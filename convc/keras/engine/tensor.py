@@ -110,6 +110,14 @@ class Operators:
     def __ge__(self, other: Any) -> Any:
         return binary("greater_equal", self, other)
 
+    def __eq__(self, other: object) -> Any:
+        return binary("equal", self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return binary("not_equal", self, other)
+
+    __hash__ = object.__hash__
+
     def __and__(self, other: Any) -> Any:
         return binary("logical_and", self, other)
 

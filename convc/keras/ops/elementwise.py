@@ -65,7 +65,7 @@ def mod(x1: Any, x2: Any) -> KerasTensor:
 @operation
 def power(x1: Any, x2: Any) -> KerasTensor:
     """x1 to the power of x2; small whole exponents are products."""
-    match x2:
+    match x2 if isinstance(x2, (int, float)) else None:
         case 2 | 2.0:
             return apply(kernels.Square(), as_tensor(x1))
         case 1 | 1.0:

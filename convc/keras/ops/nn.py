@@ -24,7 +24,7 @@ from convc.keras.engine.tensor import (
 )
 from convc.keras.layers.convolutional import paddings
 from convc.keras.ops.reductions import axes_of, variance
-from convc.ops import broadcasting, elementwise, norm, pool, reduce
+from convc.ops import broadcasting, elementwise, matmul, norm, pool, reduce
 from convc.ops import conv as conv_kernels
 from convc.ops import resize as resize_kernels
 from convc.types import DType, size_of
@@ -281,6 +281,55 @@ def dot(x1: Any, x2: Any) -> KerasTensor:
 
 
 @operation
+def einsum(subscripts: str, *operands: Any) -> KerasTensor:
+    """Sums of products by index letters, of one or two tensors, each letter once per tensor: "bij,bjk->bik"."""
+    text = subscripts.replace(" ", "")
+    inputs, _, output = text.partition("->")
+    terms = inputs.split(",")
+    usable = "->" in text and len(terms) == len(operands) in (1, 2) and "." not in text
+    if not usable or any(len(set(t)) < len(t) for t in (*terms, output)):
+        raise ModelError(
+            f"{user_line()}: einsum: expected one or two tensors, each index once per tensor, and '->'; "
+            f"received {subscripts!r} for {len(operands)} tensors"
+        )
+    tensors = [as_tensor(t) for t in promoted(*operands)]
+    for term, tensor in zip(terms, tensors, strict=True):
+        if len(term) != tensor.type.rank:
+            raise ModelError(f"{user_line()}: einsum: {term!r} doesn't fit shape {tensor.shape}")
+    if len(tensors) == 1:
+        kept, y = _summed(terms[0], tensors[0], output)
+        return transpose(y, tuple(kept.index(c) for c in output))
+    return _contracted(terms, tensors, output)
+
+
+def _summed(term: str, x: KerasTensor, needed: str) -> tuple[str, KerasTensor]:
+    """The tensor summed over the indices that nothing needs."""
+    gone = tuple(d for d, c in enumerate(term) if c not in needed)
+    y = apply(reduce.ReduceSum(gone, False), x) if gone else x
+    return "".join(c for c in term if c in needed), y
+
+
+def _contracted(terms: list[str], tensors: list[KerasTensor], output: str) -> KerasTensor:
+    """Two tensors as one product of matrices: batch indices, rows of the first, columns of the second."""
+    a, x = _summed(terms[0], tensors[0], output + terms[1])
+    b, y = _summed(terms[1], tensors[1], output + a)
+    batch = [c for c in a if c in b and c in output]
+    inner = [c for c in a if c in b and c not in output]
+    rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
+    extent = {**dict(zip(a, x.type.shape, strict=True)), **dict(zip(b, y.type.shape, strict=True))}
+
+    def matrix(term: str, tensor: KerasTensor, first: list[str], second: list[str]) -> KerasTensor:
+        moved = transpose(tensor, tuple(term.index(c) for c in (*batch, *first, *second)))
+        sides = (size_of(extent[c] for c in first), size_of(extent[c] for c in second))
+        return reshape(moved, (*(extent[c] for c in batch), *sides))
+
+    product = apply(matmul.MatMul(), matrix(a, x, rows, inner), matrix(b, y, inner, columns))
+    order = [*batch, *rows, *columns]
+    apart = reshape(product, tuple(extent[c] for c in order))
+    return transpose(apart, tuple(order.index(c) for c in output))
+
+
+@operation
 def resize(
     images: Any,
     size: Any,
@@ -299,7 +348,8 @@ def resize(
 
 
 __all__ = [
-    "average_pool", "batch_normalization", "celu", "conv", "depthwise_conv", "dot", "elu", "gelu", "glu",
+    "average_pool", "batch_normalization", "celu", "conv", "depthwise_conv", "dot", "einsum",
+    "elu", "gelu", "glu",
     "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "layer_normalization", "leaky_relu",
     "log_sigmoid", "log_softmax", "max_pool", "mish", "moments", "normalize", "one_hot", "relu", "relu6", "resize",
     "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid",

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from convc.errors import DataError, UsageError
 from convc.keras.backend import clear_session
 from convc.keras.initializers import set_stream_seed
+from convc.keras.saving import get_custom_objects, register_keras_serializable
 
-__all__ = ["clear_session", "normalize", "set_random_seed", "to_categorical"]
+__all__ = [
+    "clear_session", "get_custom_objects", "normalize", "register_keras_serializable", "set_random_seed",
+    "to_categorical",
+]  # fmt: skip
 
 
 def set_random_seed(seed: Any) -> None:
