@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from convc.errors import TargetError
 
@@ -34,14 +34,15 @@ class Target:
         return max(1, self.vector_bytes // itemsize)
 
 
-_AVX2 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c", "bmi", "bmi2")
+_V2 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt")
+_AVX2 = (*_V2, "avx", "avx2", "fma", "f16c", "bmi", "bmi2")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _LINUX_X86 = "x86_64-unknown-linux-gnu"
 
 TARGETS: dict[str, Target] = {
     t.name: t
     for t in (
-        Target("x86-64", "cpu", _LINUX_X86, "x86-64", (), 16, 16, fma=False),
+        Target("x86-64-v2", "cpu", _LINUX_X86, "x86-64", _V2, 16, 16, fma=False),
         Target("x86-64-avx2", "cpu", _LINUX_X86, "x86-64", _AVX2, 32, 16),
         Target("x86-64-avx512", "cpu", _LINUX_X86, "x86-64", _AVX512, 64, 32),
         Target(
@@ -61,14 +62,17 @@ TARGETS: dict[str, Target] = {
 }
 
 # Widest first: the host gets the first whose features it has.
-_HOST_CHOICES = ("x86-64-avx512-vnni-bf16", "x86-64-avx512", "x86-64-avx2", "x86-64")
+_HOST_CHOICES = ("x86-64-avx512-vnni-bf16", "x86-64-avx512", "x86-64-avx2", "x86-64-v2")
 
 
 def target(name: str, host_features: frozenset[str] = frozenset()) -> Target:
     """A target by name; "host" is the best that a machine with these features runs. TargetError otherwise."""
     if name == "host":
-        best = next(n for n in _HOST_CHOICES if set(TARGETS[n].features) <= host_features)
-        return replace(TARGETS[best], name=best)
+        for choice in _HOST_CHOICES:
+            if set(TARGETS[choice].features) <= host_features:
+                return TARGETS[choice]
+        missing = ", ".join(f for f in _V2 if f not in host_features)
+        raise TargetError(f"this machine's CPU lacks {missing}, which every target for it needs")
     if name not in TARGETS:
         raise TargetError(f"unknown target {name!r}: expected host, {', '.join(TARGETS)}")
     return TARGETS[name]

@@ -89,7 +89,7 @@ many:
 
 
 def scale_model(
-    name: str = "scale", factor: float = 2.0, target: Target = TARGETS["x86-64"]
+    name: str = "scale", factor: float = 2.0, target: Target = TARGETS["x86-64-v2"]
 ) -> Artifact:
     """The artifact; its weights are `factor` eight times."""
     n = Dim.symbol("N")

@@ -60,7 +60,9 @@ def span(buffer: Buffer, symbols: Mapping[str, int]) -> int:
 
 def places(buffer: Buffer, symbols: Mapping[str, int], index: list[Values]) -> Offsets:
     """The element offsets of logical indices, flat."""
-    total: Values = np.zeros((1,) * len(np.broadcast_shapes(*(np.shape(i) for i in index))), np.int64)
+    total: Values = np.zeros(
+        (1,) * len(np.broadcast_shapes(*(np.shape(i) for i in index))), np.int64
+    )
     for dim, i in enumerate(index):
         total = total + dimension_offsets(buffer, symbols, dim, np.asarray(i))
     return np.asarray(total, np.int64).reshape(-1)

@@ -40,7 +40,7 @@ class RegionKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Region:
-    """A piece of memory. `size` is in bytes; `offset`, once planned, in bytes from the arena's or the weights' start."""
+    """A piece of memory of `size` bytes; `offset`, once planned, counts bytes from the arena's or the weights' start."""
 
     name: str
     kind: RegionKind
@@ -58,7 +58,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Step:
-    """A call of a kernel. `layers` are the user's layers that it computes, `value` the graph's value that it completes."""
+    """A call of a kernel. `layers` are the user's layers that it computes, `value` the graph's value it completes."""
 
     kernel: str
     args: tuple[Argument, ...]

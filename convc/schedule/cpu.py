@@ -38,6 +38,7 @@ from convc.loops.rewrites import (
     sink,
     speculate,
     split,
+    split_fma,
     unroll,
     use_border,
     vectorize,
@@ -61,7 +62,7 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
         return _several(kernel, target)
     structure, vector = _vector_loop(structure)
     if vector is None:
-        return _scalar(structure)
+        return _scalar(structure, target)
     if not structure.reductions:
         return _pointwise(structure, vector, target)
     factors = structure.contraction()
@@ -81,7 +82,7 @@ def _several(kernel: Kernel, target: Target) -> Kernel:
         alone = schedule_kernel(replace(kernel, body=(stmt,)), target) if _is_nest(stmt) else None
         body.extend(_serial(alone.body) if alone is not None else (stmt,))
     return replace(
-        finish(replace(kernel, body=()), "serial", ""), body=tuple(body)
+        finish(replace(kernel, body=()), target, "serial", ""), body=tuple(body)
     )
 
 
@@ -98,9 +99,11 @@ def _serial(block: Block) -> Block:
     return map_block(block, on_stmt=on_stmt)
 
 
-def finish(kernel: Kernel, strategy: str, tile: str) -> Kernel:
+def finish(kernel: Kernel, target: Target, strategy: str, tile: str) -> Kernel:
     """The last rewrites that every schedule shares."""
-    kernel = expand_math(drop_unit_loops(simplify_kernel(kernel)))
+    kernel = expand_math(drop_unit_loops(simplify_kernel(kernel)), fma=target.fma)
+    if not target.fma:
+        kernel = split_fma(kernel)
     notes = (*kernel.notes, ("strategy", strategy), *((("tile", tile),) if tile else ()))
     return replace(kernel, notes=notes)
 
@@ -235,7 +238,7 @@ def _tiled(structure: Structure, vector: Loop, still: Load, moving: Load, target
         kernel = unroll(kernel, var)
     kernel = vectorize(kernel, "ol")
     kernel = parallel_top(kernel)
-    return finish(kernel, "tiled", f"{tile.rows}x{tile.vectors}x{lanes}")
+    return finish(kernel, target, "tiled", f"{tile.rows}x{tile.vectors}x{lanes}")
 
 
 def _row_loop(
@@ -437,7 +440,7 @@ def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
         kernel = unroll(kernel, "jp")
     kernel = vectorize(kernel, "ol")
     kernel = parallel_top(kernel)
-    return finish(kernel, "lanes", f"{height}x{lanes}")
+    return finish(kernel, target, "lanes", f"{height}x{lanes}")
 
 
 def _lanes_for(structure: Structure, target: Target) -> int:
@@ -509,7 +512,7 @@ def _pointwise(structure: Structure, vector: Loop, target: Target) -> Kernel:
     kernel = split(structure.kernel, inner.var, lanes, "ib", "il", "guard")
     kernel = vectorize(simplify_kernel(kernel), "il")
     kernel = parallel_top(kernel)
-    return finish(kernel, "pointwise", f"{lanes}")
+    return finish(kernel, target, "pointwise", f"{lanes}")
 
 
 def _ordered(structure: Structure, names: list[str]) -> Kernel:
@@ -521,7 +524,7 @@ def _ordered(structure: Structure, names: list[str]) -> Kernel:
     return kernel
 
 
-def _scalar(structure: Structure) -> Kernel:
-    return finish(parallel_top(structure.kernel), "scalar", "")
+def _scalar(structure: Structure, target: Target) -> Kernel:
+    return finish(parallel_top(structure.kernel), target, "scalar", "")
 
 

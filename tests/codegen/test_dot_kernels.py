@@ -60,7 +60,7 @@ def run_native(kernel: Kernel, target: str, arrays: dict[str, Array]) -> None:
 
 # The bf16 dot is two fused multiply-adds, which plain x86-64 has not.
 PAIRS = [
-    ("dot_u8s8", "x86-64"),
+    ("dot_u8s8", "x86-64-v2"),
     *itertools.product(INSTRUCTIONS, ("x86-64-avx2", "x86-64-avx512", DOTS)),
 ]
 

@@ -129,7 +129,7 @@ def test_an_extent_that_c_can_not_say_is_refused(tmp_path: Path) -> None:
 def test_an_entry_without_code_is_named() -> None:
     entry = scale_model().description.entries[0]
     with pytest.raises(IRError, match="no code was generated for the entries scale_predict"):
-        assemble("other", TARGETS["x86-64"], [], [entry], np.zeros(4, np.uint8))
+        assemble("other", TARGETS["x86-64-v2"], [], [entry], np.zeros(4, np.uint8))
 
 
 @pytest.mark.parametrize(

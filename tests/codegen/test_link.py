@@ -13,7 +13,7 @@ from convc.codegen.llvmc import assembly, compile_object
 from convc.errors import IRError
 from convc.target import TARGETS
 
-_BASE = TARGETS["x86-64"]
+_BASE = TARGETS["x86-64-v2"]
 _ARM = TARGETS["aarch64-neon"]
 
 # A constant vector, a literal vector (in a constant pool of its own), a jump table and a call.

@@ -28,7 +28,7 @@ def test_it_needs_nothing_from_outside(target: Target) -> None:
 
 def test_the_check_finds_exactly_what_the_cpu_lacks() -> None:
     has = host_cpu()[1]
-    target = replace(TARGETS["x86-64"], features=tuple(_CPUID))
+    target = replace(TARGETS["x86-64-v2"], features=tuple(_CPUID))
     image = link([support_object(target, "m")])
     memory = map_code(image.code)
     missing = ctypes.CFUNCTYPE(ctypes.c_uint64)(memory.address + image.symbols["m_check"])()
@@ -42,7 +42,7 @@ def test_every_target_can_be_checked() -> None:
 
 
 def test_an_unknown_feature_is_refused() -> None:
-    target = replace(TARGETS["x86-64"], features=("sse3", "frobnicate"))
+    target = replace(TARGETS["x86-64-v2"], features=("sse3", "frobnicate"))
     with pytest.raises(TargetError, match="no CPU check is known for frobnicate"):
         support_ir(target, "m")
 

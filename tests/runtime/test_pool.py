@@ -24,7 +24,7 @@ _FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, _TASK, ctypes.c_void_p, ctypes.c_
 
 @pytest.fixture(scope="module")
 def code() -> tuple[Mapping, Image]:
-    image = link([support_object(TARGETS["x86-64"], "m")])
+    image = link([support_object(TARGETS["x86-64-v2"], "m")])
     return map_code(image.code), image
 
 

@@ -1,5 +1,6 @@
 """Named rewrites, each kernel -> kernel. A schedule is a list of them; each shows a before and after that a test runs."""
 
+from convc.loops.rewrites.arithmetic import split_fma
 from convc.loops.rewrites.guards import speculate, use_border
 from convc.loops.rewrites.memory import pad_extent, relayout
 from convc.loops.rewrites.nest import (
@@ -25,6 +26,7 @@ __all__ = [
     "sink",
     "speculate",
     "split",
+    "split_fma",
     "unroll",
     "use_border",
     "vectorize",
