@@ -44,7 +44,6 @@ OWNERS = {
 
 OPTIONAL = {
     "h5py": "convc/keras/",
-    "ziglang": "convc/",
     "ml_dtypes": "runtime/",
 }
 """Packages that may be missing, and where they may be imported inside a function."""

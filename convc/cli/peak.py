@@ -36,6 +36,7 @@ from convc.types import DType
 
 CHAINS = 12
 STEPS = 100_000
+RUNS = 100
 FLOAT = DType.float32
 
 
@@ -72,7 +73,7 @@ def fma_peak(threads: int) -> float:
     machine = target("host", host_cpu()[1])
     lanes = machine.lanes(FLOAT.itemsize)
     runs = [_Runner(machine, lanes) for _ in range(threads)]
-    best = min(_seconds(runs) for _ in range(30))
+    best = min(_seconds(runs) for _ in range(RUNS))
     return 2.0 * CHAINS * lanes * STEPS * threads / best
 
 
