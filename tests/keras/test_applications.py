@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from convc import keras
+from convc.graph.parser import parse_graph
+from convc.graph.printer import print_graph
+from convc.graph.verify import verify_graph
 from convc.keras import applications
 from tests.keras.running import randomized, run
 
@@ -131,3 +134,32 @@ def test_preprocessing_follows_the_networks() -> None:
         [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225],
         rtol=1e-5,
     )
+
+
+def test_layers_of_resnet_stand_in_keras_order() -> None:
+    names = [layer.name for layer in applications.ResNet50(weights=None).layers]
+    start = names.index("pool1_pool")
+    parts = [
+        "1_conv",
+        "1_bn",
+        "1_relu",
+        "2_conv",
+        "2_bn",
+        "2_relu",
+        "0_conv",
+        "3_conv",
+        "0_bn",
+        "3_bn",
+        "add",
+        "out",
+    ]
+    assert names[start + 1 : start + 13] == [f"conv2_block1_{part}" for part in parts]
+
+
+@pytest.mark.parametrize(
+    "name", ["ResNet50", "MobileNetV2", "DenseNet121", "InceptionV3", "EfficientNetB0"]
+)
+def test_graphs_verify_and_read_back(name: str) -> None:
+    graph = getattr(applications, name)(weights=None).graphs()["predict"]
+    verify_graph(graph)
+    assert parse_graph(print_graph(graph), graph.weights) == graph

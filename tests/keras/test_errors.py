@@ -139,3 +139,15 @@ def test_training_is_refused() -> None:
         model.fit(np.zeros((1, 3)), np.zeros((1, 2)))
     with pytest.raises(UnsupportedError, match="training=True"):
         layers.Dropout(0.5)(image(), training=True)
+
+
+def test_layers_and_functions_that_convc_lacks_are_named() -> None:
+    with pytest.raises(UnsupportedError, match="layers has no 'LSTM'"):
+        _ = layers.LSTM
+    with pytest.raises(UnsupportedError, match=r"ops has no 'cumsum'"):
+        _ = ops.cumsum
+    with pytest.raises(
+        UnsupportedError, match=r"'Conv2DTransposed' \(did you mean 'Conv2DTranspose'\?\)"
+    ):
+        _ = layers.Conv2DTransposed
+    assert not hasattr(layers, "LSTM")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from convc.errors import UnsupportedError
+
 _counts: Counter[str] = Counter()
 _scope: ContextVar[tuple[str, ...]] = ContextVar("convc_keras_scope", default=())
 _FOREIGN = (str(Path(__file__).resolve().parents[2]), str(Path(np.__file__).resolve().parent))
@@ -76,6 +78,19 @@ def user_line() -> str:
             return f"{path}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "<unknown>"
+
+
+class MissingNameError(UnsupportedError, AttributeError):
+    """A layer or function that Keras may have and convc has not; `hasattr` says False."""
+
+
+def missing(module: str, name: str, known: Iterable[str]) -> MissingNameError:
+    """The error for a name that a module lacks."""
+    if name.startswith("_"):
+        return MissingNameError(f"module {module!r} has no attribute {name!r}")
+    return MissingNameError(
+        f"{module} has no {name!r}{nearest(name, known)}: convc can't compile it yet"
+    )
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

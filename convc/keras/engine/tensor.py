@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar, Union
+from typing import Any, NoReturn, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convc.errors import ModelError, UnsupportedError
+from convc.errors import ModelError
 from convc.graph.op import Op, OpError
 from convc.keras.engine.naming import scope_name, user_line
-from convc.ops import broadcasting, elementwise, shape
+from convc.ops import elementwise, shape
 from convc.types import Dim, DType, Extent, Shape, TensorType
 
 Array = NDArray[np.generic]
@@ -328,8 +328,6 @@ class Variable(Operators):
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """The functions of convc.keras.ops by name; that package fills it in, Python's operators look it up."""
 
-FunctionType = TypeVar("FunctionType", bound=Callable[..., Any])
-
 
 def function(name: str) -> Callable[..., Any]:
     return FUNCTIONS[name]
@@ -506,11 +504,3 @@ def extent(value: Any, what: str) -> Extent:
 def elementwise_binary(op: type[Op], a: Any, b: Any) -> KerasTensor:
     """A broadcasting operator on operands promoted to their common element type."""
     return apply(op(), *promoted(a, b))
-
-
-def add(a: Any, b: Any) -> KerasTensor:
-    return elementwise_binary(broadcasting.Add, a, b)
-
-
-def unsupported(what: str) -> NoReturn:
-    raise UnsupportedError(f"{user_line()}: {what}")

@@ -1,7 +1,10 @@
 """All layers."""
 
+from typing import NoReturn
+
 from convc.keras.engine.input import Input, InputLayer
 from convc.keras.engine.layer import Layer
+from convc.keras.engine.naming import missing
 from convc.keras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from convc.keras.layers.convolutional import (
     Conv2D,
@@ -84,3 +87,7 @@ __all__ = [
     "SeparableConvolution2D", "Softmax", "SpatialDropout2D", "Subtract", "UnitNormalization", "UpSampling2D",
     "ZeroPadding2D", "add", "average", "concatenate", "dot", "maximum", "minimum", "multiply", "subtract",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise missing("convc.keras.layers", name, __all__)

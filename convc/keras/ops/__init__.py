@@ -1,7 +1,10 @@
 """Functions on tensors, with Keras' names: what layers and models may compute with besides other layers."""
 
+from typing import NoReturn
+
+from convc.keras.engine.naming import missing
 from convc.keras.engine.tensor import FUNCTIONS
-from convc.keras.ops import elementwise, nn, reductions, shaping
+from convc.keras.ops import elementwise, image, nn, reductions, shaping
 from convc.keras.ops.elementwise import *  # noqa: F403
 from convc.keras.ops.elementwise import cast_ as cast
 from convc.keras.ops.nn import *  # noqa: F403
@@ -16,5 +19,10 @@ for _module in (elementwise, reductions, shaping, nn):
 
 __all__ = [
     *(_name for _module in (elementwise, reductions, shaping, nn) for _name in _module.__all__ if _name[-1] != "_"),
+    "image",
     "amax", "amin", "cast", "matmul",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise missing("convc.keras.ops", name, __all__)

@@ -1,0 +1,5 @@
+"""Functions on images."""
+
+from convc.keras.ops.nn import resize
+
+__all__ = ["resize"]
