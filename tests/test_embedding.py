@@ -39,8 +39,10 @@ def _output(folder: Path, *command: str) -> str:
     return run.stdout
 
 
-@pytest.mark.parametrize("library", ["digits.o", "./digits.so"])
-@pytest.mark.parametrize("options", ["-O2", "-fsanitize=address,undefined"])
+@pytest.mark.parametrize(
+    ("library", "options"),
+    [("digits.o", "-O2"), ("digits.o", "-fsanitize=address,undefined"), ("./digits.so", "-O1")],
+)
 @pytest.mark.parametrize(
     ("compiler", "standard", "source"),
     [("cc", "-std=c99", "embed_c/main.c"), ("c++", "-std=c++17", "embed_cpp/main.cpp")],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from convc_runtime import cpu
-from convc_runtime.arrays import bind, converted, numpy_dtype
+from convc_runtime.arrays import address, bind, converted, numpy_dtype
 from convc_runtime.description import Description, EntryInfo, TensorInfo, evaluate
 from convc_runtime.errors import ArtifactError, CpuError, InputError
 from convc_runtime.format import Contents, fingerprint, read_contents
@@ -210,12 +210,12 @@ class Entry:
         except IndexError:
             context = _Context(self.info, len(symbols), native.weights_address)
         if context.workspace.size < workspace:
-            context.workspace = aligned(workspace)
+            context.workspace = _workspace(self._title(), workspace)
             context.call.workspace = int(context.workspace.ctypes.data)
         for i, array in enumerate(inputs):
-            context.inputs[i] = array.__array_interface__["data"][0]
+            context.inputs[i] = address(array)
         for i, array in enumerate(outputs):
-            context.outputs[i] = array.__array_interface__["data"][0]
+            context.outputs[i] = address(array)
         if context.key != symbols:
             context.symbols[: len(symbols)] = list(symbols)
             context.key = symbols
@@ -228,6 +228,13 @@ class Entry:
         self._idle.append(context)
         if code != 0:
             raise ArtifactError(f"{self._title()} failed with code {code}")
+
+
+def _workspace(title: str, size: int) -> np.ndarray:
+    try:
+        return aligned(size)
+    except (MemoryError, ValueError):  # the latter past the largest size that numpy knows
+        raise InputError(f"{title}: inputs of this size need {size} bytes of workspace") from None
 
 
 def _require_output(

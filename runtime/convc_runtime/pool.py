@@ -59,7 +59,8 @@ class Pool:
         self.function = start["for"]
         self._memory = memory
         self._threads = ctypes.c_int32.from_address(self.address)
-        _CREATE(start["create"])(self.address, ctypes.addressof(_services()), threads)
+        services = _services()  # which the pool copies, so it has to live until then
+        _CREATE(start["create"])(self.address, ctypes.addressof(services), threads)
         destroy = _DESTROY(start["destroy"])
         # The arguments keep code and memory mapped until the workers have ended.
         self.close = weakref.finalize(self, _destroy, destroy, self.address, memory, code)

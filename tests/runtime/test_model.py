@@ -9,11 +9,14 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from convc_runtime import InputError, Model
+from convc_runtime.arrays import address
 
 from convc.artifact import Artifact
 from tests.handwritten import expected, scale_model
@@ -209,3 +212,21 @@ def test_closing_during_calls_harms_none(artifact: Artifact) -> None:
         model.close()
     thread.join()
     assert not wrong
+
+
+def test_a_batch_that_memory_can_not_hold_is_refused(artifact: Artifact) -> None:
+    entry = replace(artifact.description.entries[0], workspace=f"{1 << 60}*N")
+    model = replace(artifact, description=replace(artifact.description, entries=(entry,))).model()
+    with pytest.raises(
+        InputError, match=r"scale\.predict: inputs of this size need \d+ bytes of workspace"
+    ):
+        model(_x(2))
+
+
+def test_read_only_and_bfloat16_arrays_are_found_in_memory() -> None:
+    for dtype in (np.float32, np.dtype(ml_dtypes.bfloat16)):
+        array = np.zeros(4, dtype)
+        assert address(array) == array.ctypes.data
+        array.flags.writeable = False
+        assert address(array) == array.ctypes.data
+    assert address(np.empty(0, np.float32))
