@@ -51,6 +51,7 @@ from convc.types import DType
 
 STATIC_SHARED_LIMIT = 48 * 1024
 MAX_THREADS = 1024
+MAX_BLOCKS = {"x": 2**31 - 1, "y": 65535, "z": 65535}
 LINE = 110  # where long statements of the source are wrapped
 _BLOCKS = {LoopKind.block_x: "x", LoopKind.block_y: "y", LoopKind.block_z: "z"}
 _THREADS = {LoopKind.thread_x: "x", LoopKind.thread_y: "y", LoopKind.thread_z: "z"}
@@ -93,8 +94,8 @@ def launch_of(kernel: Kernel) -> Launch:
             axis = _THREADS[loop.kind]
             block[axis] = max(block.get(axis, 1), _constant_extent(kernel, loop))
     one = Const(1, INDEX)
-    for extent in grid.values():
-        _check_grid_extent(kernel, extent)
+    for axis, extent in grid.items():
+        _check_grid_extent(kernel, axis, extent)
     launch = Launch(
         (grid.get("x", one), grid.get("y", one), grid.get("z", one)),
         (block.get("x", 1), block.get("y", 1), block.get("z", 1)),
@@ -119,10 +120,15 @@ def _constant_extent(kernel: Kernel, loop: For) -> int:
     return int(loop.extent.value)
 
 
-def _check_grid_extent(kernel: Kernel, extent: Expr) -> None:
+def _check_grid_extent(kernel: Kernel, axis: str, extent: Expr) -> None:
     for part in subexpressions(extent):
         if isinstance(part, Load) or isinstance(part, Var) and part.name not in kernel.symbols:
             raise IRError(f"kernel {kernel.name}: the grid may depend on symbols only")
+    limit = MAX_BLOCKS[axis]
+    if isinstance(extent, Const) and extent.value > limit:
+        raise IRError(
+            f"kernel {kernel.name}: at most {limit} blocks along {axis}, got {extent.value}"
+        )
 
 
 def _shared_buffers(kernel: Kernel) -> list[Buffer]:

@@ -152,6 +152,10 @@ def test_the_host_check_sees_a_barrier_that_some_threads_never_reach(tmp_path: P
             "kernel k: the grid may depend on symbols only",
         ),
         (
+            "kernel k(out y: float32[70000]) { for b in 70000 block_y { y[b] = 1.0 } }",
+            "kernel k: at most 65535 blocks along y, got 70000",
+        ),
+        (
             "kernel k(out y: float32[8]) { y[0] = 0.0 for t in 8 thread_x { y[t] = 1.0 } }",
             "kernel k: a store stands outside of the thread loops",
         ),
