@@ -22,10 +22,11 @@ class Level:
 
 
 class Function:
-    """The text of one function. Values are numbered %v0, %v1, …"""
+    """The text of one function. Values are numbered %v0, %v1, …; `has_half`: the machine converts float16."""
 
-    def __init__(self, header: str) -> None:
+    def __init__(self, header: str, has_half: bool = False) -> None:
         self.header = header
+        self.has_half = has_half
         self.blocks: list[BasicBlock] = []
         self.levels: list[Level] = []
         self.allocas: list[str] = []

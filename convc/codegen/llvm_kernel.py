@@ -89,7 +89,8 @@ class _KernelWriter:
     def __init__(self, kernel: Kernel, target: Target, name: str) -> None:
         self.kernel = kernel
         self.target = target
-        self.f = Function(f"define hidden void @{name}(ptr %args, i64 %begin, i64 %end) #0")
+        header = f"define hidden void @{name}(ptr %args, i64 %begin, i64 %end) #0"
+        self.f = Function(header, has_half=not {"f16c", "neon"}.isdisjoint(target.features))
         self.buffers = kernel.buffers()
         self.ranges: dict[str, Range] = dict.fromkeys(kernel.symbols, SYMBOL_RANGE)
         self.constants: dict[str, int] = {}

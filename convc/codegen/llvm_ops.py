@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
-import ml_dtypes
 import numpy as np
 
 from convc.codegen.llvm_function import Function
 from convc.errors import IRError
+from convc.loops.functions import round_to
 from convc.loops.ir import Binary, Call, Cast, Const, Expr
 from convc.target import Target
 from convc.types import DType
@@ -17,8 +17,9 @@ from convc.types import DType
 _NAMES = {
     DType.float64: "double",
     DType.float32: "float",
-    DType.bfloat16: "i16",  # its bits: LLVM turns bfloat values into library calls on most CPUs
-    DType.float16: "half",
+    # The bits of 16-bit floats: LLVM turns such values into library calls on CPUs without the formats.
+    DType.bfloat16: "i16",
+    DType.float16: "i16",
     DType.bool: "i1",
 }
 
@@ -72,10 +73,8 @@ def constant_text(value: float, dtype: DType) -> str:
         return "true" if value else "false"
     if not dtype.is_float:
         return str(int(value))
-    if dtype is DType.float16:
-        return f"0xH{np.float16(value).view(np.uint16):04X}"
-    if dtype is DType.bfloat16:
-        return str(int(np.asarray(value, ml_dtypes.bfloat16).view(np.int16)))
+    if _is_narrow(dtype):
+        return str(int(np.asarray(round_to(value, dtype), dtype.numpy).view(np.int16)))
     rounded = float(np.float32(value)) if dtype is DType.float32 else float(value)
     return f"0x{struct.unpack('<Q', struct.pack('<d', rounded))[0]:016X}"
 
@@ -244,21 +243,19 @@ def cast(f: Function, value: Value, dtype: DType) -> Value:
     source = value.dtype
     if source is dtype:
         return value
+    if _is_narrow(source):
+        wide = _from_bfloat16(f, value) if source is DType.bfloat16 else _from_float16(f, value)
+        return cast(f, wide, dtype)
+    if _is_narrow(dtype):
+        narrow = _to_bfloat16 if dtype is DType.bfloat16 else _to_float16
+        return narrow(f, _float32_to_odd(f, value))
     result = Value("", dtype, value.lanes)
     operand = f"{value.type} {value.text}"
     if dtype is DType.bool:
         zero = splat(f, Value(constant_text(0, source), source, 1), value.lanes).text
         test = "fcmp une" if source.is_float else "icmp ne"
         return result.renamed(f.emit(f"{test} {operand}, {zero}"))
-    if _is_narrow(source) and not dtype.is_float:
-        return cast(f, cast(f, value, DType.float32), dtype)
-    if dtype is DType.bfloat16:
-        return _to_bfloat16(f, value)
-    if source is DType.bfloat16:
-        return cast(f, _from_bfloat16(f, value), dtype)
     if source.is_float and dtype.is_float:
-        if source.itemsize == dtype.itemsize:  # between the two 16-bit formats
-            return cast(f, cast(f, value, DType.float32), dtype)
         word = "fpext" if dtype.itemsize > source.itemsize else "fptrunc"
     elif source.is_float:
         sign = "s" if dtype.is_signed else "u"
@@ -269,7 +266,7 @@ def cast(f: Function, value: Value, dtype: DType) -> Value:
     elif source is DType.bool:
         word = "zext"
     elif source.itemsize == dtype.itemsize:
-        return value.renamed(value.text) if not value.text else replace(value, dtype=dtype)
+        return replace(value, dtype=dtype)
     elif source.itemsize > dtype.itemsize:
         word = "trunc"
     else:
@@ -277,35 +274,133 @@ def cast(f: Function, value: Value, dtype: DType) -> Value:
     return result.renamed(f.emit(f"{word} {operand} to {result.type}"))
 
 
+class _Bits:
+    """Arithmetic on the bits of float32 values, all lanes at once."""
+
+    def __init__(self, f: Function, lanes: int) -> None:
+        self.f = f
+        self.lanes = lanes
+        self.word = type_of(DType.int32, lanes)
+        self.float = type_of(DType.float32, lanes)
+        self.flag = type_of(DType.bool, lanes)
+
+    def number(self, n: int) -> str:
+        return splat(self.f, Value(str(n), DType.int32, 1), self.lanes).text
+
+    def real(self, x: float) -> str:
+        text = constant_text(x, DType.float32)
+        return splat(self.f, Value(text, DType.float32, 1), self.lanes).text
+
+    def op(self, name: str, a: str, b: str | int) -> str:
+        return self.f.emit(f"{name} {self.word} {a}, {self.number(b) if isinstance(b, int) else b}")
+
+    def bits(self, value: str) -> str:
+        return self.f.emit(f"bitcast {self.float} {value} to {self.word}")
+
+    def value(self, bits: str) -> str:
+        return self.f.emit(f"bitcast {self.word} {bits} to {self.float}")
+
+    def choose(self, condition: str, a: str, b: str) -> str:
+        return self.f.emit(f"select {self.flag} {condition}, {self.word} {a}, {self.word} {b}")
+
+    def widened(self, value: str) -> str:
+        """The bits of a 16-bit value as words."""
+        return self.f.emit(f"zext {type_of(DType.int16, self.lanes)} {value} to {self.word}")
+
+    def narrow(self, bits: str, dtype: DType) -> Value:
+        text = self.f.emit(f"trunc {self.word} {bits} to {type_of(dtype, self.lanes)}")
+        return Value(text, dtype, self.lanes)
+
+
+def _float32_to_odd(f: Function, value: Value) -> Value:
+    """The float32 of a value, inexact ones with their last bit set: rounding on to 16 bits then rounds but once."""
+    if value.dtype is DType.float32:
+        return value
+    if not value.dtype.is_float and value.dtype.itemsize <= 2:
+        return cast(f, value, DType.float32)
+    wide = cast(f, value, DType.float64)
+    near = cast(f, wide, DType.float32)
+    back = cast(f, near, DType.float64)
+    b = _Bits(f, value.lanes)
+    sizes = [
+        f.emit(f"call {wide.type} @llvm.fabs.{suffix(wide.type)}({wide.type} {v.text})")
+        for v in (back, wide)
+    ]
+    inexact = f.emit(f"fcmp one {wide.type} {back.text}, {wide.text}")
+    above = f.emit(f"fcmp ogt {wide.type} {sizes[0]}, {sizes[1]}")
+    bits = b.bits(near.text)
+    inside = b.choose(above, b.op("sub", bits, 1), bits)
+    return near.renamed(b.value(b.choose(inexact, b.op("or", inside, 1), bits)))
+
+
 def _to_bfloat16(f: Function, value: Value) -> Value:
     """To nearest even, in integer arithmetic: LLVM would call a library, and the instruction drops denormals."""
-    if value.dtype is not DType.float32:
-        value = cast(f, value, DType.float32)
-    lanes = value.lanes
-    word, half = type_of(DType.int32, lanes), type_of(DType.int16, lanes)
-
-    def number(n: int) -> str:
-        return splat(f, Value(str(n), DType.int32, 1), lanes).text
-
-    bits = f.emit(f"bitcast {value.type} {value.text} to {word}")
-    high = f.emit(f"lshr {word} {bits}, {number(16)}")
-    odd = f.emit(f"and {word} {high}, {number(1)}")
-    bias = f.emit(f"add {word} {odd}, {number(0x7FFF)}")
-    rounded = f.emit(f"lshr {word} " + f.emit(f"add {word} {bits}, {bias}") + f", {number(16)}")
-    quiet = f.emit(f"or {word} {high}, {number(0x40)}")
+    b = _Bits(f, value.lanes)
+    bits = b.bits(value.text)
+    high = b.op("lshr", bits, 16)
+    bias = b.op("add", b.op("and", high, 1), 0x7FFF)
+    rounded = b.op("lshr", b.op("add", bits, bias), 16)
     nan = f.emit(f"fcmp uno {value.type} {value.text}, {value.text}")
-    chosen = f.emit(f"select {type_of(DType.bool, lanes)} {nan}, {word} {quiet}, {word} {rounded}")
-    return Value(f.emit(f"trunc {word} {chosen} to {half}"), DType.bfloat16, lanes)
+    return b.narrow(b.choose(nan, b.op("or", high, 0x40), rounded), DType.bfloat16)
 
 
 def _from_bfloat16(f: Function, value: Value) -> Value:
     """A bfloat16 is the upper half of a float32."""
-    word = type_of(DType.int32, value.lanes)
-    sixteen = splat(f, Value("16", DType.int32, 1), value.lanes).text
-    wide = f.emit(f"zext {value.type} {value.text} to {word}")
-    bits = f.emit(f"shl {word} {wide}, {sixteen}")
-    result = Value("", DType.float32, value.lanes)
-    return result.renamed(f.emit(f"bitcast {word} {bits} to {result.type}"))
+    b = _Bits(f, value.lanes)
+    bits = b.op("shl", b.widened(value.text), 16)
+    return Value(b.value(bits), DType.float32, value.lanes)
+
+
+def _half_type(lanes: int) -> str:
+    return "half" if lanes == 1 else f"<{lanes} x half>"
+
+
+# Powers of two as float32 bits: 2^16, the end of float16, and 2^-14, below which it is denormal; and the number whose
+# unit in the last place is float16's smallest denormal.
+_HALF_END, _HALF_NORMAL, _HALF_ROUNDER = 143 << 23, 113 << 23, 126 << 23
+
+
+def _to_float16(f: Function, value: Value) -> Value:
+    """To nearest even; in integer arithmetic where the machine lacks the conversion (after F. Giesen)."""
+    lanes = value.lanes
+    b = _Bits(f, lanes)
+    if f.has_half:
+        half = f.emit(f"fptrunc {value.type} {value.text} to {_half_type(lanes)}")
+        type = type_of(DType.float16, lanes)
+        return Value(f.emit(f"bitcast {_half_type(lanes)} {half} to {type}"), DType.float16, lanes)
+    bits = b.bits(value.text)
+    size = b.op("and", bits, 0x7FFFFFFF)
+    odd = b.op("and", b.op("lshr", size, 13), 1)
+    shifted = b.op("add", b.op("add", size, 0xFFF - (112 << 23)), odd)
+    normal = b.op("lshr", shifted, 13)
+    magic = b.value(b.number(_HALF_ROUNDER))
+    sum = f.emit(f"fadd {value.type} {b.value(size)}, {magic}")
+    denormal = b.op("sub", b.bits(sum), _HALF_ROUNDER)
+    small = f.emit(f"icmp ult {b.word} {size}, {b.number(_HALF_NORMAL)}")
+    large = f.emit(f"icmp uge {b.word} {size}, {b.number(_HALF_END)}")
+    nan = f.emit(f"icmp ugt {b.word} {size}, {b.number(255 << 23)}")
+    special = b.choose(nan, b.number(0x7E00), b.number(0x7C00))
+    result = b.choose(large, special, b.choose(small, denormal, normal))
+    sign = b.op("and", b.op("lshr", bits, 16), 0x8000)
+    return b.narrow(b.op("or", result, sign), DType.float16)
+
+
+def _from_float16(f: Function, value: Value) -> Value:
+    """Exact; in integer arithmetic and a product by 2^112 where the machine lacks the conversion."""
+    lanes = value.lanes
+    result = Value("", DType.float32, lanes)
+    if f.has_half:
+        half = f.emit(f"bitcast {value.type} {value.text} to {_half_type(lanes)}")
+        return result.renamed(f.emit(f"fpext {_half_type(lanes)} {half} to {result.type}"))
+    b = _Bits(f, lanes)
+    wide = b.widened(value.text)
+    size = b.op("and", wide, 0x7FFF)
+    scaled = f.emit(f"fmul {b.float} {b.value(b.op('shl', size, 13))}, {b.real(2.0**112)}")
+    special = f.emit(f"icmp uge {b.word} {size}, {b.number(0x7C00)}")
+    finite = b.bits(scaled)
+    bits = b.choose(special, b.op("or", finite, 0x7F800000), finite)
+    sign = b.op("shl", b.op("and", wide, 0x8000), 16)
+    return result.renamed(b.value(b.op("or", bits, sign)))
 
 
 # Functions that are one LLVM intrinsic of the same type, and never a library call on our targets.
@@ -366,6 +461,10 @@ def _dot(f: Function, target: Target, name: str, acc: Value, a: Value, b: Value)
     total = acc.text
     for i in range(a.width):
         x, y = (_wide_element(f, v, i, acc) for v in (a, b))
+        if acc.dtype.is_float and not target.fma:  # the product of two bfloat16 is exact
+            product = f.emit(f"fmul {acc.type} {x}, {y}")
+            total = f.emit(f"fadd {acc.type} {product}, {total}")
+            continue
         if acc.dtype.is_float:
             total = f.emit(
                 f"call {acc.type} @llvm.fma.{suffix(acc.type)}({acc.type} {x}, {acc.type} {y}, "
