@@ -17,7 +17,7 @@ from convc.cli.verify import verify
 EXAMPLES: dict[Callable[..., None], str] = {
     compile: "convc compile examples/digits/model.py -o digits.cvc",
     run: "convc run digits.cvc --input images.npy --output scores.npy",
-    bench: "convc bench digits.cvc --batch 1 --threads 1 --profile",
+    bench: "convc bench examples/digits/model.py --threads 1 --profile",
     inspect: "convc inspect examples/digits/model.py --stage lowered",
     verify: "convc verify examples/digits/model.py --tolerance 1e-5",
 }
