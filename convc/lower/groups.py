@@ -36,7 +36,8 @@ class Group:
 def group_nodes(graph: Graph) -> list[Group]:
     """Partitions a graph's nodes, in an order in which the groups can run.
 
-    A pointwise node joins the group of the operand that was computed last, if nobody else reads that operand and the
+    A contraction that streams through an operand which pointwise nodes computed for it alone takes them in as its
+    prologue. A pointwise node joins the group of the operand that was computed last, if nobody else reads that operand and the
     shapes agree, so that it becomes the epilogue of the kernel's store.
     """
     consumers = graph.consumers()
@@ -66,8 +67,10 @@ def _group_to_join(
 ) -> str | None:
     """The operand whose group a node can join."""
     types = tuple(graph.types[i] for i in node.inputs)
-    if len(node.outputs) != 1 or not is_pointwise(node.op, types):
+    if len(node.outputs) != 1:
         return None
+    if not is_pointwise(node.op, types):
+        return _prologue(graph, node, types, consumers, open_groups)
     shape = graph.types[node.outputs[0]].shape
     candidates = [
         name
@@ -80,6 +83,54 @@ def _group_to_join(
     ]
     anchored = [c for c in candidates if not _all_pointwise(graph, open_groups[c])]
     return max(anchored or candidates, key=lambda c: placed[c], default=None)
+
+
+def _prologue(
+    graph: Graph,
+    node: Node,
+    types: tuple[TensorType, ...],
+    consumers: Mapping[str, list[Node]],
+    open_groups: Mapping[str, list[Node]],
+) -> str | None:
+    """The operand that pointwise nodes computed for a contraction alone."""
+    for position, name in enumerate(node.inputs):
+        if (
+            name in open_groups
+            and len(consumers[name]) == 1
+            and node.inputs.count(name) == 1
+            and name not in graph.outputs
+            and _all_pointwise(graph, open_groups[name])
+            and streams(node.op, types, position)
+        ):
+            return name
+    return None
+
+
+# A tile's input is staged if it is no deeper than this: some rows of it have to fit into a cache.
+_DEEPEST_PROLOGUE = 2048
+
+
+def streams(op: Op, types: tuple[TensorType, ...], position: int) -> bool:
+    """True if an operator is one sum over one short axis that reads each element of an operand once per output tile.
+
+    That is a matrix product or a 1x1 convolution: every index of the operand is one variable.
+    """
+    if op.formula is None:
+        return False
+    (output,) = op.infer(*types)
+    variables = tuple(Var(f"i{d}") for d in range(output.rank))
+    expr = op.formula(*(_probe(n, t) for n, t in enumerate(types)))(*variables)
+    if not isinstance(expr, Reduce) or expr.combiner != "sum" or len(expr.axes) != 1:
+        return False
+    depth = expr.axes[0][1]
+    if not isinstance(depth, int) or depth > _DEEPEST_PROLOGUE:
+        return False
+    loads = [e for e in subexpressions(expr) if isinstance(e, Load) and e.buffer == str(position)]
+    return len(loads) == 1 and all(_one_variable(i) for i in loads[0].index)
+
+
+def _one_variable(expr: Expr) -> bool:
+    return sum(isinstance(e, Var) for e in subexpressions(expr)) <= 1
 
 
 def _all_pointwise(graph: Graph, nodes: list[Node]) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from convc.loops.ir import (
     Axis,
     Block,
+    Expr,
     For,
     Kernel,
     Layout,
@@ -39,12 +40,20 @@ from convc.loops.rewrites import (
     speculate,
     split,
     split_fma,
+    stage,
     unroll,
     use_border,
     vectorize,
 )
 from convc.loops.simplify import simplify_kernel
-from convc.schedule.structure import Loop, Structure, analyse, depends_on
+from convc.schedule.structure import (
+    Loop,
+    Structure,
+    analyse,
+    depends_on,
+    loads_of,
+    moves_with,
+)
 from convc.target import Target
 
 # Unrolled statements per kernel body: enough to hide latency, little enough to compile quickly.
@@ -67,11 +76,12 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
         return _pointwise(structure, vector, target)
     factors = structure.contraction()
     if factors is not None:
-        moving = [depends_on_any(structure, f, vector.var) for f in factors]
-        if moving == [True, False]:
-            return _tiled(structure, vector, factors[1], factors[0], target)
-        if moving == [False, True]:
-            return _tiled(structure, vector, factors[0], factors[1], target)
+        for still, moving in (factors, factors[::-1]):
+            if moves_with(still, vector.var) or not moves_with(moving, vector.var):
+                continue
+            loads = loads_of(moving)
+            if len(loads) == 1 and not _is_computed(moving):
+                return _tiled(structure, vector, still, loads[0], target)
     return _lanes(structure, vector, target)
 
 
@@ -108,10 +118,6 @@ def finish(kernel: Kernel, target: Target, strategy: str, tile: str) -> Kernel:
     return replace(kernel, notes=notes)
 
 
-def depends_on_any(structure: Structure, load: Load, var: str) -> bool:
-    return any(depends_on(i, var) for i in load.index)
-
-
 # ---------------------------------------------------------------- choosing the vector loop
 
 
@@ -125,7 +131,33 @@ def _vector_loop(structure: Structure) -> tuple[Structure, Loop | None]:
             structure, loop = split_up
         if all(_vectorizable(structure, load, loop.var) for load in structure.loads()):
             return structure, loop
-    return structure, None
+    return structure, _packed_loop(structure)
+
+
+def _packed_loop(structure: Structure) -> Loop | None:
+    """Failing a contiguous one: the loop that a packed factor moves with and the other doesn't.
+
+    The output is then written lane by lane, once per sum: a convolution whose result is wanted channels first.
+    """
+    factors = structure.contraction()
+    if factors is None:
+        return None
+    for still, moving in (factors, factors[::-1]):
+        if not isinstance(moving, Load) or not _is_packed(structure, moving):
+            continue
+        for loop in structure.outputs:
+            if loop.extent in (None, 1) or moves_with(still, loop.var):
+                continue
+            linear = all(
+                structure.step(x.buffer, x.index, loop.var) is not None for x in structure.loads()
+            )
+            if linear and moves_with(moving, loop.var) and structure.output_step(loop.var):
+                return loop
+    return None
+
+
+def _is_packed(structure: Structure, load: Load) -> bool:
+    return structure.buffers[load.buffer].space is Space.constant
 
 
 def _vectorizable(structure: Structure, load: Load, var: str) -> bool:
@@ -133,8 +165,7 @@ def _vectorizable(structure: Structure, load: Load, var: str) -> bool:
     moved = structure.step(load.buffer, load.index, var)
     if moved is None:
         return False
-    packed = structure.buffers[load.buffer].space is Space.constant
-    return packed or moved in (0, 1) or moved <= 4
+    return _is_packed(structure, load) or moved in (0, 1) or moved <= 4
 
 
 def _by_group(structure: Structure, loop: Loop) -> tuple[Structure, Loop] | None:
@@ -209,13 +240,25 @@ def choose_tile(rows: int, columns: int, lanes: int, registers: int) -> Tile:
     return best[1]
 
 
-def _tiled(structure: Structure, vector: Loop, still: Load, moving: Load, target: Target) -> Kernel:
-    """A register tile: rows that only `still` moves with, times vectors that only `moving` moves with."""
+# Bytes of a local buffer that holds a tile's input, at the most: part of the second-level cache, and of a stack.
+_STAGED_BYTES = 64 << 10
+
+
+def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target: Target) -> Kernel:
+    """A register tile: rows that only `still` moves with, times vectors that only `moving` moves with.
+
+    Where `still` is itself computed (a normalised and activated input), it is computed once per tile and kept.
+    """
     dtype = structure.updates[0].value.dtype
     lanes = target.lanes(dtype.itemsize)
     kernel, structure, row = _row_loop(structure, vector, still)
     columns = vector.extent or 1
     rows = (row.extent or 8) if row is not None else 1
+    staged = row is not None and _is_computed(still) and len(structure.reductions) == 1
+    if staged:
+        depth = structure.reductions[0].extent or 1
+        rows = max(1, min(rows, _STAGED_BYTES // (depth * dtype.itemsize)))
+        kernel, structure = _staged(structure, vector)
     tile = choose_tile(rows, columns, lanes, target.vector_registers)
     width = tile.vectors * lanes
     weight = structure.buffers[moving.buffer]
@@ -225,10 +268,14 @@ def _tiled(structure: Structure, vector: Loop, still: Load, moving: Load, target
         tail = "overlap" if row.extent is not None and row.extent >= tile.rows else "peel"
         kernel = split(kernel, row.var, tile.rows, "jt", "jp", tail)
     kernel, innermost = _inner_reduction(kernel, structure, still)
+    if staged:
+        kernel = split(kernel, "stage", lanes, "sb", "sl", "guard")
     kernel = simplify_kernel(kernel)
     for var in ("jp", "ov", "ol"):
         if var != "jp" or row is not None:
             kernel = sink(kernel, var)
+    if staged:
+        kernel = vectorize(sink(relayout(kernel, "staged", Layout.permuted((1, 0))), "sl"), "sl")
     if weight.space is Space.constant:
         kernel = _packed(kernel, structure, moving, vector, width)
     kernel = _pad_vectors(kernel, structure, vector.var, width)
@@ -241,8 +288,25 @@ def _tiled(structure: Structure, vector: Loop, still: Load, moving: Load, target
     return finish(kernel, target, "tiled", f"{tile.rows}x{tile.vectors}x{lanes}")
 
 
+def _is_computed(expr: Expr) -> bool:
+    """True for more than a load behind its guard."""
+    return not isinstance(expr, Load) and not (
+        isinstance(expr, Select) and isinstance(expr.then, Load)
+    )
+
+
+def _staged(structure: Structure, vector: Loop) -> tuple[Kernel, Structure]:
+    """The vector loop innermost of the output loops, and the still factor in a local buffer around it."""
+    again = analyse(_innermost_output(structure, vector.var))
+    assert again is not None
+    factors = again.contraction()
+    assert factors is not None
+    still = next(f for f in factors if not moves_with(f, vector.var))
+    return stage(again.kernel, still, again.reductions[0].var, vector.var, "staged"), again
+
+
 def _row_loop(
-    structure: Structure, vector: Loop, still: Load
+    structure: Structure, vector: Loop, still: Expr
 ) -> tuple[Kernel, Structure, Loop | None]:
     """The output loop to tile beside the vectors: the innermost that the still factor moves with.
 
@@ -251,7 +315,7 @@ def _row_loop(
     rows = [
         x
         for x in structure.outputs
-        if x.var != vector.var and x.extent != 1 and depends_on_any(structure, still, x.var)
+        if x.var != vector.var and x.extent != 1 and moves_with(still, x.var)
     ]
     if not rows:
         return structure.kernel, structure, None
@@ -301,10 +365,11 @@ def _innermost_output(structure: Structure, var: str) -> Kernel:
     return kernel
 
 
-def _inner_reduction(kernel: Kernel, structure: Structure, still: Load) -> tuple[Kernel, str]:
+def _inner_reduction(kernel: Kernel, structure: Structure, still: Expr) -> tuple[Kernel, str]:
     """The reduction loop along which the still factor is contiguous goes inside, and is split for unrolling."""
     names = [x.var for x in structure.reductions]
-    along = [x for x in names if structure.step(still.buffer, still.index, x) == 1]
+    read = loads_of(still)[0]
+    along = [x for x in names if structure.step(read.buffer, read.index, x) == 1]
     inner = along[0] if along else names[-1]
     for other in names[names.index(inner) + 1 :]:
         kernel = reorder(kernel, inner, other)

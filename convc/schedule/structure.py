@@ -68,20 +68,24 @@ class Structure:
                     if isinstance(e, Load) and self.buffers[e.buffer].role is not Role.local:
                         yield e
 
-    def contraction(self) -> tuple[Load, Load] | None:
-        """The two factors of the reduction, if it is a sum of products of two inputs."""
+    def contraction(self) -> tuple[Expr, Expr] | None:
+        """The two factors of the reduction, if it is a sum of products."""
         if len(self.updates) != 1:
             return None
         value = self.updates[0].value
         if not (isinstance(value, Call) and value.function == "fma"):
             return None
-        a, b = (_factor(arg) for arg in value.args[:2])
-        return (a, b) if a is not None and b is not None else None
+        return (value.args[0], value.args[1])
 
 
-def _factor(expr: Expr) -> Load | None:
-    loads = [e for e in subexpressions(expr) if isinstance(e, Load)]
-    return loads[0] if len(loads) == 1 else None
+def loads_of(expr: Expr) -> list[Load]:
+    """Every load in an expression."""
+    return [e for e in subexpressions(expr) if isinstance(e, Load)]
+
+
+def moves_with(expr: Expr, var: str) -> bool:
+    """True if a load of the expression is at an index that depends on a variable."""
+    return any(depends_on(i, var) for load in loads_of(expr) for i in load.index)
 
 
 def analyse(kernel: Kernel) -> Structure | None:

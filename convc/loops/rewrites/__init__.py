@@ -2,7 +2,7 @@
 
 from convc.loops.rewrites.arithmetic import split_fma
 from convc.loops.rewrites.guards import speculate, use_border
-from convc.loops.rewrites.memory import pad_extent, relayout
+from convc.loops.rewrites.memory import pad_extent, relayout, stage
 from convc.loops.rewrites.nest import (
     bind,
     drop_unit_loops,
@@ -26,6 +26,7 @@ __all__ = [
     "sink",
     "speculate",
     "split",
+    "stage",
     "split_fma",
     "unroll",
     "use_border",

@@ -6,7 +6,25 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from convc.errors import IRError
-from convc.loops.ir import Alloc, Block, Buffer, Kernel, Layout, Stmt, map_block
+from convc.loops.ir import (
+    Alloc,
+    Block,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Kernel,
+    Layout,
+    Load,
+    Space,
+    Stmt,
+    Store,
+    Var,
+    map_block,
+    map_expr,
+    substitute,
+    walk,
+)
 
 
 def _with_buffer(kernel: Kernel, name: str, change: Callable[[Buffer], Buffer]) -> Kernel:
@@ -47,3 +65,32 @@ def pad_extent(kernel: Kernel, name: str, dim: int, multiple: int) -> Kernel:
         return replace(buffer, shape=tuple(shape))
 
     return _with_buffer(kernel, name, change)
+
+
+def stage(kernel: Kernel, value: Expr, over: str, around: str, name: str) -> Kernel:
+    """Computes an expression of the loop `over`, which is inside the loop `around`, before `around`: into a buffer.
+
+    The expression must not depend on `around` or on loops between the two.
+
+    Before: for o in 4 { for c in 8 { y[o, c] = max(x[c], 0.0) * w[o, c] } }
+    After:  alloc staged: float32[8] stack  for stage in 8 { staged[stage] = max(x[stage], 0.0) }
+            for o in 4 { for c in 8 { y[o, c] = staged[c] * w[o, c] } }
+    """
+    extents = [s.extent for s in walk(kernel.body) if isinstance(s, For) and s.var == over]
+    if len(extents) != 1 or not isinstance(extents[0], Const):
+        raise IRError(f"kernel {kernel.name}: expected one loop over {over!r} of a constant extent")
+    extent = int(extents[0].value)
+    buffer = Buffer(name, value.dtype, (extent,), space=Space.stack)
+    fill = Store(name, (Var("stage"),), substitute(value, {over: Var("stage")}))
+    read = Load(name, (Var(over),), value.dtype)
+
+    def replaced(expr: Expr) -> Expr:
+        return map_expr(lambda e: read if e == value else e, expr)
+
+    def on_stmt(stmt: Stmt) -> Block:
+        if not (isinstance(stmt, For) and stmt.var == around):
+            return (stmt,)
+        loop = replace(stmt, body=map_block(stmt.body, replaced))
+        return (Alloc(buffer), For("stage", extents[0], (fill,)), loop)
+
+    return replace(kernel, body=map_block(kernel.body, on_stmt=on_stmt))
