@@ -1,5 +1,6 @@
 """Output shapes and parameter counts of every layer, worked out by hand from Keras' documentation."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -211,3 +212,12 @@ def test_repeated_calls_share_weights() -> None:
     assert model.count_params() == 15
     weights = model.graphs()["predict"].weights
     assert sorted(weights) == ["dense/bias", "dense/kernel"]
+
+
+def test_layers_can_be_copied() -> None:
+    layer = layers.Dense(3)
+    layer(keras.Input((4,)))
+    twin = copy.deepcopy(layer)
+    twin.set_weights([w + 1 for w in layer.get_weights()])
+    assert twin.units == 3
+    assert (twin.get_weights()[0] != layer.get_weights()[0]).all()

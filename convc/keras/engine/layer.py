@@ -99,6 +99,10 @@ class Layer:
         )
         """The shape of the first layer's input, batch included, from the old `input_shape=` argument."""
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Copies keep what the layer has become; __new__ would ask for its arguments again.
+        return object.__new__, (type(self),), vars(self)
+
     # Subclasses override these two.
 
     def build(self, input_shape: Any) -> None:

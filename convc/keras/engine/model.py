@@ -36,7 +36,6 @@ class Model(Layer):
         self,
         inputs: Any = None,
         outputs: Any = None,
-        *,
         name: str | None = None,
         trainable: bool = True,
         **kwargs: Any,
@@ -143,23 +142,27 @@ class Model(Layer):
     def graphs(self) -> dict[str, Graph]:
         """The model's entries: {"predict": graph}, the batch a symbol N unless an Input fixes it."""
         traced = self.traced()
-        inputs = zip(self.input_names(traced), flatten(traced.inputs), strict=True)
+        inputs = zip(_names(traced.inputs), flatten(traced.inputs), strict=True)
         return {"predict": build_graph("predict", inputs, flatten(traced.outputs))}
 
-    def input_names(self, traced: Network) -> list[str]:
+    @property
+    def input_names(self) -> list[str]:
         """The names of the inputs: their Input layers', or what produces them."""
-        names: list[str] = []
-        for tensor in flatten(traced.inputs):
-            name = tensor.history[0].operation.name if tensor.history else tensor.name
-            names.append(name if name not in names else f"{name}_{names.count(name)}")
-        return names
+        return _names(self.traced().inputs)
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the layers whose outputs are the model's."""
+        return _names(self.traced().outputs)
 
     def predict(
         self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: Any = None
     ) -> Any:
         """The outputs for an array, a list of arrays or a dict by input name, `batch_size` (32) rows at a time."""
+        if self.network is None and self._input_types is None:
+            self.build(_batch_shapes(x))
         traced = self.traced()
-        names = self.input_names(traced)
+        names = _names(traced.inputs)
         feeds = _feeds(self.name, names, list(flatten(traced.inputs)), x)
         run = self._compiled()
         rows = len(next(iter(feeds.values())))
@@ -345,6 +348,29 @@ def _placeholders(types: Any, name: str) -> Any:
             return [
                 _placeholders(value, f"{name}_{n}" if n else name) for n, value in enumerate(types)
             ]
+
+
+def _batch_shapes(x: Any) -> Any:
+    """The shapes of arrays in lists and dicts, with an open batch."""
+    match x:
+        case dict():
+            return {key: _batch_shapes(value) for key, value in x.items()}
+        case list() | tuple() if x and isinstance(x[0], np.ndarray):
+            return [_batch_shapes(value) for value in x]
+        case _:
+            return (None, *np.shape(x)[1:])
+
+
+def _names(tensors: Any) -> list[str]:
+    names: list[str] = []
+    for tensor in flatten(tensors):
+        base = name = tensor.history[0].operation.name if tensor.history else tensor.name
+        count = 0
+        while name in names:
+            count += 1
+            name = f"{base}_{count}"
+        names.append(name)
+    return names
 
 
 def _first_parameter(model: Model) -> str:
