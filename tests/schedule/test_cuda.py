@@ -38,7 +38,9 @@ from convc.ops.matmul import MatMul
 from convc.ops.pool import AvgPool2d, MaxPool2d
 from convc.ops.reduce import ReduceMean
 from convc.ops.shape import Transpose
+from convc.schedule.cpu import schedule_kernel as schedule_for_cpu
 from convc.schedule.cuda import schedule_kernel
+from convc.target import TARGETS
 from convc.types import Dim, DType, Shape, TensorType, evaluate
 from tests.codegen.cuda_host import build_host, compile_device, run_host
 
@@ -146,3 +148,18 @@ def number(expr: Expr, n: int) -> int:
 @pytest.mark.parametrize("name", ROWS)
 def test_products_with_reuse_go_through_shared_memory(name: str) -> None:
     assert any(isinstance(s, Barrier) for s in walk(SCHEDULED[name].body)) == (name in TILED)
+
+
+ACROSS = ("conv3x3", "conv1x1", "depthwise", "dense", "tanh", "max_pool")
+
+
+def test_kernels_scheduled_for_a_cpu_are_kernels_for_a_gpu_too(tmp_path: Path) -> None:
+    """Tasks become blocks, lanes unrolled loops: slow, and the same bits. The loop IR is one IR."""
+    target = TARGETS["x86-64-avx2"]
+    kernels = {name: schedule_for_cpu(PLAIN[name], target) for name in ACROSS}
+    program = build_host(generate(list(kernels.values())), list(kernels.values()), tmp_path)
+    for kernel in kernels.values():
+        expected, got = arrays_of(kernel), arrays_of(kernel)
+        run_kernel(kernel, expected, SYMBOLS)
+        run_host(program, kernel, got, SYMBOLS)
+        np.testing.assert_array_equal(got["y"], expected["y"], err_msg=kernel.name)
