@@ -69,6 +69,31 @@ def test_an_object_and_a_shared_library_link_too(folder: Path) -> None:
     assert _run(folder, "./mixed") == "ok\n"
 
 
+_WITHOUT_SERVICES = """
+#define CONVC_NO_SERVICES
+#include "scale.h"
+int main(void) {
+    float x[8] = {1, 2, 3, 4, 5, 6, 7, 8}, y[8];
+    const int64_t shape[] = {1, 8};
+    const convc_tensor in = convc_tensor_of(x, CONVC_FLOAT, 32, 2, shape);
+    const convc_tensor out = convc_tensor_of(y, CONVC_FLOAT, 32, 2, shape);
+    convc_context *context;
+    int32_t status = convc_context_create(&scale_model, NULL, &context);
+    if (!status) status = convc_run(context, 0, &in, 1, &out, 1);
+    if (context) puts(status ? convc_context_message(context) : y[7] == 17 ? "ok" : "wrong");
+    convc_context_destroy(context);
+    return status;
+}
+"""
+
+
+@needs_cc
+def test_a_host_without_threads_runs_on_its_own(folder: Path) -> None:
+    (folder / "alone.c").write_text(_WITHOUT_SERVICES)
+    _compile(folder, "-std=c99", "-Wall", "-Wextra", "-Werror", "alone.c", "scale.o", "-o", "alone")
+    assert _run(folder, "./alone") == "ok\n"
+
+
 @needs_cc
 def test_objects_need_no_executable_stack_and_no_writable_code(folder: Path) -> None:
     flags = "-Wl,--fatal-warnings,-z,text,-z,noexecstack"
