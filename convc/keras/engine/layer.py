@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convc.errors import ModelError, UnsupportedError
 from convc.keras import backend, constraints, initializers, regularizers
@@ -21,7 +22,6 @@ from convc.keras.engine.naming import (
     user_line,
 )
 from convc.keras.engine.tensor import (
-    Array,
     KerasTensor,
     Operators,
     Variable,
@@ -265,7 +265,7 @@ class Layer:
             )
         return sum(math.prod(w.shape) for w in self.weights)
 
-    def get_weights(self) -> list[Array]:
+    def get_weights(self) -> list[NDArray[Any]]:
         """Copies of all weights, in the order of `weights`."""
         return [w.value.copy() for w in self.weights]
 
