@@ -39,10 +39,33 @@ from convc.types import Shape, TensorType
 def lower(graphs: Mapping[str, Graph]) -> Program:
     """The program of a model's entries: kernels as their formulas say, not yet scheduled or planned."""
     parts = [_Lowering(name, graph).run() for name, graph in graphs.items()]
+    if len(parts) > 1:
+        parts = [_apart(part) for part in parts]
     program = parts[0]
     for part in parts[1:]:
         program = _joined(program, part)
     return program
+
+
+def _apart(part: Program) -> Program:
+    """A program of one entry with the entry's name in its regions' names: entries may name their values alike."""
+    (entry,) = part.entries
+    names = {
+        r.name: r.name if r.kind is RegionKind.weight else f"{entry.name}/{r.name}"
+        for r in part.regions
+    }
+    steps = (
+        replace(s, args=tuple(replace(a, region=names[a.region]) for a in s.args))
+        for s in entry.steps
+    )
+    entry = replace(
+        entry,
+        inputs=tuple(replace(p, region=names[p.region]) for p in entry.inputs),
+        outputs=tuple(replace(p, region=names[p.region]) for p in entry.outputs),
+        steps=tuple(steps),
+    )
+    regions = tuple(replace(r, name=names[r.name]) for r in part.regions)
+    return replace(part, regions=regions, entries=(entry,))
 
 
 def _joined(a: Program, b: Program) -> Program:

@@ -1,0 +1,236 @@
+"""The rules of a program: who may touch which bytes, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convc.errors import IRError
+from convc.loops.ir import Buffer, Kernel, Role
+from convc.program.footprint import box, span, written_offsets
+from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Step
+from convc.program.printer import print_region, print_step
+from convc.types import evaluate, size_of, symbols_of
+
+SAMPLES = (1, 3)
+"""The values of all symbols for which sizes and bytes are checked."""
+
+
+def verify_program(program: Program) -> None:
+    """Raises IRError, quoting the region or step, where a program breaks a rule.
+
+    - Names are unique, and regions and kernels exist; arguments match the kernels' parameters.
+    - Every parameter fits in its region, at its byte offset, for small and larger symbols.
+    - Kernels write to outputs and the arena only, and read only bytes that were written before in the same entry: a
+      border counts, so whatever writes it comes before the first reader.
+    - An entry's outputs are written whole.
+    - Once planned, arena regions that live at the same time share no byte and lie inside the workspace.
+    """
+    _names(program)
+    _weights(program)
+    for value in SAMPLES:
+        symbols = dict.fromkeys(_all_symbols(program), value)
+        footprints = _Footprints(program, symbols)
+        for entry in program.entries:
+            _ports(program, entry, symbols)
+            _EntryCheck(program, entry, symbols, footprints).run()
+            _plan(program, entry, symbols)
+
+
+def fail(program: Program, message: str, quoted: str = "") -> NoReturn:
+    raise IRError(f"program {program.name}: {message}" + (f"\n    {quoted}" if quoted else ""))
+
+
+def _all_symbols(program: Program) -> set[str]:
+    found = set(program.symbols)
+    for region in program.regions:
+        found |= symbols_of([region.size, region.offset or 0])
+    if found - set(program.symbols):
+        stranger = min(found - set(program.symbols))
+        fail(program, f"no input has the symbol {stranger!r} in its shape")
+    return found
+
+
+def _names(program: Program) -> None:
+    for what, names in (
+        ("region", [r.name for r in program.regions]),
+        ("entry", [e.name for e in program.entries]),
+    ):
+        for name in _repeated(names):
+            fail(program, f"{what} {name!r} is defined twice")
+    regions = {r.name for r in program.regions}
+    for entry in program.entries:
+        for port in (*entry.inputs, *entry.outputs):
+            if port.region not in regions:
+                fail(program, f"port {port.name!r}: there is no region {port.region!r}")
+        for step in entry.steps:
+            _step(program, step, regions)
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return [n for n in names if n in seen or seen.add(n)]  # type: ignore[func-returns-value]
+
+
+def _step(program: Program, step: Step, regions: set[str]) -> None:
+    kernel = program.kernels.get(step.kernel)
+    if kernel is None:
+        fail(program, f"there is no kernel {step.kernel!r}", print_step(step))
+    if len(step.args) != len(kernel.params):
+        message = f"{step.kernel} has {len(kernel.params)} parameters, got {len(step.args)}"
+        fail(program, message, print_step(step))
+    for argument in step.args:
+        if argument.region not in regions:
+            fail(program, f"there is no region {argument.region!r}", print_step(step))
+    free = set(kernel.symbols) - set(program.symbols)
+    if free:
+        fail(program, f"no input gives {step.kernel} the symbol {min(free)!r}", print_step(step))
+
+
+def _weights(program: Program) -> None:
+    for region in program.regions:
+        if region.kind is not RegionKind.weight:
+            continue
+        array = program.weights.get(region.name)
+        if array is None:
+            fail(program, "a weight has no array", print_region(region))
+        if array.nbytes != region.size:
+            fail(program, f"the weight's array has {array.nbytes} bytes", print_region(region))
+
+
+def _ports(program: Program, entry: Entry, symbols: Mapping[str, int]) -> None:
+    """Inputs and outputs are the caller's memory: one region each, of the type's size."""
+    ports = [(p, RegionKind.input) for p in entry.inputs]
+    ports += [(p, RegionKind.output) for p in entry.outputs]
+    for name in _repeated(p.region for p, _ in ports):
+        fail(program, f"entry {entry.name}: two ports share the region {name!r}")
+    for port, kind in ports:
+        region = program.region(port.region)
+        if region.kind is not kind:
+            fail(program, f"{kind.value} {port.name!r} is in no {kind.value}", print_region(region))
+        size = evaluate(size_of(port.type.shape), symbols) * port.type.dtype.itemsize
+        if size != evaluate(region.size, symbols):
+            fail(program, f"{port.name}: {port.type} has {size} bytes", print_region(region))
+
+
+def _plan(program: Program, entry: Entry, symbols: Mapping[str, int]) -> None:
+    """No two regions that live at the same time may share bytes."""
+    lives: dict[str, list[int]] = {}
+    for position, step in enumerate(entry.steps):
+        for argument in step.args:
+            lives.setdefault(argument.region, []).append(position)
+    arena = evaluate(program.arena, symbols)
+    placed: list[tuple[int, int, Region]] = []
+    for region in program.regions:
+        if region.offset is None or region.name not in lives:
+            continue
+        start = evaluate(region.offset, symbols)
+        end = start + evaluate(region.size, symbols)
+        if region.kind is RegionKind.arena and not 0 <= start <= end <= arena:
+            fail(program, f"the workspace has {arena} bytes with {_shown(symbols)}", print_region(region))
+        for other_start, other_end, other in placed:
+            if other.kind is region.kind and start < other_end and other_start < end:
+                together = region.kind is RegionKind.weight or (
+                    min(lives[other.name]) <= max(lives[region.name])
+                    and min(lives[region.name]) <= max(lives[other.name])
+                )
+                if together:
+                    message = f"entry {entry.name}: two regions share bytes with {_shown(symbols)}"
+                    fail(program, message, f"{print_region(other)}\n    {print_region(region)}")
+        placed.append((start, end, region))
+
+
+def _shown(symbols: Mapping[str, int]) -> str:
+    return ", ".join(f"{s} = {v}" for s, v in sorted(symbols.items())) or "no symbols"
+
+
+class _Footprints:
+    """What each kernel touches, once per kernel and parameter."""
+
+    def __init__(self, program: Program, symbols: Mapping[str, int]) -> None:
+        self.program = program
+        self.symbols = symbols
+        self.written: dict[tuple[str, str], NDArray[np.int64]] = {}
+
+    def writes(self, kernel: Kernel, buffer: Buffer) -> NDArray[np.int64]:
+        key = (kernel.name, buffer.name)
+        if key not in self.written:
+            self.written[key] = written_offsets(kernel, buffer.name, self.symbols)
+        return self.written[key]
+
+
+@dataclass
+class _EntryCheck:
+    """Runs an entry's steps on a shadow of its memory: one flag per byte that says whether it was written."""
+
+    program: Program
+    entry: Entry
+    symbols: Mapping[str, int]
+    footprints: _Footprints
+
+    def run(self) -> None:
+        self.regions = {r.name: r for r in self.program.regions}
+        self.shadow: dict[str, NDArray[np.bool_]] = {}
+        for step in self.entry.steps:
+            kernel = self.program.kernels[step.kernel]
+            pairs = list(zip(kernel.params, step.args, strict=True))
+            for buffer, argument in pairs:
+                self.fits(step, buffer, argument)
+                if buffer.role in (Role.in_, Role.inout):
+                    self.read(step, buffer, argument)
+            for buffer, argument in pairs:
+                if buffer.role in (Role.out, Role.inout):
+                    self.write(step, kernel, buffer, argument)
+        for port in self.entry.outputs:
+            missing = int((~self.flags(port.region)).sum())
+            if missing:
+                message = f"{missing} bytes of output {port.name!r} are never written"
+                fail(self.program, f"{message} with {_shown(self.symbols)}")
+
+    def flags(self, name: str) -> NDArray[np.bool_]:
+        if name not in self.shadow:
+            region = self.regions[name]
+            ready = region.kind in (RegionKind.input, RegionKind.weight)
+            self.shadow[name] = np.full(evaluate(region.size, self.symbols), ready)
+        return self.shadow[name]
+
+    def elements(self, buffer: Buffer, argument: Argument) -> NDArray[np.bool_]:
+        """The flags of the region's elements from the argument's place on, a row of bytes each."""
+        flags = self.flags(argument.region)[argument.offset :]
+        size = buffer.dtype.itemsize
+        return flags[: len(flags) // size * size].reshape(-1, size)
+
+    def fits(self, step: Step, buffer: Buffer, argument: Argument) -> None:
+        size = buffer.dtype.itemsize
+        end = argument.offset + span(buffer, self.symbols) * size
+        have = evaluate(self.regions[argument.region].size, self.symbols)
+        if argument.offset < 0 or end > have:
+            where = f"{buffer.name} takes bytes {argument.offset} to {end} of {argument.region!r}"
+            message = f"{where}, which has {have} with {_shown(self.symbols)}"
+            fail(self.program, message, print_step(step))
+        if argument.offset % size:
+            message = f"{buffer.name} begins at byte {argument.offset}, no multiple of {size}"
+            fail(self.program, message, print_step(step))
+
+    def read(self, step: Step, buffer: Buffer, argument: Argument) -> None:
+        region = self.regions[argument.region]
+        if region.kind is RegionKind.output and not self.flags(region.name).any():
+            fail(self.program, f"output {region.name!r} is read before it is written", print_step(step))
+        if region.kind in (RegionKind.input, RegionKind.weight):
+            return
+        ready = self.elements(buffer, argument)[box(buffer, self.symbols)]
+        missing = int((~ready).any(axis=1).sum())
+        if missing:
+            what = f"{missing} elements of {buffer.name} in {argument.region!r}"
+            message = f"{what} are read before they are written with {_shown(self.symbols)}"
+            fail(self.program, message, print_step(step))
+
+    def write(self, step: Step, kernel: Kernel, buffer: Buffer, argument: Argument) -> None:
+        region = self.regions[argument.region]
+        if region.kind in (RegionKind.input, RegionKind.weight):
+            fail(self.program, f"{buffer.name} writes to a region that is constant", print_step(step))
+        self.elements(buffer, argument)[self.footprints.writes(kernel, buffer)] = True
