@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from convc.graph.ir import Graph, Node
 from convc.graph.op import Op
+from convc.ops.base import axes_of
+from convc.ops.reduce import Reduction, reduced_shape
 from convc.ops.shape import Broadcast, Concat, Pad, Reshape, Slice, Transpose
 from convc.passes.rewriter import Rewriter
 from convc.types import Shape
@@ -16,7 +18,7 @@ from convc.types import Shape
 class SimplifyShapes:
     """Reshapes and broadcasts to the same shape, identity transposes, empty pads, whole slices and joins of one go;
     transposes, reshapes and constant pads that follow their like become one; a transpose that only
-    moves dimensions of extent 1 becomes a reshape.
+    moves dimensions of extent 1 becomes a reshape; a reduction reshaped to keep its axes keeps them.
 
     before:
         graph g(x: float32[N, 2, 1, 3]) -> (y) {
@@ -84,7 +86,7 @@ def merged(rewriter: Rewriter, op: Op, x: str, shape: Shape) -> tuple[Op, str]:
     """The operator that does both what `op` does and what the operator before it does, and its input."""
     while (before := rewriter.producer.get(x)) is not None:
         both = combined(before.op, op, rewriter.types[before.inputs[0]].shape, shape)
-        if both is None:
+        if both is None or isinstance(both, Reduction) and rewriter.uses[x] > 1:
             break
         op, x = both, before.inputs[0]
     if isinstance(op, Transpose):
@@ -102,6 +104,9 @@ def combined(first: Op, second: Op, x: Shape, y: Shape) -> Op | None:
             return Transpose(tuple(first.perm[d] for d in second.perm))
         case Reshape(), Reshape():
             return Reshape(y)
+        case Reduction(), Reshape() if not first.keepdims:
+            kept = replace(first, keepdims=True)
+            return kept if reduced_shape(x, axes_of(first, first.axes, len(x)), True) == y else None
         case Pad(), Pad() if first.mode == second.mode == "constant":
             pairs = zip(first.pads, second.pads, strict=True)
             sums = tuple((a[0] + b[0], a[1] + b[1]) for a, b in pairs)
