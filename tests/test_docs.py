@@ -1,0 +1,60 @@
+"""The documentation says what the compiler does today."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from convc import driver
+from convc.cli.stages import Stages
+from convc.loops.printer import print_kernel
+from tests.test_imports import ROOT
+
+ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def stages_of_example(tmp_path: Path) -> str:
+    """Everything that compiling the example of ARCHITECTURE.md makes, long constants left out."""
+    path = tmp_path / "tiny.py"
+    path.write_text(blocks(ARCHITECTURE, "python")[0])
+    stages = Stages()
+    name, graphs = driver.graphs_of(path)
+    for graph in graphs.values():
+        stages("graph", "input", graph)
+    target = driver.host_target("x86-64-avx2")
+    compiled = driver.compile_graphs(name, graphs, target, trace=stages)
+    lowered = map(print_kernel, compiled.lowered.kernels.values())
+    texts = "\n".join([*(s.text for s in stages.all), *lowered])
+    return re.sub(r" = \[[-0-9., e]+\]$", " = […]", texts, flags=re.MULTILINE)
+
+
+def test_the_architecture_shows_the_stages_as_they_are(tmp_path: Path) -> None:
+    made = stages_of_example(tmp_path)
+    shown = [b for kind in ("graph", "program", "kernel") for b in blocks(ARCHITECTURE, kind)]
+    assert len(shown) == 5
+    for block in shown:
+        assert block.rstrip("\n") in made, f"paste the stage as it is now instead of:\n{block}"
+
+
+@pytest.mark.parametrize("mark", ["main", "test"])
+def test_the_readme_has_the_commands_that_ci_runs(mark: str) -> None:
+    (command,) = re.findall(rf"^<!-- ci: {mark} -->\n```sh\n(.*)\n```$", README, re.MULTILINE)
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install")
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/adr/README.md"]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
+    assert links
+    assert not [link for link in links if not (path.parent / link).exists()]
