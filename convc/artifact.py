@@ -76,11 +76,13 @@ def assemble(
     symbols: Sequence[str] = ("N",),
     compiler: str = "",
     extra: Mapping[str, Any] | None = None,
+    support: bytes | None = None,
 ) -> Artifact:
     """Link kernels and entries with the support code into an artifact.
 
     `objects` are ELF objects for `target` that define every entry's `function`; `symbols` is the order in which
     entries take the values of symbolic dimensions; `weights` is one uint8 array, or (byte offset, array) parts.
+    `support` is the object of codegen/support.py for the model's identifier, if the caller has it already.
     """
     identifier = c_identifier(name)
     description = Description(
@@ -93,7 +95,7 @@ def assemble(
         compiler=compiler,
         extra=extra or {},
     )
-    image = link([*objects, support_object(target, identifier)])
+    image = link([*objects, support or support_object(target, identifier)])
     missing = [e.function for e in entries if e.function not in image.symbols]
     if missing:
         raise IRError(f"model {name}: no code was generated for the entries {', '.join(missing)}")

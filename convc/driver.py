@@ -17,6 +17,7 @@ from convc import __version__
 from convc.artifact import Artifact, assemble, c_identifier, entry_info
 from convc.codegen import llvm, llvmc
 from convc.codegen.cache import Cache, default_folder, key_of
+from convc.codegen.support import support_ir, support_object
 from convc.errors import UsageError
 from convc.graph.ir import Graph
 from convc.lower.program import lower
@@ -97,10 +98,13 @@ def compile_graphs(
         note("llvm", name, llvm.program_module(program, target, prefix))
     with timings.phase("generate"):
         units = llvm.program_units(program, target, prefix)
-    objects = compile_units(units, target, Cache(default_folder()), timings)
+    cache = Cache(default_folder())
+    objects = compile_units(units, target, cache, timings)
+    with timings.phase("machine code"):
+        support = compile_support(target, prefix, cache)
     with timings.phase("assemble"):
         rows = rows_of(program, lowered.kernels)
-        artifact = assemble_program(program, target, objects, rows)
+        artifact = assemble_program(program, target, objects, support, rows)
     return Compiled(artifact, program, lowered, graphs, rows, timings)
 
 
@@ -123,10 +127,24 @@ def compile_units(
     return objects
 
 
+def compile_support(target: Target, prefix: str, cache: Cache) -> bytes:
+    """The object of the support code, out of the cache where it was made before."""
+    key = key_of(support_ir(target, prefix), f"{target!r} LLVM {llvmc.version()} support")
+    code = cache.get(key)
+    if code is None:
+        code = support_object(target, prefix)
+        cache.put(key, code)
+    return code
+
+
 def assemble_program(
-    program: Program, target: Target, objects: list[bytes], rows: Mapping[str, list[Row]]
+    program: Program,
+    target: Target,
+    objects: list[bytes],
+    support: bytes,
+    rows: Mapping[str, list[Row]],
 ) -> Artifact:
-    """The artifact of a planned program and its machine code. Its `extra` has the flops of each entry."""
+    """The artifact of a planned program and its machine code. Its `extra` has the rows and flops of each entry."""
     offsets = {r.name: r.offset for r in program.regions}
     weights = [(int(offsets[n]), array) for n, array in program.weights.items()]  # type: ignore[arg-type]
     return assemble(
@@ -137,7 +155,11 @@ def assemble_program(
         weights,
         program.symbols,
         compiler="convc",
-        extra={"flops": {entry: extent_json(total_flops(r)) for entry, r in rows.items()}},
+        extra={
+            "flops": {entry: extent_json(total_flops(r)) for entry, r in rows.items()},
+            "rows": {entry: [row.to_json() for row in r] for entry, r in rows.items()},
+        },
+        support=support,
     )
 
 

@@ -82,10 +82,15 @@ def _collect(expr: Expr, factor: int, terms: dict[Expr, int]) -> int:
 def from_linear(form: Linear) -> Expr:
     """The expression of a linear form; equal forms give equal expressions."""
     terms, constant = form
-    total: Expr = Const(0, INDEX)
-    for atom, coefficient in sorted(terms.items(), key=lambda t: _order(t[0])):
-        total = binary("+", total, binary("*", atom, Const(coefficient, INDEX)))
-    return binary("+", total, Const(constant, INDEX))
+    total: Expr | None = None
+    atoms = sorted(terms, key=_order) if len(terms) > 1 else terms
+    for atom in atoms:
+        coefficient = terms[atom]
+        term = atom if coefficient == 1 else Binary("*", atom, Const(coefficient, INDEX))
+        total = term if total is None else Binary("+", total, term)
+    if total is None:
+        return Const(constant, INDEX)
+    return Binary("+", total, Const(constant, INDEX)) if constant else total
 
 
 def _order(atom: Expr) -> str:
@@ -151,6 +156,8 @@ def simplify(expr: Expr, ranges: Ranges) -> Expr:
     """An equal expression, with what the ranges decide decided."""
     if isinstance(expr, (Const, Var)):
         return expr
+    if isinstance(expr, Binary) and expr.op in ("+", "-", "*") and expr.dtype is INDEX:
+        return _simplify_sum(expr, ranges)
     if isinstance(expr, Select):
         condition = simplify(expr.condition, ranges)
         if isinstance(condition, Const):
@@ -161,12 +168,31 @@ def simplify(expr: Expr, ranges: Ranges) -> Expr:
     return _simplify_node(expr if same else rebuild(expr, new), ranges)
 
 
+def _simplify_sum(expr: Expr, ranges: Ranges) -> Expr:
+    """A whole tree of + - * at once: its atoms are simplified, then collected."""
+    terms, constant = linear(expr)
+    if all(isinstance(atom, Var) for atom in terms):
+        return from_linear((terms, constant))
+    total: dict[Expr, int] = {}
+    for atom, coefficient in terms.items():
+        constant += _collect(_simplify_atom(atom, ranges), coefficient, total)
+    kept = {atom: c for atom, c in total.items() if c}
+    if any(isinstance(atom, Binary) and atom.op == "%" for atom in kept):
+        constant += _rejoin(kept)
+    return from_linear(({atom: c for atom, c in kept.items() if c}, constant))
+
+
+def _simplify_atom(atom: Expr, ranges: Ranges) -> Expr:
+    """A product of two atoms is not linear, but its factors may be simpler."""
+    if isinstance(atom, Binary) and atom.op == "*":
+        return binary("*", simplify(atom.a, ranges), simplify(atom.b, ranges))
+    return simplify(atom, ranges)
+
+
 def _simplify_node(expr: Expr, ranges: Ranges) -> Expr:
     if not isinstance(expr, Binary):
         return expr
     match expr.op:
-        case "+" | "-" | "*" if expr.dtype is INDEX:
-            return from_linear(linear(expr))
         case "//" | "%" if expr.dtype is INDEX and isinstance(expr.b, Const) and expr.b.value > 0:
             return _simplify_division(expr, int(expr.b.value), ranges)
         case "min" | "max" if expr.dtype is INDEX:
