@@ -217,8 +217,9 @@ class KernelWriter:
         )
         bounds = f"__launch_bounds__({self.launch.threads})"
         self.block(self.kernel.body)
+        notes = [f"// {printable(', '.join(v for _, v in self.kernel.notes))}"]
         head = f'extern "C" __global__ void {bounds} {symbol(self.kernel)}(\n    {params}) {{'
-        return "\n".join([head, *self.lines, "}\n"])
+        return "\n".join([*(notes if self.kernel.notes else []), head, *self.lines, "}\n"])
 
     def block(self, block: Block) -> None:
         previous: Stmt | None = None
@@ -422,6 +423,11 @@ def _dynamic_offsets(kernel: Kernel) -> dict[str, int]:
         offsets[buffer.name] = total
         total += _aligned(_bytes(buffer))
     return offsets
+
+
+def printable(text: str) -> str:
+    """A text as it may stand in a comment: nothing in it ends or continues the line."""
+    return re.sub(r"[^ -~]|\\", "_", text)
 
 
 def symbol(kernel: Kernel) -> str:

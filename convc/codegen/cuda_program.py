@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from convc.codegen.cuda import generate
 from convc.codegen.cuda_expr import ExpressionWriter
+from convc.codegen.cuda_kernel import printable
 from convc.codegen.cuda_prelude import C_TYPES
 from convc.errors import IRError
 from convc.loops.ir import Buffer, Kernel, Role, index
@@ -32,7 +32,7 @@ def generate_program(program: Program, target: Target) -> str:
     """
     used = {step.kernel for entry in program.entries for step in entry.steps}
     kernels = [k for name, k in program.kernels.items() if name in used]
-    head = f"// {_printable(program.name)}, for {target.cpu} ({target.name})\n"
+    head = f"// {printable(program.name)}, for {target.cpu} ({target.name})\n"
     entries = [_Entry(program, entry).write() for entry in program.entries]
     return "\n".join([head + generate(kernels), _AT, *entries])
 
@@ -53,7 +53,7 @@ class _Entry:
         for step in self.entry.steps:
             body += self.launch(step)
         comments = [
-            f"// {role} {i}: {_printable(port.name)} {port.type}" for role, i, port in self.ports()
+            f"// {role} {i}: {printable(port.name)} {port.type}" for role, i, port in self.ports()
         ]
         return "\n".join(
             [
@@ -106,7 +106,7 @@ class _Entry:
         kernel = self.kernel(step)
         places = [self.place(b, a) for b, a in zip(kernel.params, step.args, strict=True)]
         values = ", ".join([*places, *kernel.symbols, "stream"])
-        comment = [f"  // {_printable(', '.join(step.layers))}"] if step.layers else []
+        comment = [f"  // {printable(', '.join(step.layers))}"] if step.layers else []
         return [
             *comment,
             f"  status = convc_launch_{kernel.name}({values});",
@@ -152,11 +152,6 @@ class _Entry:
 
     def bytes(self, extent: Extent) -> str:
         return self.expr.text(index(extent))
-
-
-def _printable(name: str) -> str:
-    """A user's name as it may stand in a comment: nothing in it ends or continues the line."""
-    return re.sub(r"[^ -~]|\\", "_", name)
 
 
 def _symbols(extent: Extent) -> set[str]:

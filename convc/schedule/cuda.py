@@ -39,6 +39,7 @@ from convc.loops.simplify import linear, simplify_kernel
 from convc.program.ir import Program
 
 THREADS = 256
+TILED = "tiled product"
 # A block computes at most 1024 outputs, so that small layers still fill a GPU.
 TILE = Tile(rows=32, columns=32, depth=16, patch=(4, 4))
 # Below these a tile would idle: one thread per output does better.
@@ -53,11 +54,23 @@ def schedule_kernel(kernel: Kernel) -> Kernel:
     """
     nests = kernel.body
     if not nests or len(nests) > 1 and not _side_by_side(kernel):
-        return expand_math(simplify_kernel(kernel))
-    body: Block = ()
-    for nest in nests:
-        body += schedule_nest(replace(kernel, body=(nest,))).body
-    return expand_math(simplify_kernel(replace(kernel, body=body)))
+        return _finish(kernel, kernel.body, ["one thread"])
+    scheduled = [schedule_nest(replace(kernel, body=(nest,), notes=())) for nest in nests]
+    body = tuple(stmt for nest in scheduled for stmt in nest.body)
+    return _finish(kernel, body, [dict(nest.notes)["strategy"] for nest in scheduled])
+
+
+def _finish(kernel: Kernel, body: Block, strategies: Sequence[str]) -> Kernel:
+    """The kernel over its scheduled body, with a note of what was done."""
+    note = ("strategy", ", ".join(dict.fromkeys(strategies)))
+    kernel = replace(kernel, body=body, notes=(*kernel.notes, note))
+    if note[1] == TILED:
+        kernel = _noted(kernel, "tile", f"{TILE.rows}x{TILE.columns}x{TILE.depth}")
+    return expand_math(simplify_kernel(kernel))
+
+
+def _noted(kernel: Kernel, key: str, value: str) -> Kernel:
+    return replace(kernel, notes=(*kernel.notes, (key, value)))
 
 
 def schedule_program(program: Program) -> Program:
@@ -78,8 +91,11 @@ def schedule_nest(kernel: Kernel) -> Kernel:
     """The schedule of a kernel that is one statement."""
     loops = independent_loops(kernel)
     if not loops:
-        return kernel
-    return tile_product(kernel, loops) or thread_per_output(kernel, loops)
+        return _noted(kernel, "strategy", "one thread")
+    tiled = tile_product(kernel, loops)
+    if tiled is not None:
+        return _noted(tiled, "strategy", TILED)
+    return _noted(thread_per_output(kernel, loops), "strategy", "thread per output")
 
 
 def thread_per_output(kernel: Kernel, loops: Sequence[For]) -> Kernel:
@@ -215,7 +231,7 @@ def _groups(loops: Sequence[For], body: Block) -> tuple[list[For], list[For], li
     for loop in loops:
         use = frozenset(i for i, parts in enumerate(inside) if Var(loop.var) in parts)
         sides.setdefault(use, []).append(loop)
-    every = frozenset(range(len(operands)))
+    every = frozenset[int]().union(*sides)
     batch, unused = sides.pop(every, []), sides.pop(frozenset(), [])
     if len(sides) != 2 or frozenset.intersection(*sides) or _weight(unused) != 1:
         return None

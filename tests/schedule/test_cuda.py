@@ -21,14 +21,19 @@ from convc.loops.ir import (
     Buffer,
     Const,
     Expr,
+    For,
     Kernel,
     Layout,
+    Load,
     Role,
     Var,
+    expressions,
     map_expr,
+    subexpressions,
     walk,
 )
 from convc.loops.math import expand_math
+from convc.loops.parser import parse_kernel
 from convc.lower.nest import naive_kernel
 from convc.ops.activations import Relu
 from convc.ops.broadcasting import Add
@@ -148,6 +153,48 @@ def number(expr: Expr, n: int) -> int:
 @pytest.mark.parametrize("name", ROWS)
 def test_products_with_reuse_go_through_shared_memory(name: str) -> None:
     assert any(isinstance(s, Barrier) for s in walk(SCHEDULED[name].body)) == (name in TILED)
+
+
+def test_what_is_done_to_an_operand_is_done_once_per_tile() -> None:
+    kernel = parse_kernel(
+        """kernel prologue(in x: float32[40, 20], in s: float32[20], in w: float32[20, 36], out y: float32[40, 36]) {
+          for i in 40 { for j in 36 {
+            alloc acc: float32[] register
+            acc[] = 0.0
+            for k in 20 { acc[] = fma(max(x[i, k] * s[k], 0.0), w[k, j], acc[]) }
+            y[i, j] = max(acc[], 0.5)
+          } }
+        }"""
+    )
+    scheduled = schedule_kernel(kernel)
+    adding = next(
+        s for s in walk(scheduled.body) if isinstance(s, For) and s.var == "k" and len(s.body) == 1
+    )
+    assert {e.buffer for s in walk(adding.body) for x in expressions(s) for e in loads(x)} == {
+        "acc",
+        "tile0",
+        "tile1",
+    }
+    expected, got = arrays_of(kernel), arrays_of(kernel)
+    run_kernel(kernel, expected, {})
+    run_kernel(scheduled, got, {}, seed=1)
+    np.testing.assert_array_equal(got["y"], expected["y"])
+
+
+def loads(expr: Expr) -> list[Load]:
+    return [e for e in subexpressions(expr) if isinstance(e, Load)]
+
+
+@pytest.mark.parametrize(
+    ("name", "notes"),
+    [
+        ("conv3x3", (("strategy", "tiled product"), ("tile", "32x32x16"))),
+        ("tanh", (("strategy", "thread per output"),)),
+    ],
+)
+def test_a_note_says_what_was_done(name: str, notes: tuple) -> None:
+    assert SCHEDULED[name].notes == notes
+    assert f"// {', '.join(value for _, value in notes)}\n" in generate([SCHEDULED[name]])
 
 
 ACROSS = ("conv3x3", "conv1x1", "depthwise", "dense", "tanh", "max_pool")
