@@ -9,7 +9,7 @@ import typer
 
 from convc.cli.heavy import building
 from convc.cli.options import Batch, Debug, Json, Target, Threads, parse_batch
-from convc.cli.tables import bytes_text, seconds_text, show, show_facts, show_json
+from convc.cli.tables import bytes_text, seconds_text, show_facts, show_json, show_layers
 from convc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def compile(
         show_json(facts | {"entries": entries})
         return
     for entry, rows in built.rows.items():
-        show(f"{built.name}, {entry}", COLUMNS, (cells(r) for r in rows))
+        show_layers(f"{built.name}, {entry}", [r.to_json() for r in rows])
     show_facts("", readable(facts))
 
 
@@ -80,24 +80,6 @@ def destination(source: str, output: Path | None, emit: str | None) -> tuple[str
     if emit is not None and emit not in kinds:
         raise UsageError(f"{output}: --emit {emit} writes {SUFFIXES[emit]} files")
     return kinds[0], output
-
-
-COLUMNS = ("layers", "computed as", "output", "layout", "algorithm", "tile", ">MFLOP", ">weights")
-
-
-def cells(row: Any) -> tuple[str, ...]:
-    """A row of the table, counted for a batch of one."""
-    mflop = building.at_batch(row.flops, 1) / 1e6
-    return (
-        " + ".join(row.layers) or "-",
-        row.operators,
-        row.output.removeprefix("float32"),
-        row.layout,
-        row.algorithm,
-        row.tile,
-        f"{mflop:.2f}" if mflop >= 0.005 else "",
-        bytes_text(row.weight_bytes) if row.weight_bytes else "",
-    )
 
 
 def facts_of(built: Built, files: list[Path], threads: int | None) -> dict[str, Any]:

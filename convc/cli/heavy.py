@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import convc_runtime
     import numpy
+    from convc_runtime import description
 
     from convc import driver, scripts
     from convc.cli import accuracy, building, files, measure, peak, stepping
@@ -25,6 +26,7 @@ else:
     accuracy = OnFirstUse("convc.cli.accuracy")
     building = OnFirstUse("convc.cli.building")
     convc_runtime = OnFirstUse("convc_runtime")
+    description = OnFirstUse("convc_runtime.description")
     driver = OnFirstUse("convc.driver")
     files = OnFirstUse("convc.cli.files")
     measure = OnFirstUse("convc.cli.measure")
@@ -37,6 +39,7 @@ __all__ = [
     "accuracy",
     "building",
     "convc_runtime",
+    "description",
     "driver",
     "files",
     "measure",

@@ -9,7 +9,7 @@ import typer
 from convc.cli.heavy import building, convc_runtime
 from convc.cli.opening import is_artifact
 from convc.cli.options import Batch, Debug, Json, Target, parse_batch
-from convc.cli.tables import bytes_text, show, show_facts, show_json
+from convc.cli.tables import bytes_text, show, show_facts, show_json, show_layers
 from convc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,10 +53,13 @@ def show_artifact(source: str, as_json: bool) -> None:
     model = convc_runtime.load(source)
     about = model.description
     facts = facts_of(about)
+    rows = about.extra.get("rows", {})
     if as_json:
-        show_json(facts)
+        show_json(facts | {"rows": rows})
         return
     show_facts(f"{source}: {about.name}", {k: v for k, v in facts.items() if k != "entries"})
+    for entry, found in rows.items():
+        show_layers(f"{about.name}, {entry}", found)
     show(
         "entries",
         ("entry", "inputs", "outputs", "workspace"),

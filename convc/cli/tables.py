@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from convc.cli.heavy import description
 
 WIDE = 160
 
@@ -36,6 +40,35 @@ def show_facts(title: str, facts: Mapping[str, object]) -> None:
     for name, value in facts.items():
         table.add_row(name, str(value))
     console().print(table)
+
+
+def show_layers(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Prints what became of each layer: rows of convc/report.py as JSON. Flops are those of one image."""
+    columns = (
+        "layers",
+        "computed as",
+        "output",
+        "layout",
+        "algorithm",
+        "tile",
+        ">MFLOP",
+        ">weights",
+    )
+    show(title, columns, map(_layer_cells, rows))
+
+
+def _layer_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    mflop = description.evaluate(row["flops"], defaultdict(lambda: 1)) / 1e6
+    return (
+        " + ".join(row["layers"]) or "-",
+        row["operators"],
+        row["output"].removeprefix("float32"),
+        row["layout"],
+        row["algorithm"],
+        row["tile"],
+        f"{mflop:.2f}" if mflop >= 0.005 else "",
+        bytes_text(row["weight_bytes"]) if row["weight_bytes"] else "",
+    )
 
 
 def show_json(value: object) -> None:
