@@ -1,0 +1,450 @@
+"""How each operator reads in ONNX: one table, a row per operator.
+
+A rule emits ONNX operators for a node's inputs and returns the value that they make, or None where ONNX says this case
+only through the operator's decomposition. It raises UnsupportedError for what ONNX can't say at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import numpy as np
+
+from convc.errors import UnsupportedError
+from convc.graph.op import Op
+from convc.ops.activations import (
+    Celu,
+    Elu,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    LogSigmoid,
+    Mish,
+    Relu,
+    Selu,
+    Sigmoid,
+    Silu,
+    Softplus,
+    Softsign,
+    ThresholdedRelu,
+)
+from convc.ops.base import Padding, axes_of, axis_of
+from convc.ops.broadcasting import (
+    Add,
+    And,
+    Div,
+    Equal,
+    FloorDiv,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    Maximum,
+    Minimum,
+    Mod,
+    Mul,
+    NotEqual,
+    Or,
+    Pow,
+    PRelu,
+    Sub,
+    Where,
+    Xor,
+)
+from convc.ops.conv import NARROW, Conv2d, ConvTranspose2d
+from convc.ops.elementwise import (
+    Abs,
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
+    Cast,
+    Ceil,
+    Clip,
+    Cos,
+    Cosh,
+    Dropout,
+    Erf,
+    Exp,
+    Expm1,
+    Floor,
+    Identity,
+    Log,
+    Log1p,
+    Neg,
+    Not,
+    Reciprocal,
+    Round,
+    Rsqrt,
+    Sign,
+    Sin,
+    Sinh,
+    Sqrt,
+    Square,
+    Tan,
+    Tanh,
+)
+from convc.ops.matmul import MatMul
+from convc.ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
+from convc.ops.pool import AvgPool2d, MaxPool2d
+from convc.ops.reduce import (
+    ArgMax,
+    ReduceMax,
+    ReduceMean,
+    ReduceMin,
+    ReduceProd,
+    ReduceSum,
+    Reduction,
+)
+from convc.ops.resize import Resize2d
+from convc.ops.shape import (
+    Broadcast,
+    Concat,
+    DepthToSpace,
+    Gather,
+    Pad,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+)
+from convc.types import DType, TensorType
+
+LAST = (1 << 63) - 1
+"""ONNX' open end of a slice."""
+
+
+class Emitter(Protocol):
+    """What a rule may ask of the exporter."""
+
+    opset: int
+    types: dict[str, TensorType]
+
+    def __call__(self, kind: str, *inputs: str, **attributes: Any) -> str: ...
+    def constant(self, array: Any, base: str = ...) -> str: ...
+    def integers(self, values: Iterable[Any], base: str) -> str: ...
+    def scalar(self, value: float, like: str) -> str: ...
+    def cast(self, value: str, dtype: DType) -> str: ...
+
+
+Rule = Callable[..., "str | None"]
+"""`rule(emitter, op, *inputs)`."""
+
+
+def plain(kind: str, *fields: str, **renamed: str) -> Rule:
+    """The ONNX operator of the same meaning. `fields` are attributes of one name; `renamed` is theirs=ours."""
+    names = {f: f for f in fields} | renamed
+
+    def rule(e: Emitter, op: Op, *inputs: str) -> str:
+        given = {theirs: getattr(op, ours) for theirs, ours in names.items()}
+        return e(
+            kind, *inputs, **{k: int(v) if v is True or v is False else v for k, v in given.items()}
+        )
+
+    return rule
+
+
+def pads_of(padding: Padding) -> list[int]:
+    """ONNX' order: all starts, then all ends."""
+    (top, bottom), (left, right) = padding
+    if min(top, bottom, left, right) < 0:
+        raise UnsupportedError(f"ONNX takes no negative padding, got {padding}")
+    return [top, left, bottom, right]
+
+
+def window(op: Any) -> dict[str, Any]:
+    """The attributes that convolutions and pools share."""
+    return {"strides": op.stride, "pads": pads_of(op.padding)}
+
+
+# ---------------------------------------------------------------- elementwise
+
+
+def cast(e: Emitter, op: Cast, x: str) -> str:
+    """ONNX leaves a float outside an integer's range open; narrow integers are limited first."""
+    is_float = e.types[x].dtype.is_float
+    if not (is_float and op.dtype.is_integer and op.dtype.itemsize <= 2):
+        return e.cast(x, op.dtype)
+    limits = np.iinfo(op.dtype.numpy)
+    wide = x if e.types[x].dtype.itemsize >= 4 else e.cast(x, DType.float32)
+    limited = e("Clip", wide, e.scalar(limits.min, wide), e.scalar(limits.max, wide))
+    return e.cast(limited, op.dtype)
+
+
+def clip(e: Emitter, op: Clip, x: str) -> str:
+    low = "" if op.min is None else e.scalar(op.min, x)
+    high = () if op.max is None else (e.scalar(op.max, x),)
+    return e("Clip", x, low, *high) if low or high else x
+
+
+def expm1(e: Emitter, op: Expm1, x: str) -> str:
+    """tanh(x / 2) * (e**x + 1), which keeps its digits near 0."""
+    half = e("Tanh", e("Mul", x, e.scalar(0.5, x)))
+    return e("Mul", half, e("Add", e("Exp", x), e.scalar(1, x)))
+
+
+def log1p(e: Emitter, op: Log1p, x: str) -> str:
+    """log(u) * x / (u - 1) with u = 1 + x as rounded (Kahan); x where u is 1, log(x) where u is x."""
+    one = e.scalar(1, x)
+    u = e("Add", x, one)
+    log = e("Log", u)
+    mended = e("Mul", log, e("Div", x, e("Sub", u, one)))
+    small = e("Where", e("Equal", u, one), x, mended)
+    return e("Where", e("Equal", u, x), log, small)
+
+
+def gelu(e: Emitter, op: Gelu, x: str) -> str:
+    if e.opset >= 20:
+        return e("Gelu", x, approximate="tanh" if op.approximate else "none")
+    if op.approximate:
+        cube = e("Mul", x, e("Mul", x, x))
+        inner = e("Add", x, e("Mul", cube, e.scalar(0.044715, x)))
+        phi = e("Tanh", e("Mul", inner, e.scalar(np.sqrt(2 / np.pi), x)))
+    else:
+        phi = e("Erf", e("Mul", x, e.scalar(np.sqrt(0.5), x)))
+    return e("Mul", e("Mul", x, e.scalar(0.5, x)), e("Add", phi, e.scalar(1, x)))
+
+
+def mish(e: Emitter, op: Mish, x: str) -> str:
+    return e("Mish", x) if e.opset >= 18 else e("Mul", x, e("Tanh", e("Softplus", x)))
+
+
+def floor_div(e: Emitter, op: FloorDiv, x: str, y: str) -> str:
+    """ONNX divides integers towards zero: x less its remainder divides exactly."""
+    if e.types[x].dtype.is_float:
+        return e("Floor", e("Div", x, y))
+    return e("Div", e("Sub", x, e("Mod", x, y)), y)
+
+
+def mod(e: Emitter, op: Mod, x: str, y: str) -> str:
+    """ONNX' Mod has the sign of y for integers only; for floats fmod's remainder is mended."""
+    if not e.types[x].dtype.is_float:
+        return e("Mod", x, y)
+    rest = e("Mod", x, y, fmod=1)
+    zero = e.scalar(0, x)
+    other = e("Xor", e("Less", rest, zero), e("Less", y, zero))
+    other = e("And", other, e("Not", e("Equal", rest, zero)))
+    return e("Where", other, e("Add", rest, y), rest)
+
+
+def prelu(e: Emitter, op: PRelu, x: str, slope: str) -> str:
+    """ONNX' PRelu stretches the slope only."""
+    (result,) = op.infer(e.types[x], e.types[slope])
+    if result == e.types[x]:
+        return e("PRelu", x, slope)
+    return e("Where", e("Less", x, e.scalar(0, x)), e("Mul", x, slope), x)
+
+
+# ---------------------------------------------------------------- windows and products
+
+
+def conv(e: Emitter, op: Conv2d, x: str, w: str) -> str:
+    kind = "ConvInteger" if e.types[x].dtype in NARROW else "Conv"
+    kernel = e.types[w].shape[2:]
+    return e(kind, x, w, kernel_shape=kernel, dilations=op.dilation, group=op.groups, **window(op))
+
+
+def conv_transpose(e: Emitter, op: ConvTranspose2d, x: str, w: str) -> str:
+    return e("ConvTranspose", x, w, kernel_shape=e.types[w].shape[2:], dilations=op.dilation,
+             output_padding=op.output_padding, group=op.groups, **window(op))  # fmt: skip
+
+
+def matmul(e: Emitter, op: MatMul, x: str, y: str) -> str:
+    return e("MatMulInteger" if e.types[x].dtype in NARROW else "MatMul", x, y)
+
+
+def max_pool(e: Emitter, op: MaxPool2d, x: str) -> str:
+    return e("MaxPool", x, kernel_shape=op.kernel, dilations=op.dilation, **window(op))
+
+
+def avg_pool(e: Emitter, op: AvgPool2d, x: str) -> str:
+    if op.dilation != (1, 1) and e.opset < 19:
+        raise UnsupportedError("a dilated AveragePool needs opset 19")
+    dilations = op.dilation if e.opset >= 19 else None
+    return e("AveragePool", x, kernel_shape=op.kernel, count_include_pad=int(op.count_include_pad),
+             dilations=dilations, **window(op))  # fmt: skip
+
+
+def batch_norm(e: Emitter, op: BatchNorm, x: str, *statistics: str) -> str | None:
+    rank = e.types[x].rank
+    if rank < 2 or axis_of(op, op.axis, rank) != 1:
+        return None
+    return e("BatchNormalization", x, *statistics, epsilon=op.epsilon)
+
+
+def layer_norm(e: Emitter, op: LayerNorm, x: str, gamma: str, beta: str) -> str | None:
+    """ONNX normalises the last dimensions, in their order."""
+    rank = e.types[x].rank
+    axes = axes_of(op, op.axes, rank)
+    if axes != tuple(range(rank - len(axes), rank)):
+        return None
+    return e("LayerNormalization", x, gamma, beta, axis=axes[0], epsilon=op.epsilon)
+
+
+def reduction(kind: str) -> Rule:
+    """Axes are an input of ReduceSum, and of the others from opset 18 on."""
+
+    def rule(e: Emitter, op: Reduction, x: str) -> str:
+        (result,) = op.infer(e.types[x])
+        wide = e.cast(x, result.dtype)
+        if not op.axes:
+            return wide
+        if kind == "ReduceSum" or e.opset >= 18:
+            return e(kind, wide, e.integers(op.axes, "axes"), keepdims=int(op.keepdims))
+        return e(kind, wide, axes=op.axes, keepdims=int(op.keepdims))
+
+    return rule
+
+
+# ---------------------------------------------------------------- movements
+
+
+def reshape(e: Emitter, op: Reshape, x: str) -> str:
+    """A symbolic extent is 0 where it stands at its place in x, else -1: what remains."""
+    old = e.types[x].shape
+    new = op.resolved(old)
+    if 0 in new:
+        raise UnsupportedError(f"a reshape of nothing, to {list(new)}")
+    entries = [
+        extent if isinstance(extent, int) else 0 if old[d : d + 1] == (extent,) else -1
+        for d, extent in enumerate(new)
+    ]
+    if entries.count(-1) > 1:
+        raise UnsupportedError(f"a reshape to several symbolic extents, {list(new)}")
+    return e("Reshape", x, e.integers(entries, "shape"))
+
+
+def broadcast(e: Emitter, op: Broadcast, x: str) -> str:
+    """A symbolic extent must be one of x already: Expand leaves it where the shape says 1."""
+    old = (1,) * (len(op.shape) - e.types[x].rank) + e.types[x].shape
+    new_symbols = [
+        n for o, n in zip(old, op.shape, strict=True) if not isinstance(n, int) and o != n
+    ]
+    if new_symbols:
+        raise UnsupportedError(f"a broadcast to the symbolic extent {new_symbols[0]}")
+    entries = [n if isinstance(n, int) else 1 for n in op.shape]
+    return e("Expand", x, e.integers(entries, "shape"))
+
+
+def cut(
+    e: Emitter, x: str, ranges: Iterable[tuple[int | None, int | None, int]]
+) -> str:  # fmt: skip
+    """x[start:end:step, …], naming only the dimensions that aren't taken whole."""
+    rows = [(d, a, b, s) for d, (a, b, s) in enumerate(ranges) if (a or 0, b, s) != (0, None, 1)]
+    if not rows:
+        return x
+    starts = [(0 if s > 0 else LAST) if a is None else a for _, a, _, s in rows]
+    ends = [(LAST if s > 0 else -LAST) if b is None else b for _, _, b, s in rows]
+    axes, steps = [r[0] for r in rows], [r[3] for r in rows]
+    names = (("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps))
+    return e("Slice", x, *(e.integers(values, name) for name, values in names))
+
+
+def slice_(e: Emitter, op: Slice, x: str) -> str:
+    return cut(e, x, zip(op.starts, op.ends, op.steps, strict=True))
+
+
+def pad(e: Emitter, op: Pad, x: str) -> str:
+    """Negative pads crop what was padded on the other sides."""
+    added = [max(0, p[k]) for k in range(2) for p in op.pads]
+    if any(added):
+        value = (e.scalar(op.value, x),) if op.mode == "constant" else ()
+        x = e("Pad", x, e.integers(added, "pads"), *value, mode=op.mode)
+    return cut(e, x, ((max(0, -b), min(0, a) or None, 1) for b, a in op.pads))
+
+
+def gather(e: Emitter, op: Gather, x: str, indices: str) -> str:
+    narrow = e.types[indices].dtype not in (DType.int32, DType.int64)
+    return e("Gather", x, e.cast(indices, DType.int64) if narrow else indices, axis=op.axis)
+
+
+def resize(e: Emitter, op: Resize2d, x: str) -> str:
+    """Our nearest pixel is the one that holds the point: halves round up."""
+    mode = {"nearest": "nearest", "bilinear": "linear"}[op.mode]
+    how = {"mode": mode, "coordinate_transformation_mode": "half_pixel",
+           "nearest_mode": "round_prefer_ceil" if mode == "nearest" else None}  # fmt: skip
+    if op.scale is not None:
+        scales = e.constant(np.array((1, 1, *op.scale), np.float32), "scales")
+        return e("Resize", x, "", scales, **how)
+    assert op.size is not None
+    if e.opset >= 18:
+        return e("Resize", x, "", "", e.integers(op.size, "sizes"), axes=[2, 3], **how)
+    outer = e.types[x].shape[:2]
+    if not all(isinstance(extent, int) for extent in outer):
+        raise UnsupportedError(
+            f"a resize to a size with the symbolic extents {list(outer)} needs opset 18"
+        )
+    return e("Resize", x, "", "", e.integers((*outer, *op.size), "sizes"), **how)
+
+
+def depth_to_space(e: Emitter, op: DepthToSpace, x: str) -> str:
+    return e("DepthToSpace", x, blocksize=op.block, mode=op.order.upper())
+
+
+# ---------------------------------------------------------------- the table
+
+RULES: dict[type[Op], Rule] = {
+    Identity: lambda e, op, x: x,
+    Dropout: lambda e, op, x: x,
+    Cast: cast,
+    Clip: clip,
+    **{
+        op: plain(op.__name__)
+        for op in (
+            Abs, Acos, Acosh, Asin, Asinh, Atan, Atanh, Ceil, Cos, Cosh, Erf, Exp, Floor, Log, Neg, Not, Reciprocal,
+            Round, Sign, Sin, Sinh, Sqrt, Tan, Tanh, Relu, Selu, Sigmoid, HardSwish, Softplus, Softsign,
+            Add, Sub, Mul, Div, Pow, Less, Greater, Equal, And, Or, Xor, Where,
+        )
+    },
+    Square: lambda e, op, x: e("Mul", x, x),
+    Rsqrt: lambda e, op, x: e("Reciprocal", e("Sqrt", x)),
+    Expm1: expm1,
+    Log1p: log1p,
+    LeakyRelu: plain("LeakyRelu", "alpha"),
+    ThresholdedRelu: plain("ThresholdedRelu", "alpha"),
+    Elu: plain("Elu", "alpha"),
+    Celu: plain("Celu", "alpha"),
+    HardSigmoid: plain("HardSigmoid", "alpha", "beta"),
+    LogSigmoid: lambda e, op, x: e("Neg", e("Softplus", e("Neg", x))),
+    Silu: lambda e, op, x: e("Mul", x, e("Sigmoid", x)),
+    Mish: mish,
+    Gelu: gelu,
+    FloorDiv: floor_div,
+    Mod: mod,
+    Maximum: plain("Max"),
+    Minimum: plain("Min"),
+    LessEqual: plain("LessOrEqual"),
+    GreaterEqual: plain("GreaterOrEqual"),
+    NotEqual: lambda e, op, x, y: e("Not", e("Equal", x, y)),
+    PRelu: prelu,
+    Conv2d: conv,
+    ConvTranspose2d: conv_transpose,
+    MatMul: matmul,
+    MaxPool2d: max_pool,
+    AvgPool2d: avg_pool,
+    BatchNorm: batch_norm,
+    LayerNorm: layer_norm,
+    Softmax: plain("Softmax", "axis"),
+    LogSoftmax: plain("LogSoftmax", "axis"),
+    ReduceSum: reduction("ReduceSum"),
+    ReduceMean: reduction("ReduceMean"),
+    ReduceMax: reduction("ReduceMax"),
+    ReduceMin: reduction("ReduceMin"),
+    ReduceProd: reduction("ReduceProd"),
+    ArgMax: plain("ArgMax", "axis", "keepdims"),
+    Transpose: lambda e, op, x: e("Transpose", x, perm=op.perm) if op.perm else x,
+    Reshape: reshape,
+    Broadcast: broadcast,
+    Concat: plain("Concat", "axis"),
+    Slice: slice_,
+    Pad: pad,
+    Gather: gather,
+    Resize2d: resize,
+    DepthToSpace: depth_to_space,
+    SpaceToDepth: plain("SpaceToDepth", blocksize="block"),
+}  # fmt: skip
+"""The rule of each operator. Operators that aren't here are exported through their decomposition."""

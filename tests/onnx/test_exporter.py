@@ -1,0 +1,163 @@
+"""Exported models mean what their graphs mean, by ONNX' own reference evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from convc.errors import UnsupportedError, UsageError
+from convc.graph.interp import run_graph
+from convc.graph.ir import Builder, Graph
+from convc.onnx.exporter import export_graph
+from convc.ops.conv import Conv2d
+from convc.ops.elementwise import Expm1, Identity, Log1p, Neg
+from convc.ops.norm import BatchNorm
+from convc.ops.reduce import FirstEqual
+from convc.ops.shape import Broadcast, Reshape
+from convc.types import Dim, DType, TensorType
+from tests.ops.cases import CASES, Case, f32, i32
+
+N = Dim.symbol("N")
+NEEDS_OPSET_18 = {"resize2d-nearest-size", "resize2d-bilinear-size"}
+NEEDS_OPSET_19 = {"avg_pool2d-dilated"}
+# Grouped transposed convolutions fail in the evaluator, and its LogSoftmax takes the logarithm of 0.
+BEYOND_THE_EVALUATOR = {"conv_transpose2d-groups", "log_softmax-channels"}
+# Our own parts of operators, and dtypes that ONNX' operators don't take.
+NOT_IN_ONNX = {"first_equal", "first_equal-keep", "conv2d-bfloat16", "max_pool2d-bfloat16"}
+
+
+IN_ONNX = [c for c in CASES if c.name not in NOT_IN_ONNX]
+REFUSED = [c for c in CASES if c.name in NOT_IN_ONNX]
+
+
+def evaluated(model: onnx.ModelProto, inputs: dict[str, Any]) -> Any:
+    outputs: Any = ReferenceEvaluator(model).run(None, inputs)
+    return outputs[0]
+
+
+def run_by_onnxruntime(model: onnx.ModelProto, inputs: dict[str, Any]) -> Any:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=providers)
+    return session.run(None, inputs)[0]
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert found.shape == expected.shape
+    exact = not DType.of(expected.dtype).is_float
+    tolerance = 0 if exact else 2e-2 if expected.dtype.itemsize == 2 else 1e-5
+    wide: Any = expected.dtype if exact else np.float64
+    np.testing.assert_allclose(found.astype(wide), expected.astype(wide), tolerance, tolerance)
+
+
+def least_opset(case: Case) -> int:
+    needs = {18: NEEDS_OPSET_18, 19: NEEDS_OPSET_19}
+    return next((opset for opset, names in needs.items() if case.name in names), 17)
+
+
+@pytest.mark.parametrize("case", IN_ONNX, ids=lambda c: c.name)
+@pytest.mark.parametrize("opset", [17, 21])
+def test_every_operator_means_the_same_in_onnx(case: Case, opset: int) -> None:
+    if opset < least_opset(case):
+        with pytest.raises(UnsupportedError, match=f"needs opset {least_opset(case)}"):
+            export_graph(case.graph(), opset)
+        return
+    inputs = {f"x{k}": array for k, array in enumerate(case.arrays())}
+    run = run_by_onnxruntime if case.name in BEYOND_THE_EVALUATOR else evaluated
+    model = export_graph(case.graph(), opset)
+    assert_same(run(model, inputs), run_graph(case.graph(), inputs)["y"])
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda c: c.name)
+def test_what_onnx_has_not_is_refused(case: Case) -> None:
+    with pytest.raises(UnsupportedError, match=case.op.mnemonic):
+        export_graph(case.graph())
+
+
+def small_network() -> Graph:
+    """A convolution, a batch norm and a flattening, on a symbolic batch."""
+    rng = np.random.default_rng(0)
+    builder = Builder("small")
+    image = builder.input("image", f32(N, 3, 6, 6))
+    builder.layer = "first"
+    kernel = builder.weight("kernel", rng.normal(size=(4, 3, 3, 3)).astype(np.float32))
+    y = builder.add(Conv2d(padding=((1, 1), (1, 1))), image, kernel, name="features")
+    vectors = [builder.weight(n, rng.uniform(0.5, 2, 4).astype(np.float32))
+               for n in ("gamma", "beta", "mean", "variance")]  # fmt: skip
+    y = builder.add(BatchNorm(), y, *vectors, name="normal")
+    return builder.finish((builder.add(Reshape((N, -1)), y, name="flat"),))
+
+
+def test_names_symbols_and_layers_are_kept() -> None:
+    model = export_graph(small_network())
+    graph = model.graph
+    assert [n.output[0] for n in graph.node] == ["features", "normal", "flat"]
+    assert {n.doc_string for n in graph.node} == {"first"}
+    assert {t.name for t in graph.initializer} >= {"kernel", "gamma", "beta", "mean", "variance"}
+    dims = graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ["N", 3, 6, 6]
+    assert (model.opset_import[0].version, model.producer_name) == (17, "convc")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_network_runs_with_any_batch(batch: int) -> None:
+    graph = small_network()
+    inputs = {"image": np.random.default_rng(1).normal(size=(batch, 3, 6, 6)).astype(np.float32)}
+    assert_same(evaluated(export_graph(graph), inputs), run_graph(graph, inputs)["flat"])
+
+
+def test_an_input_may_be_an_output() -> None:
+    builder = Builder("same")
+    x = builder.input("x", f32(N, 3))
+    y = builder.add(Identity(), x, name="y")
+    array = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(
+        evaluated(export_graph(builder.finish((y,))), {"x": array}), array
+    )
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    builder = Builder("odd")
+    x = builder.input("x", i32(N, 4))
+    u = builder.input("u", TensorType(DType.uint8, (N,)))
+    builder.layer = "find"
+    first = builder.add(FirstEqual(1, True), x, x_of_one_column(builder), name="first")
+    builder.layer = "turn"
+    turned = builder.add(Neg(), u, name="turned")
+    with pytest.raises(UnsupportedError) as caught:
+        export_graph(builder.finish((first, turned)))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "layer 'find', first_equal" in message
+    assert "layer 'turn', neg" in message
+    assert "takes no uint8" in message
+
+
+def x_of_one_column(builder: Builder) -> str:
+    return builder.input("y", i32(N, 1))
+
+
+def test_a_symbolic_extent_can_not_be_made_of_one() -> None:
+    case = Case("broadcast-batch", Broadcast((N, 3)), (f32(1, 3),))
+    with pytest.raises(UnsupportedError, match="symbolic extent N"):
+        export_graph(case.graph())
+
+
+@pytest.mark.parametrize("opset", [16, 99])
+def test_an_opset_outside_the_range_is_refused(opset: int) -> None:
+    with pytest.raises(UsageError, match=f"expected a number from 17 to .*, got {opset}"):
+        export_graph(small_network(), opset)
+
+
+@pytest.mark.parametrize("values", [[0.0, 1e-9, -1e-9, 0.3, -1.0, 5e8, np.inf]])
+def test_composites_hold_at_the_edges(values: list[float]) -> None:
+    x = np.array(values, np.float32)
+    for op in (Log1p(), Expm1()):
+        graph = Case("edge", op, (f32(len(values)),)).graph()
+        with np.errstate(all="ignore"):
+            found = evaluated(export_graph(graph), {"x0": x})
+            np.testing.assert_allclose(found, op.reference(x), rtol=1e-6)
