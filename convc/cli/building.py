@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convc_runtime.format import write_atomically
@@ -13,18 +13,22 @@ from convc import driver
 from convc.artifact import Artifact, c_identifier
 from convc.cli.stages import Stages
 from convc.codegen import cuda, llvm, llvmc
-from convc.errors import UnsupportedError
+from convc.errors import TargetError, UnsupportedError
 from convc.graph.ir import Graph
 from convc.loops.printer import print_kernel
-from convc.plan.memory import lifetimes_of, lower_bound
+from convc.plan.memory import lifetimes_of, lower_bound, plan_memory
 from convc.program.ir import Program
 from convc.program.printer import print_program
-from convc.report import Row, total_flops
+from convc.report import Row, rows_of, total_flops
 from convc.schedule.cuda import schedule_program
 from convc.target import Target
 from convc.types import Extent, evaluate, symbols_of
 
-__all__ = ["Built", "at_batch", "build", "emit", "lower_bound", "memory_rows"]
+__all__ = ["Built", "at_batch", "build", "build_cuda", "emit", "lower_bound", "memory_rows"]
+
+OLDEST_GPU = "cuda-sm80"
+NATIVE = "host"
+"""The CPU that the road runs for on the way to a GPU's source: its machine code is thrown away."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,10 @@ class Built:
 def build(source: str, target: str, batch: int | str, keep: bool = False) -> Built:
     """Compiles `model.py[:name]` for a target; with `keep`, every stage is kept to be shown."""
     machine = driver.host_target(target)
+    if machine.kind != "cpu":
+        raise TargetError(
+            f"target {target}: expected a CPU here: only compile --emit cuda makes code for it"
+        )
     start = time.perf_counter()
     name, graphs = driver.graphs_of(source, batch)
     stages = Stages()
@@ -70,6 +78,20 @@ def build(source: str, target: str, batch: int | str, keep: bool = False) -> Bui
         stages("graph", "input" if len(graphs) == 1 else f"{entry}-input", graph)
     compiled = driver.compile_graphs(name, graphs, machine, trace=stages if keep else None)
     return Built(name, machine, graphs, compiled, stages, time.perf_counter() - start)
+
+
+def build_cuda(source: str, target: str, batch: int | str, keep: bool = False) -> Built:
+    """The same road up to the plain kernels, which are then scheduled for a GPU (`target`, or any newer one)."""
+    machine = driver.host_target(target)
+    if machine.kind != "cuda":
+        machine = driver.host_target(OLDEST_GPU)
+    start = time.perf_counter()
+    built = build(source, NATIVE, batch, keep)
+    program = schedule_program(built.compiled.lowered)
+    rows = rows_of(program, built.compiled.lowered.kernels)
+    compiled = replace(built.compiled, program=plan_memory(program), rows=rows)
+    seconds = time.perf_counter() - start
+    return replace(built, target=machine, compiled=compiled, seconds=seconds)
 
 
 def emit(built: Built, kind: str, path: Path) -> list[Path]:
@@ -84,8 +106,7 @@ def emit(built: Built, kind: str, path: Path) -> list[Path]:
         case "ir":
             text = program_text(built.program)
         case "cuda":
-            program = schedule_program(built.compiled.lowered)
-            text = cuda.generate(list(program.kernels.values()))
+            text = cuda.generate(list(built.program.kernels.values()))
         case _:
             raise UnsupportedError(f"--emit {kind} has no writer")
     write_atomically(path, [(0, text.encode())])

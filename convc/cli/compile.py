@@ -52,8 +52,11 @@ def compile(
     debug: Debug = False,
 ) -> None:
     """Compile a model to native code."""
+    if target.startswith("cuda-") and emit is None and output is None:
+        emit = "cuda"
     kind, path = destination(source, output, emit)
-    built = building.build(source, target, parse_batch(batch), keep=dump is not None)
+    build = building.build_cuda if kind == "cuda" else building.build
+    built = build(source, target, parse_batch(batch), keep=dump is not None)
     if dump is not None:
         built.stages.write(dump)
     files = building.emit(built, kind, path)

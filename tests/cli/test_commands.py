@@ -90,6 +90,21 @@ def test_emit_names_the_file_after_the_script(
     assert [p.name for p in tmp_path.iterdir()] == ["small.ll"]
 
 
+def test_a_gpu_gets_source(
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    facts = printed(capsys, "compile", folder / "small.py", "--target", "cuda-sm90")
+    assert facts["target"] == "cuda-sm90"
+    assert "__global__" in (tmp_path / "small.cu").read_text()
+    code, _, err = outcome(capsys, "bench", folder / "small.py", "--target", "cuda-sm90")
+    assert code == 6
+    assert "only compile --emit cuda" in err[0]
+
+
 def test_dump_writes_every_stage_in_order(folder: Path, tmp_path: Path) -> None:
     dump = tmp_path / "dump"
     arguments = ["compile", str(folder / "small.py"), "-o", str(tmp_path / "a.cvc")]
