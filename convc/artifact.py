@@ -20,11 +20,11 @@ from convc.codegen.library import write_library, write_object
 from convc.codegen.link import Image, link
 from convc.codegen.support import instruction_set, required_features, support_object
 from convc.errors import IRError, OutputError, UsageError
+from convc.program.weights import PAGE, page_aligned
 from convc.target import Target
 from convc.types import Extent, TensorType
 
 _MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
-_WEIGHTS_ALIGNMENT = 4096
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,31 @@ def blob(weights: np.ndarray | Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     if isinstance(weights, np.ndarray):
         weights = [(0, weights)]
     size = max((offset + array.nbytes for offset, array in weights), default=0)
-    raw = np.zeros(size + _WEIGHTS_ALIGNMENT, np.uint8)
-    skip = -int(raw.ctypes.data) % _WEIGHTS_ALIGNMENT
-    result = raw[skip : skip + size]
+    block = _block_of(weights, size)
+    if block is not None:
+        return block
+    result = page_aligned(size)
     for offset, array in weights:
         result[offset : offset + array.nbytes] = (
             np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         )
     return result
+
+
+def _block_of(weights: Sequence[tuple[int, np.ndarray]], size: int) -> np.ndarray | None:
+    """The page-aligned block that the parts are views of, each at its offset, if there is one."""
+    starts = {array.ctypes.data - offset for offset, array in weights}
+    if len(starts) != 1 or not all(a.flags.c_contiguous for _, a in weights):
+        return None
+    (start,) = starts
+    base = weights[0][1]
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    inside = base.dtype == np.uint8 and base.ndim == 1
+    first = start - base.ctypes.data
+    if not inside or start % PAGE or first < 0 or first + size > base.nbytes:
+        return None
+    return base[first : first + size]
 
 
 def _infos(tensors: Sequence[tuple[str, TensorType]]) -> tuple[TensorInfo, ...]:

@@ -34,13 +34,17 @@ def poison(dtype: DType, size: int) -> Array:
     return np.full(size, 0x55, dtype.numpy)
 
 
-def pack(array: Array, buffer: Buffer, symbols: Mapping[str, int]) -> Array:
+def pack(
+    array: Array, buffer: Buffer, symbols: Mapping[str, int], out: Array | None = None
+) -> Array:
     """The buffer's memory, flat, for a logical array; border and padding are zero.
+
+    `out` is the memory to fill, flat and zero, if the caller has it.
 
     IRError if the array's shape or dtype isn't the buffer's.
     """
     shape = _check(array, buffer, symbols)
-    flat = np.zeros(physical_size(buffer, symbols), buffer.dtype.numpy)
+    flat = np.zeros(physical_size(buffer, symbols), buffer.dtype.numpy) if out is None else out
     view = _split_view(flat, buffer, shape, symbols)
     if view is None:
         flat[offsets(buffer, symbols)] = array

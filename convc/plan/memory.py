@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 
 from convc.errors import IRError
 from convc.program.ir import Entry, Program, Region, RegionKind
+from convc.program.weights import ALIGNMENT, weight_offsets
 from convc.types import Dim, Extent
-
-ALIGNMENT = 64
 
 Monomial = tuple[str, ...]
 
@@ -98,15 +97,13 @@ def lower_bound(program: Program) -> Extent:
 
 
 def _weight_offsets(regions: Iterable[Region]) -> dict[str, int]:
-    offsets: dict[str, int] = {}
-    end = 0
+    sizes: dict[str, int] = {}
     for region in regions:
         if region.kind is RegionKind.weight:
             if not isinstance(region.size, int):
                 raise IRError(f"the weight {region.name} has a symbolic size {region.size}")
-            offsets[region.name] = end
-            end = _aligned(end + region.size)
-    return offsets
+            sizes[region.name] = region.size
+    return weight_offsets(sizes)
 
 
 def _aligned(size: int) -> int:

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from convc.loops.ir import Buffer, Kernel
-from convc.loops.memory import pack
+from convc.loops.memory import pack, physical_size
 from convc.program.ir import Array, Program, Region, RegionKind
+from convc.program.weights import page_aligned, weight_offsets
 from convc.schedule.cpu import schedule_kernel
 from convc.target import Target
 
@@ -27,8 +28,16 @@ def schedule(program: Program, target: Target, trace: Trace | None = None) -> Pr
 
 
 def _with_packed_weights(program: Program) -> Program:
+    """Weights in the layouts of their readers, side by side in one page-aligned block as the plan will place them."""
     readers = _weight_readers(program)
-    weights = {name: packed(array, readers[name]) for name, array in program.weights.items()}
+    sizes = {n: physical_size(readers[n], {}) * readers[n].dtype.itemsize for n in program.weights}
+    offsets = weight_offsets(sizes)
+    block = page_aligned(max((offsets[n] + sizes[n] for n in sizes), default=0))
+    weights: dict[str, Array] = {}
+    for name, array in program.weights.items():
+        buffer = readers[name]
+        place = block[offsets[name] : offsets[name] + sizes[name]].view(buffer.dtype.numpy)
+        weights[name] = packed(array, buffer, place)
     regions = tuple(_resized(r, weights) for r in program.regions)
     return replace(program, regions=regions, weights=weights)
 
@@ -50,10 +59,9 @@ def _weight_readers(program: Program) -> dict[str, Buffer]:
     return found
 
 
-def packed(array: Array, buffer: Buffer) -> Array:
+def packed(array: Array, buffer: Buffer, out: Array) -> Array:
     """A weight's memory for the parameter that reads it: padded to the parameter's shape, in its layout."""
     missing = [int(e) - n for e, n in zip(buffer.shape, array.shape, strict=True)]  # type: ignore[arg-type]
     if any(missing):
         array = np.pad(array, [(0, m) for m in missing])
-    return pack(array, buffer, {})
-
+    return pack(array, buffer, {}, out)

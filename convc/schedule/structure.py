@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from convc.loops.ir import (
     INDEX,
@@ -27,7 +27,7 @@ from convc.loops.ir import (
     subexpressions,
     walk,
 )
-from convc.loops.simplify import SYMBOL_RANGE, Range, linear, loop_range, simplify
+from convc.loops.simplify import SYMBOL_RANGE, Linear, Range, linear, loop_range, simplify
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,19 @@ class Structure:
     updates: tuple[Store, ...]  # of the accumulators, inside the reductions
     ranges: dict[str, Range]
     buffers: dict[str, Buffer]
+    _forms: dict[tuple[str, tuple[Expr, ...]], Linear] = field(default_factory=dict, repr=False)
 
     def extent(self, var: str) -> int | None:
         return next(x.extent for x in (*self.outputs, *self.reductions) if x.var == var)
 
     def step(self, buffer: str, at: tuple[Expr, ...], var: str) -> int | None:
         """Elements that an access moves when a loop's variable grows by one; None if it isn't linear in it."""
-        return step(self.buffers[buffer], at, var, self.ranges)
+        if self.buffers[buffer].space is Space.register:
+            return 0
+        key = (buffer, at)
+        if key not in self._forms:
+            self._forms[key] = linear(physical(self.buffers[buffer], at, self.ranges))
+        return _coefficient(self._forms[key], var)
 
     def output_step(self, var: str) -> int | None:
         return self.step(self.store.buffer, self.store.index, var)
@@ -138,16 +144,13 @@ def physical(buffer: Buffer, at: tuple[Expr, ...], ranges: dict[str, Range]) -> 
     return simplify(total, ranges)
 
 
-def step(buffer: Buffer, at: tuple[Expr, ...], var: str, ranges: dict[str, Range]) -> int | None:
-    """Elements that an access moves per step of a variable; None if it isn't linear in it."""
-    if buffer.space is Space.register:
-        return 0
-    terms, _ = linear(physical(buffer, at, ranges))
+def _coefficient(form: Linear, var: str) -> int | None:
+    """What a linear form moves by per step of a variable; None if it isn't linear in it."""
     moved = 0
-    for atom, coefficient in terms.items():
+    for atom, coefficient in form[0].items():
         if atom == Var(var):
             moved = coefficient
-        elif any(e == Var(var) for e in subexpressions(atom)):
+        elif not isinstance(atom, Var) and any(e == Var(var) for e in subexpressions(atom)):
             return None
     return moved
 
