@@ -11,6 +11,7 @@ from convc.ops.base import axes_of
 from convc.ops.reduce import Reduction, reduced_shape
 from convc.ops.shape import Broadcast, Concat, Pad, Reshape, Slice, Transpose
 from convc.passes.rewriter import Rewriter
+from convc.passes.sink_transposes import only_moves_ones
 from convc.types import Shape
 
 
@@ -18,7 +19,8 @@ from convc.types import Shape
 class SimplifyShapes:
     """Reshapes and broadcasts to the same shape, identity transposes, empty pads, whole slices and joins of one go;
     transposes, reshapes and constant pads that follow their like become one; a transpose that only
-    moves dimensions of extent 1 becomes a reshape; a reduction reshaped to keep its axes keeps them.
+    moves dimensions of extent 1 becomes a reshape, unless `keep_transposes`; a reduction reshaped to keep its axes
+    keeps them.
 
     before:
         graph g(x: float32[N, 2, 1, 3]) -> (y) {
@@ -37,15 +39,16 @@ class SimplifyShapes:
     """
 
     name: ClassVar[str] = "simplify-shapes"
+    keep_transposes: bool = False
 
     def __call__(self, graph: Graph) -> Graph:
         rewriter = Rewriter(graph)
         for node in graph.nodes:
-            simplify(rewriter, node)
+            simplify(rewriter, node, self.keep_transposes)
         return rewriter.done()
 
 
-def simplify(rewriter: Rewriter, node: Node) -> None:
+def simplify(rewriter: Rewriter, node: Node, keep_transposes: bool) -> None:
     """Keeps a node, or replaces it by its input or by one operator on an earlier value."""
     new = rewriter.resolve(node)
     if len(new.inputs) != 1 or not isinstance(new.op, (Broadcast, Concat, Pad, Reshape, Slice, Transpose)):
@@ -57,6 +60,9 @@ def simplify(rewriter: Rewriter, node: Node) -> None:
         rewriter.replace(node.outputs[0], x)
         return
     op, source = merged(rewriter, new.op, x, shape)
+    before = rewriter.types[source].shape
+    if not keep_transposes and isinstance(op, Transpose) and only_moves_ones(op.perm, before):
+        op, source = merged(rewriter, Reshape(shape), source, shape)
     if rewriter.types[source].shape == shape and is_whole(op, shape, shape):
         rewriter.replace(node.outputs[0], source)
         return
@@ -89,11 +95,6 @@ def merged(rewriter: Rewriter, op: Op, x: str, shape: Shape) -> tuple[Op, str]:
         if both is None or isinstance(both, Reduction) and rewriter.uses[x] > 1:
             break
         op, x = both, before.inputs[0]
-    if isinstance(op, Transpose):
-        extents = rewriter.types[x].shape
-        rest = [d for d in op.perm if extents[d] != 1]
-        if rest == sorted(rest) and op.perm != tuple(range(len(extents))):
-            return merged(rewriter, Reshape(shape), x, shape)
     return op, x
 
 
