@@ -130,6 +130,8 @@ class Storages:
         """The storage of a node's output as a view of its input's, or None if it has to be computed."""
         if node.op.mnemonic not in ("transpose", "reshape", "slice") or node.inputs[0] not in self.of:
             return None
+        if node.inputs[0] in self.graph.weights:
+            return None  # packed as its reader wants it: no view of it would fit (constants are folded before)
         storage = self.of[node.inputs[0]]
         source, target = self.graph.types[node.inputs[0]], self.graph.types[node.outputs[0]]
         if node.op.mnemonic == "transpose":

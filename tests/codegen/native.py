@@ -94,7 +94,7 @@ def call(model: Model, entry: str, inputs: Mapping[str, Any]) -> list[Any]:
 
 def assert_same_bits(actual: Any, expected: Any) -> None:
     """Equal to the last bit, the sign of zero too; any NaN equals any other."""
-    assert actual.dtype == expected.dtype and actual.shape == expected.shape
+    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
     if actual.tobytes() == expected.tobytes():
         return
     bits = np.dtype(f"u{actual.dtype.itemsize}")

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from convc.loops.ir import (
+    INDEX,
     Alloc,
+    Binary,
     Block,
     Buffer,
     Const,
@@ -21,10 +23,19 @@ from convc.loops.ir import (
     Store,
     Var,
     children,
+    index,
     rebuild,
     subexpressions,
 )
-from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range, simplify_kernel
+from convc.loops.simplify import (
+    SYMBOL_RANGE,
+    Linear,
+    Range,
+    bounds,
+    linear,
+    loop_range,
+    simplify_kernel,
+)
 from convc.types import Dim
 
 
@@ -126,6 +137,8 @@ def _inside(
 def use_border(kernel: Kernel, name: str) -> Kernel:
     """Lets reads of a bordered input go unguarded: its border holds the zeros that the guards would give.
 
+    A guard that asks for more than the index being inside (a stride that divides, say) keeps that part.
+
     Before: kernel k(in x: float32[4] @(d0) border(1:1), out y: float32[4]) {
               for i in 4 { y[i] = select((0 <= (i - 1)) & ((i - 1) < 4), x[i - 1], 0.0) } }
     After:  kernel k(in x: float32[4] @(d0) border(1:1), out y: float32[4]) { for i in 4 { y[i] = x[i - 1] } }
@@ -158,10 +171,36 @@ def _unguard(expr: Expr, ranges: dict[str, Range], buffer: Buffer) -> Expr:
     match expr:
         case Select(then=Load(buffer=buffer.name) as load, otherwise=Const(value=0)):
             if _inside(buffer, load.index, ranges):
-                return load
+                rest = _other_conditions(expr.condition, buffer, load)
+                return load if rest is None else Select(rest, load, expr.otherwise)
         case _:
             pass
     operands = children(expr)
     if not operands or isinstance(expr, Load):
         return expr
     return rebuild(expr, tuple(_unguard(o, ranges, buffer) for o in operands))
+
+
+def _other_conditions(condition: Expr, buffer: Buffer, load: Load) -> Expr | None:
+    """What a guard asks beyond the load's index being inside its buffer; None if nothing."""
+    match condition:
+        case Binary(op="&"):
+            a = _other_conditions(condition.a, buffer, load)
+            b = _other_conditions(condition.b, buffer, load)
+            return a & b if a is not None and b is not None else a if b is None else b
+        case Binary(op="<" | "<=" as op) if condition.a.dtype is INDEX:
+            slack = linear(condition.b - condition.a - (1 if op == "<" else 0))
+            return None if slack in _distances(buffer, load) else condition
+        case _:
+            return condition
+
+
+def _distances(buffer: Buffer, load: Load) -> list[Linear]:
+    """How far the index is from each side of the buffer: not negative where it is inside."""
+    found = []
+    for i, extent in zip(load.index, buffer.shape, strict=True):
+        limit = index(extent)
+        found += [linear(i), linear(limit - i - 1)]
+        if isinstance(i, Binary) and i.op == "//" and isinstance(i.b, Const) and i.b.value > 0:
+            found += [linear(i.a), linear(limit * i.b - i.a - 1)]
+    return found

@@ -30,8 +30,8 @@ from convc.loops.ir import (
     map_block,
     map_expr,
     minimum,
-    substitute_block,
     subexpressions,
+    substitute_block,
     walk,
 )
 
