@@ -185,7 +185,7 @@ def _by_group(structure: Structure, loop: Loop) -> tuple[Structure, Loop] | None
     kernel = split(structure.kernel, loop.var, size, loop.var, inner)
     again = analyse(simplify_kernel(kernel))
     assert again is not None
-    return again, Loop(inner, size)
+    return again, Loop(inner, size, grouped=True)
 
 
 def _divisions(expr: object, var: str) -> list[object]:
@@ -217,15 +217,19 @@ class Tile:
         return self.rows * self.vectors + self.vectors + 1 <= registers
 
 
-def choose_tile(rows: int, columns: int, lanes: int, registers: int) -> Tile:
+def choose_tile(
+    rows: int, columns: int, lanes: int, registers: int, grouped: bool = False
+) -> Tile:
     """The tile that wastes least: cycles per useful multiply-add, counting whole tiles.
 
     A step of the reduction costs the larger of its multiply-adds and its loads (vectors whole, rows as broadcasts,
-    two per cycle), and a few accumulators are needed to hide the latency of an addition.
+    two per cycle), and a few accumulators are needed to hide the latency of an addition. A tile ends with a group.
     """
     blocks = -(-columns // lanes)
     best: tuple[float, Tile] | None = None
     for vectors in range(1, min(blocks, 6) + 1):
+        if grouped and blocks % vectors:
+            continue
         for height in range(1, rows + 1):
             tile = Tile(height, vectors)
             if not tile.fits(registers):
@@ -250,7 +254,7 @@ def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target
     Where `still` is itself computed (a normalised and activated input), it is computed once per tile and kept.
     """
     dtype = structure.updates[0].value.dtype
-    lanes = target.lanes(dtype.itemsize)
+    lanes = vector.lanes(target.lanes(dtype.itemsize))
     kernel, structure, row = _row_loop(structure, vector, still)
     columns = vector.extent or 1
     rows = (row.extent or 8) if row is not None else 1
@@ -259,7 +263,7 @@ def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target
         depth = structure.reductions[0].extent or 1
         rows = max(1, min(rows, _STAGED_BYTES // (depth * dtype.itemsize)))
         kernel, structure = _staged(structure, vector)
-    tile = choose_tile(rows, columns, lanes, target.vector_registers)
+    tile = choose_tile(rows, columns, lanes, target.vector_registers, vector.grouped)
     width = tile.vectors * lanes
     weight = structure.buffers[moving.buffer]
     kernel = split(kernel, vector.var, width, "ob", "oi", "guard")
@@ -473,7 +477,7 @@ def parallel_top(kernel: Kernel) -> Kernel:
 def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
     """All accesses move along the vector loop together; rows share what they load."""
     kernel = structure.kernel
-    lanes = _lanes_for(structure, target)
+    lanes = vector.lanes(_lanes_for(structure, target))
     taps = 1
     for loop in structure.reductions:
         taps *= loop.extent or 1 << 20
@@ -488,11 +492,12 @@ def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
         limit = min(target.vector_registers // 2 - 2, max(1, _UNROLL_BUDGET // taps))
         tiles = -(-(row.extent or 1) // limit)
         height = -(-(row.extent or 1) // tiles)
+    if row is not None and height > 1:
+        kernel = _innermost_output(structure, row.var)
+        kernel = split(kernel, row.var, height, "jt", "jp", "overlap")
     kernel = split(kernel, vector.var, lanes, "ob", "ol", "guard")
     kernel = simplify_kernel(kernel)
     if row is not None and height > 1:
-        kernel = _row_inside(kernel, row.var, "ol")
-        kernel = split(kernel, row.var, height, "jt", "jp", "overlap")
         kernel = sink(kernel, "jp")
     kernel = sink(kernel, "ol")
     kernel = _constant_layouts(kernel, structure, vector)
@@ -522,19 +527,6 @@ def _has_guards(structure: Structure) -> bool:
         for u in structure.updates
         for e in subexpressions(u.value)
     )
-
-
-def _row_inside(kernel: Kernel, row: str, lane: str) -> Kernel:
-    """Moves the row loop directly around the reductions, the lane loop ending just outside of it."""
-
-    block = kernel.body
-    names: list[str] = []
-    while len(block) == 1 and isinstance(block[0], For):
-        names.append(block[0].var)
-        block = block[0].body
-    for inner in names[names.index(row) + 1 :]:
-        kernel = reorder(kernel, row, inner)
-    return kernel
 
 
 def _constant_layouts(kernel: Kernel, structure: Structure, vector: Loop) -> Kernel:
@@ -573,7 +565,7 @@ def _pointwise(structure: Structure, vector: Loop, target: Target) -> Kernel:
         ):
             break
         structure, inner = again, again.outputs[-1]
-    lanes = _lanes_for(structure, target)
+    lanes = inner.lanes(_lanes_for(structure, target))
     kernel = split(structure.kernel, inner.var, lanes, "ib", "il", "guard")
     kernel = vectorize(simplify_kernel(kernel), "il")
     kernel = parallel_top(kernel)

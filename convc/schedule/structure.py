@@ -32,10 +32,20 @@ from convc.loops.simplify import SYMBOL_RANGE, Linear, Range, linear, loop_range
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop of a plain kernel; `extent` is None if it is symbolic."""
+    """A loop of a plain kernel; `extent` is None if it is symbolic.
+
+    A `grouped` loop is the inner part of a channel loop: nothing may reach over its end.
+    """
 
     var: str
     extent: int | None
+    grouped: bool = False
+
+    def lanes(self, most: int) -> int:
+        """Lanes for the loop: all that a vector has, or the largest power of two that divides a group."""
+        if not self.grouped or self.extent is None:
+            return most
+        return min(most, self.extent & -self.extent)
 
 
 @dataclass(frozen=True)
