@@ -252,8 +252,10 @@ def constant_response(op: Op, weight: Array, shift: Float64) -> Float64:
 def scaled(weight: Array, factor: Float64) -> Array:
     """The weight times a factor that was computed in float64, in the weight's dtype.
 
-    The factor is rounded first: a big network's weights are multiplied at the speed of memory.
+    For float32 the factor is rounded first: a big network's weights are multiplied at the speed of memory.
     """
+    if weight.itemsize < 4:
+        return (weight.astype(np.float64) * factor).astype(weight.dtype)
     return np.asarray(np.multiply(weight, factor.astype(weight.dtype)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convc.graph.parser import parse_graph
 from convc.passes.fold_batch_norm import FoldBatchNorm
 from tests.passes.rewriting import nodes, operators, rewritten
 
@@ -141,3 +142,10 @@ def test_folded_weights_are_the_rounded_product() -> None:
     found = after.weights[after.nodes[0].inputs[1]]
     np.testing.assert_allclose(found.reshape(2, 2).astype(np.float64), expected, rtol=2e-7)
     assert found.dtype == np.float32
+
+
+def test_factors_of_16_bit_weights_are_not_rounded_first() -> None:
+    body = "weight w: bfloat16[1, 1] = [1.015625] weight a: bfloat16[1] = [3.0] m = mat_mul(x, w) y = div(m, a)"
+    after = FoldBatchNorm()(parse_graph(f"graph g(x: bfloat16[N, 1]) -> (y) {{ {body} }}"))
+    assert operators(after) == ["mat_mul"]
+    assert float(after.weights[after.nodes[0].inputs[1]][0, 0]) == 0.337890625

@@ -86,7 +86,8 @@ def test_network_has_no_batch_norms_pads_or_lone_movements_left() -> None:
 
 
 SMALL = [
-    ("ResNet50", 32), ("VGG16", 32), ("MobileNetV2", 32), ("DenseNet121", 32), ("InceptionV3", 75), ("EfficientNetB0", 32),
+    ("ResNet50", 32), ("VGG16", 32), ("MobileNetV2", 32), ("DenseNet121", 32), ("InceptionV3", 75),
+    ("EfficientNetB0", 32),
 ]  # fmt: skip
 
 
