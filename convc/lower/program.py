@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from convc.errors import IRError
-from convc.graph.ir import Array, Graph, Node
+from convc.graph.ir import Array, Builder, Graph, Node
 from convc.loops.formula import At, Tensor, tensor_of
 from convc.loops.ir import (
     Buffer,
@@ -32,19 +32,35 @@ from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range
 from convc.lower.groups import Group, group_nodes, is_concat
 from convc.lower.nest import loop_names, naive_kernel
 from convc.lower.storage import Border, Storage, Storages, covers, merged_border
+from convc.ops.elementwise import Identity
 from convc.program.ir import Argument, Entry, Port, Program, Region, RegionKind, Step
 from convc.types import Shape, TensorType
 
 
 def lower(graphs: Mapping[str, Graph]) -> Program:
     """The program of a model's entries: kernels as their formulas say, not yet scheduled or planned."""
-    parts = [_Lowering(name, graph).run() for name, graph in graphs.items()]
+    parts = [_Lowering(name, _own_outputs(graph)).run() for name, graph in graphs.items()]
     if len(parts) > 1:
         parts = [_apart(part) for part in parts]
     program = parts[0]
     for part in parts[1:]:
         program = _joined(program, part)
     return program
+
+
+def _own_outputs(graph: Graph) -> Graph:
+    """The graph with a copy for each output that is an input, a weight or another output too."""
+    builder = Builder(graph.name, dict(graph.weights))
+    for name in graph.inputs:
+        builder.input(name, graph.types[name])
+    for node in graph.nodes:
+        builder.emit(node)
+    taken = {*graph.inputs, *graph.weights}
+    outputs = []
+    for name in graph.outputs:
+        outputs.append(builder.add(Identity(), name, name=name) if name in taken else name)
+        taken.add(name)
+    return graph if tuple(outputs) == graph.outputs else builder.finish(outputs)
 
 
 def _apart(part: Program) -> Program:

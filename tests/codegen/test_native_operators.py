@@ -114,7 +114,6 @@ def test_native_code_is_near_the_reference_and_gives_the_interpreters_bits(case:
 
 @pytest.mark.parametrize("case", [c for c in CASES if is_symbolic(c)], ids=lambda c: c.name)
 def test_any_number_of_threads_gives_the_same_bits(case: Case) -> None:
-    native = native_of(FAMILY_OF[case.name], True, CHECKED[0])
     large = replace(case, symbols={"N": 97})
     constant = bool(constants_of(case)) and not any("N" in map(str, t.shape) for t in case.types[1:])
     entry = entry_of(case, constant)
