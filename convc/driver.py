@@ -13,10 +13,9 @@ from typing import Any
 
 from convc_runtime import Model
 
-from convc import __version__
 from convc.artifact import Artifact, assemble, c_identifier, entry_info
 from convc.codegen import llvm, llvmc
-from convc.codegen.cache import Cache, default_folder, key_of
+from convc.codegen.cache import Cache, default_folder, generator_fingerprint, key_of
 from convc.codegen.support import support_ir, support_object
 from convc.errors import UsageError
 from convc.graph.ir import Graph
@@ -112,7 +111,7 @@ def compile_units(
     units: Iterable[llvm.Unit], target: Target, cache: Cache, timings: Timings
 ) -> list[bytes]:
     """The object of each unit, out of the cache where it was made before."""
-    fingerprint = f"{target!r} LLVM {llvmc.version()} convc {__version__}"
+    fingerprint = f"{target!r} LLVM {llvmc.version()} {generator_fingerprint()}"
     objects = []
     for unit in units:
         key = key_of(unit.identity, fingerprint)

@@ -8,6 +8,7 @@ processes may write at once and be killed at any moment.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import tempfile
@@ -24,6 +25,16 @@ def default_folder() -> Path | None:
         return Path(chosen) if chosen else None
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "convc"
+
+
+@functools.cache
+def generator_fingerprint() -> str:
+    """A hash of the generators' own sources: code made by other ones is not what this one would make."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.iterdir()):
+        if source.suffix in (".py", ".ll"):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def key_of(*parts: str) -> str:

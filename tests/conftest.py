@@ -1,0 +1,16 @@
+"""What every test starts from: a compile cache of its own session, so that none sees what another run left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if "CONVC_CACHE_DIR" not in os.environ:
+            patch.setenv("CONVC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
