@@ -40,7 +40,7 @@ class RegionKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Region:
-    """A piece of memory of `size` bytes; `offset`, once planned, counts bytes from the arena's or the weights' start."""
+    """A piece of memory of `size` bytes; `offset`, once planned, counts them from the arena's or the weights' start."""
 
     name: str
     kind: RegionKind
