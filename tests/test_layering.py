@@ -55,7 +55,7 @@ RUNTIME_NEEDS = {"numpy", "convc_runtime"}
 
 WORDS_OF_TARGETS = re.compile(
     r"\b(nhwc|nchw\d*c|hwio|layouts?|pitch|avx\w*|sse\d*|neon|simd|lanes?|vectori[sz]\w*|cuda|gpus?|cpus?|llvm\w*"
-    r"|x86\w*|aarch64|targets?|tiles?|tiled|unroll\w*)\b",
+    r"|x86\w*|aarch64|targets?|unroll\w*)\b",
     re.IGNORECASE,
 )
 
