@@ -1,7 +1,7 @@
 """The operator: a frozen dataclass whose fields are its attributes and whose methods are its facets.
 
-Facets, always in this order: `infer`, `reference`, then one of `formula`, `decompose` or `loops`. Registering an
-operator that lacks one is an error that names it.
+Facets, always in this order: `infer`, `reference`, `gradient`, then one of `formula`, `decompose` or `loops`.
+Registering an operator that lacks one is an error that names it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
-from convc.errors import ConvcError
+from convc.errors import ConvcError, UnsupportedError
 from convc.types import TensorType
 
 
@@ -30,6 +30,14 @@ class Op:
 
     reference: ClassVar[Callable[..., Any]]
     """`reference(self, *arrays)`: the output array (a tuple for several outputs) in plain numpy: the oracle."""
+
+    gradient: ClassVar[Callable[..., tuple[str | None, ...]]]
+    """`gradient(self, builder, inputs, outputs, output_gradients)`: one value per input, emitted through the builder:
+    the loss's gradient with respect to it, given those with respect to the outputs. All are values' names.
+
+    An input's gradient is None where it is zero everywhere (an integer input, a comparison); an operator of which all
+    are says `gradient = no_gradient`. An output's gradient is None where the loss does not depend on it, which only an
+    operator of several outputs can meet. What the caller doesn't need is dropped afterwards."""
 
     formula: ClassVar[Callable[..., Any] | None] = None
     """`formula(self, *tensors)`: a function from the output's indices to one element's expression."""
@@ -55,6 +63,28 @@ class Op:
 
     def __str__(self) -> str:
         return f"{self.mnemonic}({', '.join(f'{k}={v}' for k, v in self.attributes.items())})"
+
+
+def no_gradient(
+    self: Op,
+    builder: Any,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    output_gradients: tuple[str, ...],
+) -> tuple[str | None, ...]:
+    """The facet `gradient` of operators on integers, booleans and positions, and of step functions."""
+    return (None,) * len(inputs)
+
+
+def unsupported_gradient(
+    self: Op,
+    builder: Any,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    output_gradients: tuple[str, ...],
+) -> tuple[str | None, ...]:
+    """The facet `gradient` of operators that only gradients and later passes emit: an UnsupportedError."""
+    raise UnsupportedError(f"{self.mnemonic}: this operator can't be differentiated")
 
 
 OPERATORS: dict[str, type[Op]] = {}

@@ -12,6 +12,7 @@ from convc.graph.op import register
 from convc.loops.ir import Expr, call, maximum, minimum, select
 from convc.ops.base import Array
 from convc.ops.elementwise import Elementwise, erf, negated, sigmoid, softplus
+from convc.ops.values import Value
 
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
@@ -34,6 +35,9 @@ class Relu(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np.maximum(x, 0)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return (y > 0).where(dy, 0)
+
     def scalar(self, x: Expr) -> Expr:
         return maximum(x, 0)
 
@@ -47,6 +51,10 @@ class LeakyRelu(Elementwise):
 
     def numpy(self, x: Array) -> Any:
         return np.where(x < 0, x * self.alpha, x)
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        sign = y if self.alpha > 0 else x  # they have the same sign
+        return (sign > 0).where(dy, dy * self.alpha)
 
     def scalar(self, x: Expr) -> Expr:
         return select(x < 0, x * self.alpha, x)
@@ -62,6 +70,9 @@ class ThresholdedRelu(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np.where(x > self.alpha, x, 0)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return (x > self.alpha).where(dy, 0)
+
     def scalar(self, x: Expr) -> Expr:
         return select(x > self.alpha, x, 0)
 
@@ -76,6 +87,10 @@ class Elu(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        sign = y if self.alpha >= 0 else x
+        return (sign > 0).where(dy, dy * (y + self.alpha))
+
     def scalar(self, x: Expr) -> Expr:
         return select(x > 0, x, call("expm1", x) * self.alpha)
 
@@ -87,6 +102,9 @@ class Selu(Elementwise):
     def numpy(self, x: Array) -> Any:
         negative = SELU_SCALE * SELU_ALPHA * np.expm1(np.minimum(x, 0))
         return np.where(x > 0, SELU_SCALE * x, negative)
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return (y > 0).where(dy * SELU_SCALE, dy * (y + SELU_SCALE * SELU_ALPHA))
 
     def scalar(self, x: Expr) -> Expr:
         return select(x > 0, x * SELU_SCALE, call("expm1", x) * (SELU_SCALE * SELU_ALPHA))
@@ -102,6 +120,10 @@ class Celu(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0) / self.alpha))
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        sign = y if self.alpha > 0 else x
+        return (sign > 0).where(dy, dy * (y / self.alpha + 1))
+
     def scalar(self, x: Expr) -> Expr:
         return select(x > 0, x, call("expm1", x / self.alpha) * self.alpha)
 
@@ -111,6 +133,9 @@ class Sigmoid(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np_sigmoid(x)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * y * (1 - y)
+
     def scalar(self, x: Expr) -> Expr:
         return sigmoid(x)
 
@@ -119,6 +144,9 @@ class Sigmoid(Elementwise):
 class LogSigmoid(Elementwise):
     def numpy(self, x: Array) -> Any:
         return -np_softplus(-x)
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * (-x).sigmoid()
 
     def scalar(self, x: Expr) -> Expr:
         return minimum(x, 0) - call("log1p", call("exp", negated(call("abs", x))))
@@ -136,6 +164,9 @@ class HardSigmoid(Elementwise):
         line = x * self.alpha + self.beta
         return np.clip(line, 0, 1)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return ((y > 0) & (y < 1)).where(dy * self.alpha, 0)
+
     def scalar(self, x: Expr) -> Expr:
         return minimum(maximum(x * self.alpha + self.beta, 0), 1)
 
@@ -146,6 +177,9 @@ class HardSwish(Elementwise):
 
     def numpy(self, x: Array) -> Any:
         return x * np.clip(x + 3, 0, 6) / 6
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return (x >= 3).where(dy, (x > -3).where(dy * (x * (1 / 3) + 0.5), 0))
 
     def scalar(self, x: Expr) -> Expr:
         return x * minimum(maximum(x * (1 / 6) + 0.5, 0), 1)
@@ -158,6 +192,9 @@ class Softplus(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np_softplus(x)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * x.sigmoid()
+
     def scalar(self, x: Expr) -> Expr:
         return softplus(x)
 
@@ -168,6 +205,9 @@ class Softsign(Elementwise):
 
     def numpy(self, x: Array) -> Any:
         return x / (1 + np.abs(x))
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy / (x.abs() + 1).square()
 
     def scalar(self, x: Expr) -> Expr:
         return x / (1 + call("abs", x))
@@ -180,6 +220,10 @@ class Silu(Elementwise):
     def numpy(self, x: Array) -> Any:
         return x * np_sigmoid(x)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        s = x.sigmoid()
+        return dy * s * (x * (1 - s) + 1)
+
     def scalar(self, x: Expr) -> Expr:
         return x * sigmoid(x)
 
@@ -190,6 +234,10 @@ class Mish(Elementwise):
 
     def numpy(self, x: Array) -> Any:
         return x * np.tanh(np_softplus(x))
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        t = x.apply("softplus").tanh()
+        return dy * (t + x * x.sigmoid() * (1 - t.square()))
 
     def scalar(self, x: Expr) -> Expr:
         return x * call("tanh", softplus(x))
@@ -207,6 +255,16 @@ class Gelu(Elementwise):
             return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
         inner = x + 0.044715 * x * x * x
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * inner))
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        if not self.approximate:
+            below = ((x * math.sqrt(0.5)).apply("erf") + 1) * 0.5
+            density = (x.square() * -0.5).exp() * (1 / math.sqrt(2 * math.pi))
+            return dy * (below + x * density)
+        scale = math.sqrt(2 / math.pi)
+        t = ((x + x.square() * x * 0.044715) * scale).tanh()
+        slope = (x.square() * (3 * 0.044715) + 1) * scale
+        return dy * ((t + 1) * 0.5 + x * 0.5 * (1 - t.square()) * slope)
 
     def scalar(self, x: Expr) -> Expr:
         if not self.approximate:

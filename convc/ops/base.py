@@ -16,6 +16,10 @@ __all__ = ["At", "Tensor"]
 
 Array = NDArray[Any]
 Types = tuple[TensorType, ...]
+Names = tuple[str, ...]
+"""Of values in a graph."""
+Gradients = tuple[str | None, ...]
+"""What the facet `gradient` returns: a value's name per input, or None."""
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 """((top, bottom), (left, right))."""

@@ -8,11 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from convc.graph.op import Op, register
+from convc.graph.ir import Builder
+from convc.graph.op import Op, no_gradient, register
 from convc.loops.formula import At, Tensor
 from convc.loops.ir import Expr, binary, call, fma, maximum, minimum, select
 from convc.ops.base import (
     Array,
+    Gradients,
+    Names,
     Types,
     broadcast_at,
     broadcast_shapes,
@@ -24,14 +27,21 @@ from convc.ops.base import (
     expect_number,
     fail,
 )
+from convc.ops.values import Value, values
 from convc.types import DType, TensorType
+
+Pullback = tuple[Value | None, ...]
 
 
 @dataclass(frozen=True)
 class Broadcasting(Op):
-    """Base: `scalar(self, *xs)` is one output element of the elements that broadcasting pairs."""
+    """Base: `scalar(self, *xs)` is one output element of the elements that broadcasting pairs.
+
+    `pullback(self, *xs, out, dy)` is a gradient per operand, or None, before the sums over what was repeated.
+    """
 
     scalar: ClassVar[Callable[..., Expr]]
+    pullback: ClassVar[Callable[..., Pullback]]
     accepts: ClassVar[str] = "number"  # or "float", "bool", "any"
     operands: ClassVar[tuple[str, ...]] = ("x", "y")
 
@@ -57,6 +67,16 @@ class Broadcasting(Op):
         """The output's dtype."""
         return dtype
 
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        xs = values(builder, inputs)
+        found = self.pullback(*xs, *values(builder, (*outputs, *output_gradients)))
+        return tuple(
+            g.summed_to(x.shape).name if g is not None else None
+            for x, g in zip(xs, found, strict=True)
+        )
+
     def formula(self, *xs: Tensor) -> At:
         def at(*index: Expr) -> Expr:
             value = self.scalar(*(computable(broadcast_at(x, index)) for x in xs))
@@ -77,6 +97,9 @@ class Add(Broadcasting):
     def reference(self, x: Array, y: Array) -> Array:
         return x + y
 
+    def pullback(self, x: Value, y: Value, out: Value, dy: Value) -> Pullback:
+        return dy, dy
+
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return x + y
 
@@ -86,6 +109,9 @@ class Sub(Broadcasting):
     def reference(self, x: Array, y: Array) -> Array:
         return x - y
 
+    def pullback(self, x: Value, y: Value, out: Value, dy: Value) -> Pullback:
+        return dy, -dy
+
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return x - y
 
@@ -94,6 +120,9 @@ class Sub(Broadcasting):
 class Mul(Broadcasting):
     def reference(self, x: Array, y: Array) -> Array:
         return x * y
+
+    def pullback(self, x: Value, y: Value, out: Value, dy: Value) -> Pullback:
+        return dy * y, dy * x
 
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return x * y
@@ -108,6 +137,10 @@ class Div(Broadcasting):
     def reference(self, x: Array, y: Array) -> Array:
         return x / y
 
+    def pullback(self, x: Value, y: Value, out: Value, dy: Value) -> Pullback:
+        dx = dy / y
+        return dx, -dx * out
+
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return x / y
 
@@ -118,6 +151,11 @@ class Pow(Broadcasting):
 
     def reference(self, x: Array, y: Array) -> Array:
         return np.power(x, y)
+
+    def pullback(self, x: Value, y: Value, out: Value, dy: Value) -> Pullback:
+        """For y, x counts where it is positive: elsewhere there is no logarithm."""
+        dx = dy * y * x.apply("pow", y - 1)
+        return dx, dy * (x > 0).where(x.log(), 0) * out
 
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return call("pow", x, y)
@@ -142,6 +180,8 @@ class FloorDiv(Broadcasting):
     def reference(self, x: Array, y: Array) -> Array:
         return np.floor_divide(x, y)
 
+    gradient = no_gradient
+
     def scalar(self, x: Expr, y: Expr) -> Expr:
         if x.dtype.is_integer:
             return x // y
@@ -158,6 +198,9 @@ class Mod(Broadcasting):
     def reference(self, x: Array, y: Array) -> Array:
         return np.mod(x, y)
 
+    def pullback(self, x: Value, y: Value, out: Value, dy: Value) -> Pullback:
+        return dy, -dy * x.apply("floor_div", y)
+
     def scalar(self, x: Expr, y: Expr) -> Expr:
         if x.dtype.is_integer:
             return x % y
@@ -172,6 +215,11 @@ class Maximum(Broadcasting):
     def reference(self, x: Array, y: Array) -> Array:
         return np.maximum(x, y)
 
+    def pullback(self, x: Value, y: Value, out: Value, dy: Value) -> Pullback:
+        """Of equal operands the first takes it all, as in TensorFlow."""
+        first = x >= y
+        return first.where(dy, 0), first.where(0, dy)
+
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return maximum(x, y)
 
@@ -182,6 +230,11 @@ class Minimum(Broadcasting):
 
     def reference(self, x: Array, y: Array) -> Array:
         return np.minimum(x, y)
+
+    def pullback(self, x: Value, y: Value, out: Value, dy: Value) -> Pullback:
+        """Of equal operands the first takes it all, as in TensorFlow."""
+        first = x <= y
+        return first.where(dy, 0), first.where(0, dy)
 
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return minimum(x, y)
@@ -197,6 +250,10 @@ class PRelu(Broadcasting):
     def reference(self, x: Array, slope: Array) -> Array:
         return np.where(x < 0, x * slope, x)
 
+    def pullback(self, x: Value, slope: Value, out: Value, dy: Value) -> Pullback:
+        positive = x > 0
+        return positive.where(dy, dy * slope), positive.where(0, dy * x)
+
     def scalar(self, x: Expr, slope: Expr) -> Expr:
         return select(x < 0, x * slope, x)
 
@@ -207,6 +264,8 @@ class PRelu(Broadcasting):
 @dataclass(frozen=True)
 class Comparison(Broadcasting):
     """Base: a comparison operator of the loop IR; the result is bool."""
+
+    gradient = no_gradient
 
     def result(self, dtype: DType) -> DType:
         return DType.bool
@@ -280,6 +339,8 @@ class And(Broadcasting):
     def reference(self, x: Array, y: Array) -> Array:
         return np.logical_and(x, y)
 
+    gradient = no_gradient
+
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return x & y
 
@@ -291,6 +352,8 @@ class Or(Broadcasting):
     def reference(self, x: Array, y: Array) -> Array:
         return np.logical_or(x, y)
 
+    gradient = no_gradient
+
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return x | y
 
@@ -301,6 +364,8 @@ class Xor(Broadcasting):
 
     def reference(self, x: Array, y: Array) -> Array:
         return np.logical_xor(x, y)
+
+    gradient = no_gradient
 
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return binary("^", x, y)
@@ -323,6 +388,9 @@ class Where(Broadcasting):
 
     def reference(self, condition: Array, x: Array, y: Array) -> Array:
         return np.where(condition, x, y)
+
+    def pullback(self, condition: Value, x: Value, y: Value, out: Value, dy: Value) -> Pullback:
+        return None, condition.where(dy, 0), condition.where(0, dy)
 
     def scalar(self, condition: Expr, x: Expr, y: Expr) -> Expr:
         return select(condition, x, y)

@@ -9,11 +9,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from convc.graph.op import Op, register
+from convc.graph.ir import Builder
+from convc.graph.op import Op, no_gradient, register
 from convc.loops.formula import At, Tensor
 from convc.loops.ir import Expr, call, maximum, minimum, select
 from convc.ops import base
-from convc.ops.base import Array, Types, computable, expect_bool, expect_float, expect_number, fail
+from convc.ops.base import (
+    Array,
+    Gradients,
+    Names,
+    Types,
+    computable,
+    expect_bool,
+    expect_float,
+    expect_number,
+    fail,
+)
+from convc.ops.values import Value, values
 from convc.types import DType, TensorType
 
 
@@ -21,11 +33,13 @@ from convc.types import DType, TensorType
 class Elementwise(Op):
     """Base: `scalar(self, x)` is one output element of one input element; `numpy(self, x)` is all of them.
 
-    Both meet 16-bit floats as float32.
+    Both meet 16-bit floats as float32. `pullback(self, x, y, dy)` is the gradient of x, given y's; one that needs
+    only y lets x live no longer than the kernel that makes y of it.
     """
 
     scalar: ClassVar[Callable[..., Expr]]
     numpy: ClassVar[Callable[..., Any]]
+    pullback: ClassVar[Callable[..., Value]]
     accepts: ClassVar[str] = "float"  # or "number", "bool", "any"
 
     def infer(self, x: TensorType) -> Types:
@@ -41,6 +55,12 @@ class Elementwise(Op):
     def reference(self, x: Array) -> Array:
         half = DType.of(x.dtype) in (DType.float16, DType.bfloat16)
         return np.asarray(self.numpy(x.astype(np.float32) if half else x)).astype(x.dtype)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, y, dy = values(builder, (*inputs, *outputs, *output_gradients))
+        return (self.pullback(x, y, dy).name,)
 
     def formula(self, x: Tensor) -> At:
         def at(*index: Expr) -> Expr:
@@ -76,6 +96,9 @@ class Identity(Elementwise):
     def numpy(self, x: Array) -> Any:
         return x
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy
+
     def scalar(self, x: Expr) -> Expr:
         return x
 
@@ -90,6 +113,9 @@ class Dropout(Elementwise):
 
     def numpy(self, x: Array) -> Any:
         return x
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy
 
     def scalar(self, x: Expr) -> Expr:
         return x
@@ -109,6 +135,12 @@ class Cast(Op):
         if self.dtype.is_integer and DType.of(x.dtype).is_float:
             return saturated(x, self.dtype)
         return x.astype(self.dtype.numpy)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, dy = values(builder, (*inputs, *output_gradients))
+        return (dy.cast(x.dtype).name if x.dtype.is_float and self.dtype.is_float else None,)
 
     def formula(self, x: Tensor) -> At:
         def at(*index: Expr) -> Expr:
@@ -139,6 +171,9 @@ class Neg(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np.negative(x)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return -dy
+
     def scalar(self, x: Expr) -> Expr:
         return negated(x)
 
@@ -149,6 +184,9 @@ class Abs(Elementwise):
 
     def numpy(self, x: Array) -> Any:
         return np.abs(x)
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * x.apply("sign")
 
     def scalar(self, x: Expr) -> Expr:
         if x.dtype.is_float:
@@ -163,6 +201,8 @@ class Sign(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np.sign(x)
 
+    gradient = no_gradient
+
     def scalar(self, x: Expr) -> Expr:
         positive = select(x > 0, 1, x)
         return select(x < 0, -1, positive) if x.dtype.is_signed else positive
@@ -175,6 +215,9 @@ class Square(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np.square(x)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * x * 2
+
     def scalar(self, x: Expr) -> Expr:
         return x * x
 
@@ -183,6 +226,9 @@ class Square(Elementwise):
 class Reciprocal(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np.reciprocal(x)
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return -dy * y.square()
 
     def scalar(self, x: Expr) -> Expr:
         return 1 / x
@@ -195,6 +241,9 @@ class Rsqrt(Elementwise):
     def numpy(self, x: Array) -> Any:
         return np.reciprocal(np.sqrt(x))
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * y.square() * y * -0.5
+
     def scalar(self, x: Expr) -> Expr:
         return 1 / call("sqrt", x)
 
@@ -205,6 +254,8 @@ class Not(Elementwise):
 
     def numpy(self, x: Array) -> Any:
         return np.logical_not(x)
+
+    gradient = no_gradient
 
     def scalar(self, x: Expr) -> Expr:
         return x.eq(False)
@@ -229,6 +280,15 @@ class Clip(Elementwise):
         if self.min is not None:
             x = np.maximum(x, self.min)
         return x if self.max is None else np.minimum(x, self.max)
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        """The limits count as inside."""
+        tests = [x >= self.min] if self.min is not None else []
+        tests += [x <= self.max] if self.max is not None else []
+        if not tests:
+            return dy
+        inside = tests[0] & tests[1] if len(tests) == 2 else tests[0]
+        return inside.where(dy, 0)
 
     def scalar(self, x: Expr) -> Expr:
         if self.min is not None:
@@ -257,95 +317,148 @@ class Function(Elementwise):
 class Exp(Function):
     function, ufunc = "exp", np.exp
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * y
+
 
 @register
 class Expm1(Function):
     function, ufunc = "expm1", np.expm1
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * (y + 1)
 
 
 @register
 class Log(Function):
     function, ufunc = "log", np.log
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy / x
+
 
 @register
 class Log1p(Function):
     function, ufunc = "log1p", np.log1p
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy / (x + 1)
 
 
 @register
 class Sqrt(Function):
     function, ufunc = "sqrt", np.sqrt
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * 0.5 / y
+
 
 @register
 class Sin(Function):
     function, ufunc = "sin", np.sin
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * x.apply("cos")
 
 
 @register
 class Cos(Function):
     function, ufunc = "cos", np.cos
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return -dy * x.apply("sin")
+
 
 @register
 class Tan(Function):
     function, ufunc = "tan", np.tan
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * (y.square() + 1)
 
 
 @register
 class Asin(Function):
     function, ufunc = "asin", np.arcsin
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * (1 - x.square()).apply("rsqrt")
+
 
 @register
 class Acos(Function):
     function, ufunc = "acos", np.arccos
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return -dy * (1 - x.square()).apply("rsqrt")
 
 
 @register
 class Atan(Function):
     function, ufunc = "atan", np.arctan
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy / (x.square() + 1)
+
 
 @register
 class Sinh(Function):
     function, ufunc = "sinh", np.sinh
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * x.apply("cosh")
 
 
 @register
 class Cosh(Function):
     function, ufunc = "cosh", np.cosh
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * x.apply("sinh")
+
 
 @register
 class Tanh(Function):
     function, ufunc = "tanh", np.tanh
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * (1 - y.square())
 
 
 @register
 class Asinh(Function):
     function, ufunc = "asinh", np.arcsinh
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * (x.square() + 1).apply("rsqrt")
+
 
 @register
 class Acosh(Function):
     function, ufunc = "acosh", np.arccosh
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * (x.square() - 1).apply("rsqrt")
 
 
 @register
 class Atanh(Function):
     function, ufunc = "atanh", np.arctanh
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy / (1 - x.square())
+
 
 @register
 class Floor(Function):
     function, ufunc = "floor", np.floor
+    gradient = no_gradient
 
 
 @register
 class Ceil(Function):
     function, ufunc = "ceil", np.ceil
+    gradient = no_gradient
 
 
 @register
@@ -353,6 +466,7 @@ class Round(Function):
     """To the nearest integer, halves to even."""
 
     function, ufunc = "round", np.round
+    gradient = no_gradient
 
 
 def erf(x: Array) -> Array:
@@ -363,3 +477,6 @@ def erf(x: Array) -> Array:
 @register
 class Erf(Function):
     function, ufunc = "erf", erf
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy * (-x.square()).exp() * (2 / math.sqrt(math.pi))
