@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from convc.loops.ir import INDEX, Buffer, Expr, Load, Operand, Var, as_expr, const, index, select
+from convc.loops.ir import (
+    INDEX,
+    Block,
+    Buffer,
+    Expr,
+    Load,
+    Operand,
+    Stmt,
+    Var,
+    as_expr,
+    const,
+    index,
+    select,
+)
 from convc.types import DType, Extent, Shape
 
 At = Callable[..., Expr]
@@ -49,3 +62,15 @@ def tensor_of(buffer: Buffer) -> Tensor:
         buffer.shape,
         lambda *indices: Load(buffer.name, tuple(indices), buffer.dtype),
     )
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Loops that an operator writes itself, around statements that store its output: its `loops` facet's result."""
+
+    loops: tuple[tuple[str, Extent], ...]
+    body: Block
+
+
+Put = Callable[[tuple[Expr, ...], Expr], Stmt]
+"""`put(index, value)` is the statement that stores an output element, pointwise consumers included."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from convc.loops.formula import At
+from convc.loops.formula import At, Nest
 from convc.loops.ir import (
     INDEX,
     Alloc,
@@ -54,6 +54,14 @@ def naive_kernel(name: str, inputs: Iterable[Buffer], output: Buffer, at: At) ->
     body: Block = (*lowering.statements, *lets, Store(output.name, variables, value))
     for var, extent in reversed(list(zip(variables, output.shape, strict=True))):
         body = (For(var.name, index(extent), body),)
+    return simplify_kernel(Kernel(name, (*inputs, output), body))
+
+
+def nest_kernel(name: str, inputs: Iterable[Buffer], output: Buffer, nest: Nest) -> Kernel:
+    """The kernel of a nest that an operator wrote itself."""
+    body = nest.body
+    for var, extent in reversed(nest.loops):
+        body = (For(var, index(extent), body),)
     return simplify_kernel(Kernel(name, (*inputs, output), body))
 
 

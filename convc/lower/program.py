@@ -15,6 +15,7 @@ from convc.loops.ir import (
     For,
     Kernel,
     Layout,
+    Let,
     Load,
     Role,
     Select,
@@ -30,7 +31,7 @@ from convc.loops.ir import (
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range
 from convc.lower.groups import Group, group_nodes, is_concat
-from convc.lower.nest import loop_names, naive_kernel
+from convc.lower.nest import loop_names, naive_kernel, nest_kernel
 from convc.lower.storage import Border, Storage, Storages, covers, merged_border
 from convc.ops.elementwise import Identity
 from convc.program.ir import Argument, Entry, Port, Program, Region, RegionKind, Step
@@ -176,15 +177,37 @@ class _Lowering:
             )
             inputs.append(buffer)
             tensors[name] = tensor_of(buffer)
-        for node in group.nodes:
-            self.apply(node, tensors)
         type = self.graph.types[group.output]
         output = Buffer(
             "y", type.dtype, type.shape, Layout.dense(type.rank), Space.global_, Role.out
         )
-        kernel = naive_kernel("kernel", inputs, output, tensors[group.output].at)
+        if group.nodes[0].op.loops is not None and group.nodes[0].op.formula is None:
+            kernel = self.kernel_of_nest(group, tensors, inputs, output)
+        else:
+            for node in group.nodes:
+                self.apply(node, tensors)
+            kernel = naive_kernel("kernel", inputs, output, tensors[group.output].at)
         kernel = replace(kernel, notes=(("ops", " + ".join(n.op.mnemonic for n in group.nodes)),))
         return _Call(kernel, (*group.inputs, group.output), group.layers)
+
+    def kernel_of_nest(
+        self, group: Group, tensors: dict[str, Tensor], inputs: list[Buffer], output: Buffer
+    ) -> Kernel:
+        """The loops that the first operator writes, with the others applied to each element that it stores."""
+        first, *rest = group.nodes
+        type = self.graph.types[first.outputs[0]]
+
+        def put(at: tuple[Expr, ...], value: Expr) -> Stmt:
+            values = dict(tensors)
+            values[first.outputs[0]] = Tensor(type.dtype, type.shape, lambda *_: value)
+            for node in rest:
+                self.apply(node, values)
+            final = values[group.output](*at) if rest else value
+            return Store(output.name, at, final)
+
+        assert first.op.loops is not None
+        nest = first.op.loops(put, *(tensors[i] for i in first.inputs))
+        return nest_kernel("kernel", inputs, output, nest)
 
     def apply(self, node: Node, tensors: dict[str, Tensor]) -> None:
         if node.op.formula is None or len(node.outputs) != 1:
@@ -345,11 +368,11 @@ def _slab(y: Buffer, names: tuple[str, ...], dim: int, position: Expr, width: in
 
 
 def wanted_borders(kernel: Kernel, operands: Iterable[str]) -> dict[str, Border]:
-    """The borders of zeros that would spare a kernel with reductions its guards, by operand.
+    """The borders of zeros that would spare a kernel with reductions or tiles its guards, by operand.
 
     Read off the guards: `select(inside, x[...], 0)` with indices that leave x.
     """
-    if not any(isinstance(s, Store) and s.index == () for s in walk(kernel.body)):
+    if not any(isinstance(s, Let) or isinstance(s, Store) and s.index == () for s in walk(kernel.body)):
         return {}
     names = dict(zip((b.name for b in kernel.params), operands, strict=True))
     buffers = {b.name: b for b in kernel.params if b.role is Role.in_}

@@ -11,6 +11,7 @@ from convc.ops import (
     reduce,
     resize,
     shape,
+    winograd,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "reduce",
     "resize",
     "shape",
+    "winograd",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convc.passes.choose_algorithm import ChooseAlgorithm
 from convc.passes.decompose import Decompose
 from convc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from convc.passes.eliminate_dead_code import EliminateDeadCode
@@ -51,5 +52,14 @@ EXACT = Pipeline(
 )
 """Keeps the operations of the model as written, in float32, weights included."""
 
-PIPELINES = {p.name: p for p in (INFERENCE, EXACT)}
+FAST = Pipeline(
+    "fast",
+    (
+        *INFERENCE.steps,
+        (ChooseAlgorithm(), "last: it looks at convolutions as they will be computed"),
+    ),
+)
+"""Trades a little accuracy for speed: Winograd's algorithm where it wins."""
+
+PIPELINES = {p.name: p for p in (INFERENCE, FAST, EXACT)}
 """Every pipeline by its name."""

@@ -14,11 +14,13 @@ from convc.loops.ir import (
     Const,
     Expr,
     For,
+    If,
     Kernel,
     Let,
     Load,
     Role,
     Space,
+    Stmt,
     Store,
     Var,
     binary,
@@ -112,9 +114,9 @@ def analyse(kernel: Kernel) -> Structure | None:
     while len(block) == 1 and isinstance(block[0], For):
         outputs.append(_loop(block[0], ranges))
         block = block[0].body
-    if not block or not isinstance(block[-1], Store):
+    store = _last_store(block)
+    if store is None:
         return None
-    store = block[-1]
     reductions: list[Loop] = []
     updates: list[Store] = []
     for stmt in block[:-1]:
@@ -124,7 +126,7 @@ def analyse(kernel: Kernel) -> Structure | None:
                     reductions.append(_loop(inner, ranges))
                 elif isinstance(inner, Store):
                     updates.append(inner)
-        elif not isinstance(stmt, (Alloc, Let, Store)):
+        elif not isinstance(stmt, (Alloc, Let, Store)) and not _is_guarded_store(stmt):
             return None
     return Structure(
         kernel,
@@ -134,6 +136,25 @@ def analyse(kernel: Kernel) -> Structure | None:
         tuple(updates),
         ranges,
         kernel.buffers(),
+    )
+
+
+def _last_store(block: Block) -> Store | None:
+    """The store that ends a nest's body, behind its guard if it has one."""
+    if not block:
+        return None
+    last = block[-1]
+    if isinstance(last, If) and _is_guarded_store(last):
+        last = last.then[0]
+    return last if isinstance(last, Store) else None
+
+
+def _is_guarded_store(stmt: Stmt) -> bool:
+    return (
+        isinstance(stmt, If)
+        and not stmt.otherwise
+        and len(stmt.then) == 1
+        and isinstance(stmt.then[0], Store)
     )
 
 

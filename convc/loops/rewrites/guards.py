@@ -16,6 +16,7 @@ from convc.loops.ir import (
     For,
     If,
     Kernel,
+    Let,
     Load,
     Role,
     Select,
@@ -160,7 +161,7 @@ def _unguard_block(block: Block, ranges: dict[str, Range], buffer: Buffer) -> Bl
                 then = _unguard_block(stmt.then, ranges, buffer)
                 otherwise = _unguard_block(stmt.otherwise, ranges, buffer)
                 result.append(If(stmt.condition, then, otherwise))
-            case Store():
+            case Store() | Let():
                 result.append(replace(stmt, value=_unguard(stmt.value, ranges, buffer)))
             case _:
                 result.append(stmt)

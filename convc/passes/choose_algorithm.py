@@ -1,0 +1,98 @@
+"""Which algorithm computes each convolution: the formula itself, or Winograd's minimal filtering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from convc.graph.ir import Graph, Node
+from convc.ops.conv import Conv2d
+from convc.ops.matmul import MatMul
+from convc.ops.winograd import TAPS, TILES, WinogradInput, WinogradOutput, transformed_weights
+from convc.passes.rewriter import Rewriter
+from convc.types import DType, TensorType
+
+# What a byte costs in multiply-adds at the peak rate (58 of them per ns, 80 GB/s through the caches, 40 GB/s for
+# weights that no cache keeps), and how many operations a transform takes per element.
+_PER_BYTE = 0.7
+_PER_WEIGHT_BYTE = 1.5
+_CACHED_WEIGHTS = 512 << 10
+_TRANSFORM = 8
+_GAIN = 1.1  # an estimate has to win by this much
+
+
+@dataclass(frozen=True)
+class ChooseAlgorithm:
+    """3x3 convolutions of stride 1 become Winograd's where an estimate of work and memory traffic says that it wins.
+
+    before:
+        graph g(x: float32[N, 64, 56, 56]) -> (y) {
+          weight w: float32[64, 64, 3, 3]
+          y = conv2d(x, w) {padding=((1, 1), (1, 1))}
+        }
+    after:
+        graph g(x: float32[N, 64, 56, 56]) -> (y) {
+          weight w_winograd: float32[36, 1, 64, 64]
+          winograd_input = winograd_input(x)
+          mat_mul = mat_mul(winograd_input, w_winograd)
+          y = winograd_output(mat_mul) {height=56, width=56}
+        }
+    """
+
+    name: ClassVar[str] = "choose-algorithm"
+
+    def __call__(self, graph: Graph) -> Graph:
+        rewriter = Rewriter(graph)
+        for node in graph.nodes:
+            tile = self.tile_for(node, graph)
+            if tile is None:
+                rewriter.keep(node)
+            else:
+                self.filter(rewriter, rewriter.resolve(node), tile)
+        return rewriter.done()
+
+    def tile_for(self, node: Node, graph: Graph) -> int | None:
+        """Winograd's tile for a convolution, or None if it is best computed as it is, or has to be."""
+        if not isinstance(node.op, Conv2d) or node.inputs[1] not in graph.weights:
+            return None
+        weight = graph.types[node.inputs[1]]
+        plain = node.op.stride == (1, 1) and node.op.dilation == (1, 1) and node.op.groups == 1
+        if not plain or weight.shape[2:] != (TAPS, TAPS) or weight.dtype is not DType.float32:
+            return None
+        output = graph.types[node.outputs[0]]
+        costs = {tile: cost(weight, output, tile) for tile in TILES}
+        best = min(costs, key=lambda t: costs[t])
+        return best if costs[best] * _GAIN < cost(weight, output, None) else None
+
+    def filter(self, rewriter: Rewriter, node: Node, tile: int) -> None:
+        """Emits the transforms and the products in a convolution's place."""
+        assert isinstance(node.op, Conv2d)
+        x, w = node.inputs
+        rewriter.layer = node.layer
+        array = rewriter.array(w)
+        assert array is not None
+        u = rewriter.weight(f"{w}_winograd", transformed_weights(array, tile))
+        v = rewriter.add(WinogradInput(tile, node.op.padding), x)
+        m = rewriter.add(MatMul(), v, u)
+        _, _, height, width = rewriter.graph.types[node.outputs[0]].shape
+        assert isinstance(height, int) and isinstance(width, int)
+        rewriter.apply(WinogradOutput(tile, height, width), (m,), node)
+
+
+def cost(weight: TensorType, output: TensorType, tile: int | None) -> float:
+    """Estimated time of a 3x3 convolution for one image, in multiply-adds at the peak rate."""
+    outputs, inputs = (int(e) for e in weight.shape[:2])  # type: ignore[arg-type]
+    height, width = (int(e) for e in output.shape[2:])  # type: ignore[arg-type]
+    if tile is None:
+        weights = TAPS * TAPS * inputs * outputs * 4
+        return TAPS * TAPS * inputs * outputs * height * width + _weight_cost(weights)
+    taps = (tile + TAPS - 1) ** 2
+    tiles = -(-height // tile) * -(-width // tile)
+    products = taps * tiles * inputs * outputs
+    elements = taps * tiles * (inputs + outputs)
+    traffic = _PER_BYTE * 2 * 4 * elements
+    return products + _TRANSFORM * elements + traffic + _weight_cost(taps * inputs * outputs * 4)
+
+
+def _weight_cost(size: int) -> float:
+    return _PER_WEIGHT_BYTE * size if size > _CACHED_WEIGHTS else 0.0
