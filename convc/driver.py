@@ -23,7 +23,7 @@ from convc.lower.program import lower
 from convc.passes.fix_batch import fix_batch
 from convc.passes.pipelines import PIPELINES
 from convc.plan.memory import plan_memory
-from convc.program.ir import Entry, Program
+from convc.program.ir import Array, Entry, Program
 from convc.report import Row, extent_json, rows_of, total_flops
 from convc.schedule.program import schedule
 from convc.scripts import Model as Source
@@ -57,15 +57,22 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """A compilation's results: the artifact, and what every stage made on the way."""
+class Planned:
+    """A scheduled and planned program, and what every stage made on the way: ready for a generator."""
 
-    artifact: Artifact
+    name: str
     program: Program
     lowered: Program  # before schedules: what the formulas say
     graphs: Mapping[str, Graph]
     rows: Mapping[str, list[Row]]
     timings: Timings
+
+
+@dataclass(frozen=True)
+class Compiled(Planned):
+    """A compilation's results: the artifact besides."""
+
+    artifact: Artifact
 
 
 def compile_graphs(
@@ -75,7 +82,31 @@ def compile_graphs(
     options: Options = Options(),
     trace: Trace | None = None,
 ) -> Compiled:
-    """Compile a model's entry graphs, which share parameters, for a target."""
+    """Compile a model's entry graphs, which share parameters, for a CPU."""
+    planned = plan_graphs(name, graphs, target, options, trace)
+    program, timings = planned.program, planned.timings
+    prefix = c_identifier(name)
+    if trace is not None:
+        trace("llvm", name, llvm.program_module(program, target, prefix))
+    with timings.phase("generate"):
+        units = llvm.program_units(program, target, prefix)
+    cache = Cache(default_folder())
+    objects = compile_units(units, target, cache, timings)
+    with timings.phase("machine code"):
+        support = compile_support(target, prefix, cache)
+    with timings.phase("assemble"):
+        artifact = assemble_program(program, target, objects, support, planned.rows)
+    return Compiled(**vars(planned), artifact=artifact)
+
+
+def plan_graphs(
+    name: str,
+    graphs: Mapping[str, Graph],
+    target: Target,
+    options: Options = Options(),
+    trace: Trace | None = None,
+) -> Planned:
+    """The stages that every kind of target shares: from a model's graphs to a program for a generator."""
     timings = Timings()
     note = trace or (lambda kind, name, result: None)
     with timings.phase("passes"):
@@ -92,19 +123,7 @@ def compile_graphs(
     with timings.phase("plan"):
         program = plan_memory(program)
         note("program", "planned", program)
-    prefix = c_identifier(name)
-    if trace is not None:
-        note("llvm", name, llvm.program_module(program, target, prefix))
-    with timings.phase("generate"):
-        units = llvm.program_units(program, target, prefix)
-    cache = Cache(default_folder())
-    objects = compile_units(units, target, cache, timings)
-    with timings.phase("machine code"):
-        support = compile_support(target, prefix, cache)
-    with timings.phase("assemble"):
-        rows = rows_of(program, lowered.kernels)
-        artifact = assemble_program(program, target, objects, support, rows)
-    return Compiled(artifact, program, lowered, graphs, rows, timings)
+    return Planned(name, program, lowered, graphs, rows_of(program, lowered.kernels), timings)
 
 
 def compile_units(
@@ -144,14 +163,12 @@ def assemble_program(
     rows: Mapping[str, list[Row]],
 ) -> Artifact:
     """The artifact of a planned program and its machine code. Its `extra` has the rows and flops of each entry."""
-    offsets = {r.name: r.offset for r in program.regions}
-    weights = [(int(offsets[n]), array) for n, array in program.weights.items()]  # type: ignore[arg-type]
     return assemble(
         program.name,
         target,
         objects,
         [_entry_info(program, e) for e in program.entries],
-        weights,
+        placed_weights(program),
         program.symbols,
         compiler="convc",
         extra={
@@ -160,6 +177,12 @@ def assemble_program(
         },
         support=support,
     )
+
+
+def placed_weights(program: Program) -> list[tuple[int, Array]]:
+    """The weights of a planned program, each with its offset in the block that holds them all."""
+    offsets = {r.name: r.offset for r in program.regions}
+    return [(int(offsets[n]), array) for n, array in program.weights.items()]  # type: ignore[arg-type]
 
 
 def _entry_info(program: Program, entry: Entry) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from convc_runtime.format import write_atomically
@@ -12,38 +12,44 @@ from convc_runtime.format import write_atomically
 from convc import driver
 from convc.artifact import Artifact, c_identifier
 from convc.cli.stages import Stages
-from convc.codegen import cuda, llvm, llvmc
+from convc.codegen import llvm, llvmc
+from convc.codegen.cuda_kernel import printable
+from convc.codegen.cuda_program import generate_program
 from convc.errors import TargetError, UnsupportedError
 from convc.graph.ir import Graph
 from convc.loops.printer import print_kernel
-from convc.plan.memory import lifetimes_of, lower_bound, plan_memory
+from convc.plan.memory import lifetimes_of, lower_bound
 from convc.program.ir import Program
 from convc.program.printer import print_program
-from convc.report import Row, rows_of, total_flops
-from convc.schedule.cuda import schedule_program
+from convc.report import Row, total_flops
 from convc.target import Target
 from convc.types import Extent, evaluate, symbols_of
 
 __all__ = ["Built", "at_batch", "build", "build_cuda", "emit", "lower_bound", "memory_rows"]
 
 OLDEST_GPU = "cuda-sm80"
-NATIVE = "host"
-"""The CPU that the road runs for on the way to a GPU's source: its machine code is thrown away."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A compiled model with what the stages made. `graphs` are the model's own, before any pass."""
+    """A compiled model with what the stages made. `graphs` are the model's own, before any pass.
+
+    For a GPU, the stages end with the planned program: there is no artifact.
+    """
 
     name: str
     target: Target
     graphs: Mapping[str, Graph]
-    compiled: driver.Compiled
+    compiled: driver.Planned
     stages: Stages
     seconds: float
 
     @property
     def artifact(self) -> Artifact:
+        if not isinstance(self.compiled, driver.Compiled):
+            raise TargetError(
+                f"target {self.target.name}: there is no artifact for a {self.target.kind} target"
+            )
         return self.compiled.artifact
 
     @property
@@ -65,33 +71,37 @@ class Built:
 
 
 def build(source: str, target: str, batch: int | str, keep: bool = False) -> Built:
-    """Compiles `model.py[:name]` for a target; with `keep`, every stage is kept to be shown."""
+    """Compiles `model.py[:name]` for a CPU; with `keep`, every stage is kept to be shown."""
     machine = driver.host_target(target)
     if machine.kind != "cpu":
         raise TargetError(
             f"target {target}: expected a CPU here: only compile --emit cuda makes code for it"
         )
+    return _build(source, machine, batch, keep, driver.compile_graphs)
+
+
+def build_cuda(source: str, target: str, batch: int | str, keep: bool = False) -> Built:
+    """The same road up to a planned program for a GPU: `target`, or the oldest that we know if that is a CPU."""
+    machine = driver.host_target(target)
+    if machine.kind != "cuda":
+        machine = driver.host_target(OLDEST_GPU)
+    return _build(source, machine, batch, keep, driver.plan_graphs)
+
+
+def _build(
+    source: str,
+    target: Target,
+    batch: int | str,
+    keep: bool,
+    compiler: Callable[..., driver.Planned],
+) -> Built:
     start = time.perf_counter()
     name, graphs = driver.graphs_of(source, batch)
     stages = Stages()
     for entry, graph in graphs.items():
         stages("graph", "input" if len(graphs) == 1 else f"{entry}-input", graph)
-    compiled = driver.compile_graphs(name, graphs, machine, trace=stages if keep else None)
-    return Built(name, machine, graphs, compiled, stages, time.perf_counter() - start)
-
-
-def build_cuda(source: str, target: str, batch: int | str, keep: bool = False) -> Built:
-    """The same road up to the plain kernels, which are then scheduled for a GPU (`target`, or any newer one)."""
-    machine = driver.host_target(target)
-    if machine.kind != "cuda":
-        machine = driver.host_target(OLDEST_GPU)
-    start = time.perf_counter()
-    built = build(source, NATIVE, batch, keep)
-    program = schedule_program(built.compiled.lowered)
-    rows = rows_of(program, built.compiled.lowered.kernels)
-    compiled = replace(built.compiled, program=plan_memory(program), rows=rows)
-    seconds = time.perf_counter() - start
-    return replace(built, target=machine, compiled=compiled, seconds=seconds)
+    compiled = compiler(name, graphs, target, trace=stages if keep else None)
+    return Built(name, target, graphs, compiled, stages, time.perf_counter() - start)
 
 
 def emit(built: Built, kind: str, path: Path) -> list[Path]:
@@ -106,11 +116,23 @@ def emit(built: Built, kind: str, path: Path) -> list[Path]:
         case "ir":
             text = program_text(built.program)
         case "cuda":
-            text = cuda.generate(list(built.program.kernels.values()))
+            return write_cuda(built, path)
         case _:
             raise UnsupportedError(f"--emit {kind} has no writer")
     write_atomically(path, [(0, text.encode())])
     return [path]
+
+
+def write_cuda(built: Built, path: Path) -> list[Path]:
+    """The program's source, and beside it in NAME.weights what `convc_run_…` takes as its weights, byte for byte."""
+    program = built.program
+    beside = path.with_suffix(".weights")
+    parts = driver.placed_weights(program)
+    source = f"// Weights: the bytes of {printable(beside.name)}, in device memory.\n"
+    source += generate_program(program, built.target)
+    write_atomically(beside, parts)
+    write_atomically(path, [(0, source.encode())])
+    return [path, beside]
 
 
 def llvm_text(built: Built) -> str:

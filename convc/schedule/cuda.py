@@ -36,7 +36,6 @@ from convc.loops.rewrites.grid import (
 )
 from convc.loops.rewrites.nest import bind, fuse, reorder
 from convc.loops.simplify import linear, simplify_kernel
-from convc.program.ir import Program
 
 THREADS = 256
 TILED = "tiled product"
@@ -71,13 +70,6 @@ def _finish(kernel: Kernel, body: Block, strategies: Sequence[str]) -> Kernel:
 
 def _noted(kernel: Kernel, key: str, value: str) -> Kernel:
     return replace(kernel, notes=(*kernel.notes, (key, value)))
-
-
-def schedule_program(program: Program) -> Program:
-    """The program with every kernel scheduled for a GPU."""
-    return replace(
-        program, kernels={name: schedule_kernel(k) for name, k in program.kernels.items()}
-    )
 
 
 def _side_by_side(kernel: Kernel) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from convc.errors import TargetError
 from convc.loops.ir import Buffer, Kernel
 from convc.loops.memory import pack, physical_size
 from convc.program.ir import Array, Program, Region, RegionKind
 from convc.program.weights import page_aligned, weight_offsets
-from convc.schedule.cpu import schedule_kernel
+from convc.schedule import cpu, cuda
 from convc.target import Target
 
 Trace = Callable[[str, Kernel], None]
@@ -25,6 +26,17 @@ def schedule(program: Program, target: Target, trace: Trace | None = None) -> Pr
         if trace is not None:
             trace(name, kernels[name])
     return _with_packed_weights(replace(program, kernels=kernels))
+
+
+def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
+    """A plain kernel as the generator for a target takes it."""
+    match target.kind:
+        case "cpu":
+            return cpu.schedule_kernel(kernel, target)
+        case "cuda":
+            return cuda.schedule_kernel(kernel)
+        case kind:
+            raise TargetError(f"target {target.name}: no schedules for the kind {kind!r}")
 
 
 def _with_packed_weights(program: Program) -> Program:

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 import convc.ops  # noqa: F401  (registers the operators that the text names)
 from convc.codegen.cuda_program import generate_program
+from convc.driver import placed_weights
 from convc.errors import IRError
 from convc.graph.interp import run_graph
 from convc.graph.ir import Graph
 from convc.graph.parser import parse_graph
-from convc.loops.memory import pack
 from convc.lower.program import lower
 from convc.passes.pipelines import PIPELINES
 from convc.plan.memory import plan_memory
-from convc.program.ir import Program, RegionKind
-from convc.schedule.cuda import schedule_program
+from convc.program.ir import Program
+from convc.schedule.program import schedule
 from convc.target import TARGETS
 from convc.types import evaluate
 from tests.codegen.cuda_host import build_host_program, compile_device, run
@@ -85,7 +85,7 @@ def graph(name: str) -> Graph:
 def program_of(name: str) -> Program:
     """The graph through the whole compiler, scheduled for a GPU."""
     prepared = PIPELINES["inference"].run(graph(name))
-    return plan_memory(schedule_program(lower({"predict": prepared})))
+    return plan_memory(schedule(lower({"predict": prepared}), TARGET))
 
 
 GRAPHS = {name: graph(name) for name in TEXTS}
@@ -94,20 +94,11 @@ SOURCES = {name: generate_program(program, TARGET) for name, program in PROGRAMS
 
 
 def weight_bytes(program: Program) -> bytes:
-    """The weights' memory: each region's array in the layout of the parameter that reads it, at its offset."""
-    parameters = {
-        argument.region: buffer
-        for entry in program.entries
-        for step in entry.steps
-        for buffer, argument in zip(program.kernels[step.kernel].params, step.args, strict=True)
-    }
+    """The weights' memory: each region's array at its offset."""
     memory = bytearray()
-    for region in program.regions:
-        if region.kind is RegionKind.weight:
-            assert isinstance(region.offset, int)
-            content = pack(program.weights[region.name], parameters[region.name], {}).tobytes()
-            memory.extend(bytes(max(0, region.offset + len(content) - len(memory))))
-            memory[region.offset : region.offset + len(content)] = content
+    for offset, array in placed_weights(program):
+        memory.extend(bytes(offset - len(memory)))
+        memory.extend(array.tobytes())
     return bytes(memory)
 
 
@@ -164,4 +155,4 @@ def test_a_comment_ends_where_its_line_does() -> None:
 def test_memory_must_be_planned_first() -> None:
     prepared = PIPELINES["inference"].run(GRAPHS["plain"])
     with pytest.raises(IRError, match="has no offset: plan memory first"):
-        generate_program(schedule_program(lower({"predict": prepared})), TARGET)
+        generate_program(schedule(lower({"predict": prepared}), TARGET), TARGET)
