@@ -37,6 +37,9 @@ def plan_memory(program: Program) -> Program:
     for entry in program.entries:
         lifetimes = lifetimes_of(entry)
         mine = [r for r in program.regions if r.kind is RegionKind.arena and r.name in lifetimes]
+        shared = next((r.name for r in mine if r.name in offsets), None)
+        if shared is not None:
+            raise IRError(f"the arena region {shared!r} belongs to two entries: expected one")
         base: Extent = 0
         for monomial in sorted({_monomial(r) for r in mine}, key=lambda m: (len(m), m)):
             group = [r for r in mine if _monomial(r) == monomial]

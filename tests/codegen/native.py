@@ -82,7 +82,9 @@ class Native:
     def model(self, threads: int = 1) -> Model:
         return self.artifact.model(threads=threads)
 
-    def interpret(self, entry: str, inputs: Mapping[str, Any], symbols: Mapping[str, int]) -> list[Any]:
+    def interpret(
+        self, entry: str, inputs: Mapping[str, Any], symbols: Mapping[str, int]
+    ) -> list[Any]:
         return list(run_program(self.program, inputs, symbols, entry).values())
 
 

@@ -78,7 +78,13 @@ def window(draw: Draw, most: int) -> dict[str, Any]:
     stride = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (3, 1), (1, 2)]))
     least = [max(1, r - p - q) for r, (p, q) in zip(reach, padding, strict=True)]
     size = tuple(draw(st.integers(low, low + most)) for low in least)
-    return {"kernel": kernel, "dilation": dilation, "padding": padding, "stride": stride, "size": size}
+    return {
+        "kernel": kernel,
+        "dilation": dilation,
+        "padding": padding,
+        "stride": stride,
+        "size": size,
+    }
 
 
 CHANNELS = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 33, 48])
@@ -91,7 +97,10 @@ def convolutions(draw: Draw) -> Sample:
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 16]))
     inside, outside = draw(CHANNELS), draw(CHANNELS)
     if groups > 1:
-        inside, outside = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 2, 5, 16]))
+        inside, outside = (
+            draw(st.sampled_from([1, 1, 2, 3])),
+            draw(st.sampled_from([1, 1, 2, 5, 16])),
+        )
     builder = Builder("conv")
     x = image(builder, draw, groups * inside, *w["size"])
     op = Conv2d(w["stride"], w["padding"], w["dilation"], groups)
@@ -151,7 +160,9 @@ def transposed(draw: Draw) -> Sample:
 @st.composite
 def pools(draw: Draw) -> Sample:
     w = window(draw, 9)
-    padding = tuple((min(p, k - 1), min(q, k - 1)) for (p, q), k in zip(w["padding"], w["kernel"], strict=True))
+    padding = tuple(
+        (min(p, k - 1), min(q, k - 1)) for (p, q), k in zip(w["padding"], w["kernel"], strict=True)
+    )
     reach = effective(w["kernel"], w["dilation"])
     size = tuple(max(s, r) for s, r in zip(w["size"], reach, strict=True))
     builder = Builder("pool")
@@ -173,7 +184,9 @@ def products(draw: Draw) -> Sample:
     rows = draw(st.sampled_from([(N,), (N, 3), (5,), (N, 2, 7), (1,)]))
     x = builder.input("x", TensorType(DType.float32, (*rows, depth)))
     batched = len(rows) == 2 and draw(st.booleans())
-    y = builder.add(MatMul(), x, weight(builder, draw, *((depth,) if not batched else (1, depth)), columns))
+    y = builder.add(
+        MatMul(), x, weight(builder, draw, *((depth,) if not batched else (1, depth)), columns)
+    )
     if draw(st.booleans()):
         y = builder.add(Relu(), builder.add(Add(), y, weight(builder, draw, columns)))
     return finish(builder, draw, y, f"product with {columns} columns")

@@ -25,7 +25,12 @@ from convc.loops.simplify import (
 from convc.program.footprint import value
 from convc.types import DType
 
-RANGES: dict[str, tuple[float, float]] = {"i": (0, 5), "j": (0, 15), "k": (-3, 4), "N": (1, math.inf)}
+RANGES: dict[str, tuple[float, float]] = {
+    "i": (0, 5),
+    "j": (0, 15),
+    "k": (-3, 4),
+    "N": (1, math.inf),
+}
 SAMPLES = {
     name: np.array(values, np.int64)
     for name, values in zip(
@@ -59,7 +64,10 @@ def comparisons(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
 LEAVES = st.sampled_from([Var(n) for n in RANGES]) | numbers()
 INTEGERS: st.SearchStrategy[Expr] = st.recursive(LEAVES, deeper, max_leaves=9)
 CONDITIONS = comparisons(INTEGERS) | st.builds(
-    lambda op, a, b: Binary(op, a, b), st.sampled_from(["&", "|"]), comparisons(INTEGERS), comparisons(INTEGERS)
+    lambda op, a, b: Binary(op, a, b),
+    st.sampled_from(["&", "|"]),
+    comparisons(INTEGERS),
+    comparisons(INTEGERS),
 )
 
 
@@ -135,4 +143,6 @@ def test_guards_that_always_hold_go_and_loops_that_never_run() -> None:
 def test_floats_are_left_alone() -> None:
     expr = parse_expr("a*0.0 + (b - b)", {"a": DType.float32, "b": DType.float32})
     assert simplify(expr, {}) == expr
-    assert simplify(Call("sqrt", (expr,), DType.float32), {}) == Call("sqrt", (expr,), DType.float32)
+    assert simplify(Call("sqrt", (expr,), DType.float32), {}) == Call(
+        "sqrt", (expr,), DType.float32
+    )

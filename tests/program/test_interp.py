@@ -29,7 +29,9 @@ def test_a_program_runs_step_by_step() -> None:
 
 def test_regions_without_a_plan_get_memory_of_their_own() -> None:
     program = two_layers()
-    program = replace(program, regions=tuple(replace(r, offset=None) for r in program.regions), arena=0)
+    program = replace(
+        program, regions=tuple(replace(r, offset=None) for r in program.regions), arena=0
+    )
     np.testing.assert_array_equal(run_program(program, {"x": X}, {"N": 3})["y"], expected(X))
 
 

@@ -34,7 +34,9 @@ def test_kernels_may_stand_beside_the_text() -> None:
 
 def test_strange_names_survive() -> None:
     strange = 'a "quoted" / \\ name: π'
-    kernel = parse_kernel("kernel k(in x: float32[2], out y: float32[2]) { for i in 2 { y[i] = x[i] } }")
+    kernel = parse_kernel(
+        "kernel k(in x: float32[2], out y: float32[2]) { for i in 2 { y[i] = x[i] } }"
+    )
     type = TensorType(DType.float32, (2,))
     program = Program(
         strange,
@@ -61,7 +63,11 @@ def test_strange_names_survive() -> None:
     ("old", "new", "message"),
     [
         ("program two", "graph two", "line 1, column 1: expected 'program', got 'graph'"),
-        ('input "x"', 'register "x"', "line 3, column 3: expected input, output, weight, arena or entry"),
+        (
+            'input "x"',
+            'register "x"',
+            "line 3, column 3: expected input, output, weight, arena or entry",
+        ),
         ("16*N bytes", "16*N bits", "expected 'bytes', got 'bits'"),
         ("x: float32[N, 4]", "x: float31[N, 4]", "expected a dtype, got 'float31'"),
         ('copy("x", "t")', 'copy("x" + n, "t")', "expected an integer, got 'n'"),

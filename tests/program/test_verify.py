@@ -60,7 +60,9 @@ def test_a_weight_needs_an_array() -> None:
 
 def test_living_regions_share_no_bytes() -> None:
     steps = 'edge("t") edge("u")\n    copy("x", "t") copy("x", "u")'
-    text = TEXT.replace('input "x": 16*N bytes', MORE).replace('edge("t")\n    copy("x", "t")', steps)
+    text = TEXT.replace('input "x": 16*N bytes', MORE).replace(
+        'edge("t")\n    copy("x", "t")', steps
+    )
     verify_program(parsed(text))
     with pytest.raises(IRError, match="two regions share bytes with N = 1"):
         verify_program(parsed(text.replace("at 32*N", "at 20*N")))

@@ -65,7 +65,9 @@ def shown() -> dict[str, Callable[..., Kernel]]:
 def example(function: Callable[..., Kernel], params: str) -> tuple[Kernel, Kernel]:
     assert function.__doc__ is not None
     texts = function.__doc__.split("Before:")[1].split("After:")
-    before, after = (t if t.lstrip().startswith("kernel") else f"kernel k({params}) {{ {t} }}" for t in texts)
+    before, after = (
+        t if t.lstrip().startswith("kernel") else f"kernel k({params}) {{ {t} }}" for t in texts
+    )
     return parse_kernel(before), parse_kernel(after)
 
 
@@ -114,7 +116,9 @@ def test_split_says_what_becomes_of_the_rest() -> None:
     assert "if ii + io * 4 < 10 {" in guard
     overlap = print_kernel(simplify_kernel(nest.split(kernel, "i", 4, "io", "ii", "overlap")))
     assert "min(io * 4, 6)" in overlap
-    symbolic = parse_kernel("kernel k(in x: float32[N], out y: float32[N]) { for i in N { y[i] = x[i] } }")
+    symbolic = parse_kernel(
+        "kernel k(in x: float32[N], out y: float32[N]) { for i in N { y[i] = x[i] } }"
+    )
     peeled = nest.split(symbolic, "i", 4, "io", "ii")
     assert [s.var for s in walk(peeled.body) if isinstance(s, For)] == ["io", "ii", "i_rest"]
 
@@ -129,7 +133,9 @@ def arrays_for(kernel: Kernel, symbols: dict[str, int]) -> dict[str, Any]:
     for b in kernel.params:
         shape = [e if isinstance(e, int) else e.evaluate(symbols) for e in b.shape]
         values = rng.integers(-4, 5, shape)
-        found[b.name] = np.zeros(shape, b.dtype.numpy) if b.role is Role.out else values.astype(b.dtype.numpy)
+        found[b.name] = (
+            np.zeros(shape, b.dtype.numpy) if b.role is Role.out else values.astype(b.dtype.numpy)
+        )
     return found
 
 
@@ -152,7 +158,9 @@ def nests(draw: st.DrawFn) -> Kernel:
     taps = draw(st.sampled_from(["1", "3", "4"]))
     kind = draw(st.sampled_from(["copy", "conv", "product", "transpose"]))
     if kind in ("copy", "transpose"):
-        at, shape = ("i, j, o", f"{a}, {b}, {c}") if kind == "copy" else ("o, i, j", f"{c}, {a}, {b}")
+        at, shape = (
+            ("i, j, o", f"{a}, {b}, {c}") if kind == "copy" else ("o, i, j", f"{c}, {a}, {b}")
+        )
         body = f"y[i, j, o] = max(x[{at}], 0.0)"
         params = f"in x: float32[{shape}], out y: float32[{a}, {b}, {c}]"
     elif kind == "product":
@@ -164,7 +172,9 @@ def nests(draw: st.DrawFn) -> Kernel:
           for r in {taps} {{ acc[] = acc[] + select((0 <= (i + r - 1)) & ((i + r - 1) < {a}), x[i + r - 1, j, o], 0.0) }}
           y[i, j, o] = acc[] * 2.0"""
         params = f"in x: float32[{a}, {b}, {c}], out y: float32[{a}, {b}, {c}]"
-    text = f"kernel k({params}) {{ for i in {a} {{ for j in {b} {{ for o in {c} {{ {body} }} }} }} }}"
+    text = (
+        f"kernel k({params}) {{ for i in {a} {{ for j in {b} {{ for o in {c} {{ {body} }} }} }} }}"
+    )
     return parse_kernel(text)
 
 
@@ -180,7 +190,12 @@ def change(draw: st.DrawFn, kernel: Kernel, step: int) -> Kernel:
         tails.append("overlap")
     choices: dict[str, Callable[[], Kernel]] = {
         "split": lambda: nest.split(
-            kernel, loop.var, factor, f"{loop.var}a{step}", f"{loop.var}b{step}", draw(st.sampled_from(tails))
+            kernel,
+            loop.var,
+            factor,
+            f"{loop.var}a{step}",
+            f"{loop.var}b{step}",
+            draw(st.sampled_from(tails)),
         ),
         "reorder": lambda: nest.reorder(kernel, loop.var, other.var),
         "fuse": lambda: nest.fuse(kernel, loop.var, other.var, f"{loop.var}f{step}"),
@@ -217,7 +232,9 @@ def bordered(kernel: Kernel) -> Kernel:
     return memory.relayout(kernel, "x", x.layout.with_border(0, 2, 2))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(st.data())
 def test_rewrites_keep_what_a_kernel_computes(data: st.DataObject) -> None:
     kernel = data.draw(nests())
