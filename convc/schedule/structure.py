@@ -87,13 +87,14 @@ class Structure:
                         yield e
 
     def contraction(self) -> tuple[Expr, Expr] | None:
-        """The two factors of the reduction, if it is a sum of products."""
+        """The two factors of the reduction, if it is a sum of products of what is read."""
         if len(self.updates) != 1:
             return None
         value = self.updates[0].value
         if not (isinstance(value, Call) and value.function == "fma"):
             return None
-        return (value.args[0], value.args[1])
+        a, b = value.args[:2]
+        return (a, b) if loads_of(a) and loads_of(b) else None  # a factor may be all padding
 
 
 def loads_of(expr: Expr) -> list[Load]:
