@@ -214,6 +214,8 @@ def tile_count(x: TensorType, dim: int, padding: tuple[int, int], tile: int) -> 
 def transformed_weights(weight: Array, tile: int) -> Array:
     """u[t, 0, c, o] of weight[o, c, 3, 3], computed in float64."""
     g = array_of(matrices(tile)[1])
-    size = tile + TAPS - 1
-    u = np.einsum("ur,ocrs,vs->uvco", g, weight.astype(np.float64), g)
-    return u.reshape(size * size, 1, *u.shape[2:]).astype(weight.dtype)
+    outputs, inputs = weight.shape[:2]
+    both = np.kron(g, g).astype(np.float64)  # taps of the tile x taps of the filter
+    filters = weight.reshape(outputs * inputs, TAPS * TAPS).astype(np.float64)
+    u = (both @ filters.T).astype(weight.dtype)
+    return u.reshape(-1, 1, outputs, inputs).transpose(0, 1, 3, 2)

@@ -25,17 +25,18 @@ _GAIN = 1.1  # an estimate has to win by this much
 class ChooseAlgorithm:
     """3x3 convolutions of stride 1 become Winograd's where an estimate of work and memory traffic says that it wins.
 
+    That is a transform of the input's tiles, one matrix product per tap, and a transform back; the filter is
+    transformed here. A convolution of few channels stays, since the transforms would cost more than they save:
+
     before:
-        graph g(x: float32[N, 64, 56, 56]) -> (y) {
-          weight w: float32[64, 64, 3, 3]
+        graph g(x: float32[N, 1, 8, 8]) -> (y) {
+          weight w: float32[1, 1, 3, 3] = [1.0, 2.0, 1.0, 2.0, 4.0, 2.0, 1.0, 2.0, 1.0]
           y = conv2d(x, w) {padding=((1, 1), (1, 1))}
         }
     after:
-        graph g(x: float32[N, 64, 56, 56]) -> (y) {
-          weight w_winograd: float32[36, 1, 64, 64]
-          winograd_input = winograd_input(x)
-          mat_mul = mat_mul(winograd_input, w_winograd)
-          y = winograd_output(mat_mul) {height=56, width=56}
+        graph g(x: float32[N, 1, 8, 8]) -> (y) {
+          weight w: float32[1, 1, 3, 3] = [1.0, 2.0, 1.0, 2.0, 4.0, 2.0, 1.0, 2.0, 1.0]
+          y = conv2d(x, w) {padding=((1, 1), (1, 1))}
         }
     """
 

@@ -30,7 +30,8 @@ INFERENCE = Pipeline(
         (FoldConstants(), "constants that the decompositions brought"),
         (SimplifyAlgebra(), "limits and neutral constants that the folds brought together"),
         (SimplifyShapes(), "reshapes that the decompositions and the moved transposes brought"),
-        (EliminateCommonSubexpressions(), "last: sharing a value earlier would keep folds from its only reader"),
+        (EliminateCommonSubexpressions(), "sharing a value earlier would keep folds from its only reader"),
+        (ChooseAlgorithm(), "last: it looks at convolutions as they will be computed"),
     ),
 )
 
@@ -52,14 +53,5 @@ EXACT = Pipeline(
 )
 """Keeps the operations of the model as written, in float32, weights included."""
 
-FAST = Pipeline(
-    "fast",
-    (
-        *INFERENCE.steps,
-        (ChooseAlgorithm(), "last: it looks at convolutions as they will be computed"),
-    ),
-)
-"""Trades a little accuracy for speed: Winograd's algorithm where it wins."""
-
-PIPELINES = {p.name: p for p in (INFERENCE, FAST, EXACT)}
+PIPELINES = {p.name: p for p in (INFERENCE, EXACT)}
 """Every pipeline by its name."""
