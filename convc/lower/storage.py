@@ -89,7 +89,7 @@ class Storages:
         self.of[name] = storage
         node = self.producers[name]
         source = self._source_of_view(node, storage)
-        if source is not None:
+        if source is not None and node.inputs[0] not in self.graph.outputs:
             self._place(node.inputs[0], source)
 
     def _source_of_view(self, node: Node, storage: Storage) -> Storage | None:
