@@ -43,7 +43,7 @@ def box(buffer: Buffer, symbols: Mapping[str, int]) -> Offsets:
         np.arange(-before, extent + after)
         for (before, after), extent in zip(buffer.layout.border, shape, strict=True)
     ]
-    return places(buffer, symbols, np.meshgrid(*ranges, indexing="ij", sparse=True))
+    return places(buffer, symbols, list(np.meshgrid(*ranges, indexing="ij", sparse=True)))
 
 
 def span(buffer: Buffer, symbols: Mapping[str, int]) -> int:

@@ -7,6 +7,7 @@ regions share bytes shows as a wrong number. Unwritten memory is all ones, which
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,9 +82,9 @@ class _Memory:
             self.write(name, array)
         for port in self.entry.inputs:
             wanted = port.type.evaluate(self.symbols)
-            array = inputs.get(port.name)
-            if array is None:
+            if port.name not in inputs:
                 raise DataError(f"input {port.name!r} of {port.type} is missing")
+            array = inputs[port.name]
             if array.shape != wanted.shape or array.dtype != wanted.dtype.numpy:
                 shown = f"{array.dtype.name}{list(array.shape)}"
                 raise DataError(f"input {port.name!r} expects {wanted}, got {shown}")
@@ -109,11 +110,10 @@ class _Memory:
         self.prepared[step.kernel](memory)
 
     def output(self, region: str, type: TensorType) -> Array:
-        dtype, shape = type.dtype, type.evaluate(self.symbols).shape
-        count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        shape = [evaluate(e, self.symbols) for e in type.shape]
         start = self.starts[region]
-        values = np.array(self.bytes[start : start + count].view(dtype.numpy))
-        return values.reshape(shape)
+        end = start + prod(shape) * type.dtype.itemsize
+        return np.array(self.bytes[start:end].view(type.dtype.numpy)).reshape(shape)
 
 
 def _aligned(size: int) -> int:

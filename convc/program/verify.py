@@ -131,7 +131,11 @@ def _plan(program: Program, entry: Entry, symbols: Mapping[str, int]) -> None:
         start = evaluate(region.offset, symbols)
         end = start + evaluate(region.size, symbols)
         if region.kind is RegionKind.arena and not 0 <= start <= end <= arena:
-            fail(program, f"the workspace has {arena} bytes with {_shown(symbols)}", print_region(region))
+            fail(
+                program,
+                f"the workspace has {arena} bytes with {_shown(symbols)}",
+                print_region(region),
+            )
         for other_start, other_end, other in placed:
             if other.kind is region.kind and start < other_end and other_start < end:
                 together = region.kind is RegionKind.weight or (
@@ -219,7 +223,11 @@ class _EntryCheck:
     def read(self, step: Step, buffer: Buffer, argument: Argument) -> None:
         region = self.regions[argument.region]
         if region.kind is RegionKind.output and not self.flags(region.name).any():
-            fail(self.program, f"output {region.name!r} is read before it is written", print_step(step))
+            fail(
+                self.program,
+                f"output {region.name!r} is read before it is written",
+                print_step(step),
+            )
         if region.kind in (RegionKind.input, RegionKind.weight):
             return
         ready = self.elements(buffer, argument)[box(buffer, self.symbols)]
@@ -232,5 +240,7 @@ class _EntryCheck:
     def write(self, step: Step, kernel: Kernel, buffer: Buffer, argument: Argument) -> None:
         region = self.regions[argument.region]
         if region.kind in (RegionKind.input, RegionKind.weight):
-            fail(self.program, f"{buffer.name} writes to a region that is constant", print_step(step))
+            fail(
+                self.program, f"{buffer.name} writes to a region that is constant", print_step(step)
+            )
         self.elements(buffer, argument)[self.footprints.writes(kernel, buffer)] = True

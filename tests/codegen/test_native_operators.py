@@ -13,8 +13,9 @@ import pytest
 from convc.codegen.link import link
 from convc.graph.interp import run_graph
 from convc.graph.ir import Builder, Graph
+from convc.ops.elementwise import Cast
 from convc.target import TARGETS
-from convc.types import DType, symbols_of
+from convc.types import DType, TensorType, symbols_of
 from tests.codegen.native import (
     RUNNABLE,
     Native,
@@ -29,7 +30,17 @@ from tests.ops.cases import CASES, Case
 CHECKED = [n for n in ("x86-64-avx512-vnni-bf16", "x86-64-avx2", "x86-64-v2") if n in RUNNABLE]
 FAMILIES = {
     name: getattr(cases, name)
-    for name in ["ELEMENTWISE", "CASTS", "BROADCASTING", "CONV", "MATMUL", "POOL", "REDUCE", "NORM", "SHAPE"]
+    for name in [
+        "ELEMENTWISE",
+        "CASTS",
+        "BROADCASTING",
+        "CONV",
+        "MATMUL",
+        "POOL",
+        "REDUCE",
+        "NORM",
+        "SHAPE",
+    ]
 }
 FAMILY_OF = {case.name: name for name, rows in FAMILIES.items() for case in rows}
 HALF = (DType.float16, DType.bfloat16)
@@ -100,14 +111,18 @@ def assert_near(actual: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize("target", CHECKED)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_native_code_is_near_the_reference_and_gives_the_interpreters_bits(case: Case, target: str) -> None:
+def test_native_code_is_near_the_reference_and_gives_the_interpreters_bits(
+    case: Case, target: str
+) -> None:
     native = native_of(FAMILY_OF[case.name], is_symbolic(case), target)
     model = native.model()
     for constant in (False, True) if constants_of(case) else (False,):
         entry, inputs = entry_of(case, constant), inputs_of(case, constant)
         actual = call(model, entry, inputs)
         symbols = {s: case.symbols[s] for s in native.program.symbols}
-        for a, exact, b in zip(actual, native.interpret(entry, inputs, symbols), oracle(case), strict=True):
+        for a, exact, b in zip(
+            actual, native.interpret(entry, inputs, symbols), oracle(case), strict=True
+        ):
             assert_near(a, b)
             assert_same_bits(a, exact)
 
@@ -115,7 +130,9 @@ def test_native_code_is_near_the_reference_and_gives_the_interpreters_bits(case:
 @pytest.mark.parametrize("case", [c for c in CASES if is_symbolic(c)], ids=lambda c: c.name)
 def test_any_number_of_threads_gives_the_same_bits(case: Case) -> None:
     large = replace(case, symbols={"N": 97})
-    constant = bool(constants_of(case)) and not any("N" in map(str, t.shape) for t in case.types[1:])
+    constant = bool(constants_of(case)) and not any(
+        "N" in map(str, t.shape) for t in case.types[1:]
+    )
     entry = entry_of(case, constant)
     hidden = constants_of(case) if constant else []
     inputs = {f"x{k}": a for k, a in enumerate(large.arrays()) if k not in hidden}
@@ -173,13 +190,15 @@ def conversions(target: str) -> Native:
     for source in DType:
         for wanted in DType:
             builder = Builder("g")
-            x = builder.input("x", replace_shape(source))
-            graphs[f"{source.value}_{wanted.value}"] = builder.finish([builder.add(cases.Cast(wanted), x)])
+            x = builder.input("x", vector_of(source))
+            graphs[f"{source.value}_{wanted.value}"] = builder.finish(
+                [builder.add(Cast(wanted), x)]
+            )
     return Native.of(graphs, target)
 
 
-def replace_shape(dtype: DType) -> Any:
-    return cases.TensorType(dtype, (cases.N,))
+def vector_of(dtype: DType) -> TensorType:
+    return TensorType(dtype, (cases.N,))
 
 
 @pytest.mark.parametrize("target", CHECKED)

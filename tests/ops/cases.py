@@ -112,6 +112,7 @@ from convc.ops.shape import (
     SpaceToDepth,
     Transpose,
 )
+from convc.ops.winograd import WinogradInput, WinogradOutput
 from convc.types import Dim, DType, Extent, TensorType
 
 N = Dim.symbol("N")
@@ -351,6 +352,9 @@ CONV = [
          (N, 3, 4, 5), (3, 2, 3, 2)),
     conv("conv_transpose2d-groups", ConvTranspose2d((2, 1), ((1, 0), (1, 1)), groups=2),
          (N, 6, 4, 5), (6, 2, 3, 3)),
+    conv("conv2d-nothing-but-padding", Conv2d((3, 3), ((2, 0), (2, 0))), (2, 5, 1, 1), (17, 5, 1, 1)),
+    conv("conv_transpose2d-nothing-but-padding", ConvTranspose2d((2, 3), ((1, 0), (2, 1)), (0, 0), (1, 3)),
+         (2, 5, 1, 1), (5, 17, 3, 2)),
     conv("conv_transpose2d-depthwise", ConvTranspose2d((2, 2), ((0, 1), (0, 1)), groups=3),
          (N, 3, 4, 5), (3, 1, 3, 3)),
 ]  # fmt: skip
@@ -488,7 +492,15 @@ SHAPE = [
     Case("resize2d-bilinear-float16", Resize2d((2, 2), mode="bilinear"), (f16(N, 3, 4, 5),)),
 ]
 
+WINOGRAD = [
+    Case("winograd_input", WinogradInput(4), (f32(N, 5, 9, 11),)),
+    Case("winograd_input-2", WinogradInput(2, ((2, 0), (0, 1))), (f32(N, 3, 7, 6),)),
+    Case("winograd_output", WinogradOutput(4, 10, 7), (f32(N, 36, 3, 2, 5),)),
+    Case("winograd_output-2", WinogradOutput(2, 4, 5), (f32(2, 16, 2, 3, 7),)),
+]
+
 CASES: list[Case] = [
+    *WINOGRAD,
     *ELEMENTWISE,
     *CASTS,
     *BROADCASTING,

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convc.errors import IRError
-from convc.plan.memory import ALIGNMENT, Lifetime, lifetimes_of, lower_bound, place, plan_memory
+from convc.plan.memory import Lifetime, lifetimes_of, lower_bound, place, plan_memory
 from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Step
+from convc.program.weights import ALIGNMENT
 from convc.types import Dim, Extent, evaluate
 
 N = Dim.symbol("N")

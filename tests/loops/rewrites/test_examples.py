@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from convc.errors import IRError
 from convc.loops import simplify
 from convc.loops.interp import run_kernel
-from convc.loops.ir import Axis, For, Kernel, Layout, LoopKind, Role, walk
+from convc.loops.ir import Axis, Const, For, Kernel, Layout, LoopKind, Role, walk
 from convc.loops.parser import parse_expr, parse_kernel
 from convc.loops.printer import print_kernel
 from convc.loops.rewrites import arithmetic, guards, memory, nest
@@ -74,7 +74,7 @@ def example(function: Callable[..., Kernel], params: str) -> tuple[Kernel, Kerne
 def unrolled(kernel: Kernel) -> Kernel:
     """The kernel with its constant loops unrolled, as registers that have a dimension for one want it."""
     for loop in [s for s in walk(kernel.body) if isinstance(s, For)]:
-        if isinstance(loop.extent, simplify.Const) and loop.kind is LoopKind.serial:
+        if isinstance(loop.extent, Const) and loop.kind is LoopKind.serial:
             kernel = nest.unroll(kernel, loop.var)
     return kernel
 
@@ -148,6 +148,7 @@ def assert_equal(a: Kernel, b: Kernel, symbols: dict[str, int]) -> None:
         np.testing.assert_array_equal(first[buffer.name], second[buffer.name])
 
 
+Draw = Callable[[st.SearchStrategy[Any]], Any]
 EXTENTS = st.sampled_from(["1", "2", "3", "5", "8", "N"])
 
 
@@ -169,7 +170,8 @@ def nests(draw: st.DrawFn) -> Kernel:
         params = f"in x: float32[{a}, {b}, {taps}], in w: float32[{c}, {taps}], out y: float32[{a}, {b}, {c}]"
     else:
         body = f"""alloc acc: float32[] register acc[] = 0.0
-          for r in {taps} {{ acc[] = acc[] + select((0 <= (i + r - 1)) & ((i + r - 1) < {a}), x[i + r - 1, j, o], 0.0) }}
+          for r in {taps} {{ acc[] = acc[] + select(
+            (0 <= (i + r - 1)) & ((i + r - 1) < {a}), x[i + r - 1, j, o], 0.0) }}
           y[i, j, o] = acc[] * 2.0"""
         params = f"in x: float32[{a}, {b}, {c}], out y: float32[{a}, {b}, {c}]"
     text = (
@@ -178,15 +180,19 @@ def nests(draw: st.DrawFn) -> Kernel:
     return parse_kernel(text)
 
 
-def change(draw: st.DrawFn, kernel: Kernel, step: int) -> Kernel:
+def change(draw: Draw, kernel: Kernel, step: int) -> Kernel:
     """One random rewrite; the kernel itself where that one doesn't apply."""
     loops = [s for s in walk(kernel.body) if isinstance(s, For)]
     loop, other = draw(st.sampled_from(loops)), draw(st.sampled_from(loops))
     factor = draw(st.sampled_from([2, 3, 4]))
-    known = isinstance(loop.extent, simplify.Const)
     output = loop.var[0] in "ijo"
     tails = ["peel", "guard"]
-    if output and known and int(loop.extent.value) >= factor and "acc" not in kernel.buffers():
+    if (
+        output
+        and isinstance(loop.extent, Const)
+        and int(loop.extent.value) >= factor
+        and "acc" not in kernel.buffers()
+    ):
         tails.append("overlap")
     choices: dict[str, Callable[[], Kernel]] = {
         "split": lambda: nest.split(
@@ -216,7 +222,7 @@ def change(draw: st.DrawFn, kernel: Kernel, step: int) -> Kernel:
     return result
 
 
-def layout(draw: st.DrawFn, kernel: Kernel) -> Layout:
+def layout(draw: Draw, kernel: Kernel) -> Layout:
     x = kernel.params[0]
     axes = [Axis(d) for d in draw(st.permutations(range(len(x.shape))))]
     fixed = [d for d, e in enumerate(x.shape) if isinstance(e, int)]
