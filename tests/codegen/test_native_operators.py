@@ -40,6 +40,7 @@ FAMILIES = {
         "REDUCE",
         "NORM",
         "SHAPE",
+        "WINOGRAD",
     ]
 }
 FAMILY_OF = {case.name: name for name, rows in FAMILIES.items() for case in rows}
