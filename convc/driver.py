@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from convc_runtime import Model
 
@@ -17,13 +17,16 @@ from convc.artifact import Artifact, assemble, c_identifier, entry_info
 from convc.codegen import llvm, llvmc
 from convc.codegen.cache import Cache, default_folder, generator_fingerprint, key_of
 from convc.codegen.support import support_ir, support_object
-from convc.errors import UsageError
+from convc.errors import IRError, UsageError
 from convc.graph.ir import Graph
+from convc.loops.ir import Kernel
+from convc.loops.verify import verify_kernel
 from convc.lower.program import lower
 from convc.passes.fix_batch import fix_batch
 from convc.passes.pipelines import PIPELINES
 from convc.plan.memory import plan_memory
 from convc.program.ir import Array, Entry, Program
+from convc.program.verify import verify_program
 from convc.report import Row, extent_json, rows_of, total_flops
 from convc.schedule.program import schedule
 from convc.scripts import Model as Source
@@ -31,16 +34,20 @@ from convc.scripts import load_model
 from convc.target import Target
 from convc.target import target as find_target
 
+T = TypeVar("T")
 Trace = Callable[[str, str, object], None]
 """Called after each step with its kind ("graph", "program", "kernel", "llvm"), its name and the result."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a compilation may choose. `mode` names the pipeline of graph passes; `verify` checks after each step."""
+    """What a compilation may choose. `mode` names the pipeline of graph passes; `verify` checks after each step.
+
+    Where `verify` isn't given, the environment's CONVC_VERIFY decides.
+    """
 
     mode: str = "inference"
-    verify: bool = False
+    verify: bool = field(default_factory=lambda: os.environ.get("CONVC_VERIFY", "0") not in ("", "0"))
 
 
 @dataclass
@@ -79,7 +86,7 @@ def compile_graphs(
     name: str,
     graphs: Mapping[str, Graph],
     target: Target,
-    options: Options = Options(),
+    options: Options | None = None,
     trace: Trace | None = None,
 ) -> Compiled:
     """Compile a model's entry graphs, which share parameters, for a CPU."""
@@ -103,12 +110,12 @@ def plan_graphs(
     name: str,
     graphs: Mapping[str, Graph],
     target: Target,
-    options: Options = Options(),
+    options: Options | None = None,
     trace: Trace | None = None,
 ) -> Planned:
     """The stages that every kind of target shares: from a model's graphs to a program for a generator."""
-    timings = Timings()
-    note = trace or (lambda kind, name, result: None)
+    options, timings = options or Options(), Timings()
+    note = checked(trace) if options.verify else trace or (lambda kind, name, result: None)
     with timings.phase("passes"):
         pipeline = PIPELINES[options.mode]
         graphs = {
@@ -124,6 +131,33 @@ def plan_graphs(
         program = plan_memory(program)
         note("program", "planned", program)
     return Planned(name, program, lowered, graphs, rows_of(program, lowered.kernels), timings)
+
+
+def checked(trace: Trace | None) -> Trace:
+    """A trace that verifies programs and kernels first: IRError names the step whose result breaks a rule.
+
+    Graphs are left to their pipeline, which knows the pass and what it was given.
+    """
+
+    def note(kind: str, name: str, result: object) -> None:
+        match result:
+            case Kernel():
+                _verify(f"schedule of {name}", verify_kernel, result)
+            case Program():
+                for kernel in result.kernels.values():
+                    _verify(f"{name} program", verify_kernel, kernel)
+                _verify(f"{name} program", verify_program, result)
+        if trace is not None:
+            trace(kind, name, result)
+
+    return note
+
+
+def _verify(step: str, verify: Callable[[T], None], result: T) -> None:
+    try:
+        verify(result)
+    except IRError as error:
+        raise IRError(f"{step}: {error}") from error
 
 
 def compile_units(
@@ -236,6 +270,7 @@ def compile(
     batch: int | str = "dynamic",
     threads: int | None = None,
     trace: Trace | None = None,
+    options: Options | None = None,
 ) -> CompiledModel:
     """Compiles a model or a graph, or the model that a script `path.py[:name]` defines.
 
@@ -244,7 +279,7 @@ def compile(
     """
     machine = host_target(target)
     name, graphs = graphs_of(model, batch)
-    return CompiledModel(compile_graphs(name, graphs, machine, trace=trace), threads)
+    return CompiledModel(compile_graphs(name, graphs, machine, options, trace), threads)
 
 
 def graphs_of(

@@ -1,4 +1,4 @@
-"""What every test starts from: a compile cache of its own session, so that none sees what another run left."""
+"""What every test starts from: a compile cache of its own session, and a compiler that verifies after every step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONVC_VERIFY", "1")
         if "CONVC_CACHE_DIR" not in os.environ:
             patch.setenv("CONVC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -70,22 +70,26 @@ class Built:
         return self.compiled.timings.seconds
 
 
-def build(source: str, target: str, batch: int | str, keep: bool = False) -> Built:
-    """Compiles `model.py[:name]` for a CPU; with `keep`, every stage is kept to be shown."""
+def build(
+    source: str, target: str, batch: int | str, keep: bool = False, verify: bool = False
+) -> Built:
+    """Compiles `model.py[:name]` for a CPU; `keep` keeps every stage to be shown, `verify` checks each."""
     machine = driver.host_target(target)
     if machine.kind != "cpu":
         raise TargetError(
             f"target {target}: expected a CPU here: only compile --emit cuda makes code for it"
         )
-    return _build(source, machine, batch, keep, driver.compile_graphs)
+    return _build(source, machine, batch, keep, verify, driver.compile_graphs)
 
 
-def build_cuda(source: str, target: str, batch: int | str, keep: bool = False) -> Built:
+def build_cuda(
+    source: str, target: str, batch: int | str, keep: bool = False, verify: bool = False
+) -> Built:
     """The same road up to a planned program for a GPU: `target`, or the oldest that we know if that is a CPU."""
     machine = driver.host_target(target)
     if machine.kind != "cuda":
         machine = driver.host_target(OLDEST_GPU)
-    return _build(source, machine, batch, keep, driver.plan_graphs)
+    return _build(source, machine, batch, keep, verify, driver.plan_graphs)
 
 
 def _build(
@@ -93,6 +97,7 @@ def _build(
     target: Target,
     batch: int | str,
     keep: bool,
+    verify: bool,
     compiler: Callable[..., driver.Planned],
 ) -> Built:
     start = time.perf_counter()
@@ -100,7 +105,8 @@ def _build(
     stages = Stages()
     for entry, graph in graphs.items():
         stages("graph", "input" if len(graphs) == 1 else f"{entry}-input", graph)
-    compiled = compiler(name, graphs, target, trace=stages if keep else None)
+    options = driver.Options(verify=True) if verify else None
+    compiled = compiler(name, graphs, target, options, stages if keep else None)
     return Built(name, target, graphs, compiled, stages, time.perf_counter() - start)
 
 

@@ -48,6 +48,9 @@ def compile(
     dump: Annotated[
         Path | None, typer.Option("--dump", metavar="DIR", help="Write every stage there, as text.")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every stage's result against its rules.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -56,7 +59,7 @@ def compile(
         emit = "cuda"
     kind, path = destination(source, output, emit)
     build = building.build_cuda if kind == "cuda" else building.build
-    built = build(source, target, parse_batch(batch), keep=dump is not None)
+    built = build(source, target, parse_batch(batch), keep=dump is not None, verify=verify)
     if dump is not None:
         built.stages.write(dump)
     files = building.emit(built, kind, path)

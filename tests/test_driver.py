@@ -1,0 +1,95 @@
+"""The driver's steps: verification names the step whose result breaks a rule."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convc import driver
+from convc.errors import IRError
+from convc.graph.parser import parse_graph
+from convc.keras import applications
+from convc.loops.ir import Kernel
+from convc.passes.eliminate_dead_code import EliminateDeadCode
+from convc.passes.manager import PassError
+from convc.program.ir import Program, RegionKind
+from convc.target import TARGETS
+
+TEXT = """
+graph two(x: float32[N, 4, 6, 6]) -> (y) {
+  weight w: float32[8, 4, 3, 3]
+  a = conv2d(x, w) {padding=((1, 1), (1, 1))} from "conv"
+  b = relu(a) from "conv"
+  y = max_pool2d(b) {kernel=(2, 2), stride=(2, 2)} from "pool"
+}
+"""
+
+
+def planned(target: str = "x86-64-avx2", **options: Any) -> driver.Planned:
+    graph = parse_graph(TEXT, {"w": np.ones((8, 4, 3, 3), np.float32)})
+    found = driver.Options(**options)
+    return driver.plan_graphs("two", {"predict": graph}, TARGETS[target], found)
+
+
+def twice(kernel: Kernel) -> Kernel:
+    return replace(kernel, body=kernel.body * 2)
+
+
+def overlapping(program: Program) -> Program:
+    moved = (replace(r, offset=0) if r.kind is RegionKind.arena else r for r in program.regions)
+    return replace(program, regions=tuple(moved), arena=0)
+
+
+def after(function: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[..., Any]:
+    return lambda *args, **options: change(function(*args, **options))
+
+
+@pytest.mark.parametrize("target", ["x86-64-avx2", "cuda-sm80"])
+def test_a_sound_compilation_passes(target: str) -> None:
+    assert planned(target, verify=True).program.kernels
+
+
+NETWORKS = ("ResNet50", "MobileNetV2", "VGG16", "DenseNet121", "InceptionV3", "EfficientNetB0")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("target", ["x86-64-avx512", "cuda-sm80"])
+def test_every_step_of_the_applications_is_sound(name: str, target: str) -> None:
+    model = getattr(applications, name)(
+        weights=None, input_shape=(75, 75, 3), include_top=False, pooling="avg"
+    )
+    driver.plan_graphs(name, model.graphs(), TARGETS[target], driver.Options(verify=True))
+
+
+def test_tests_verify_unless_told_otherwise() -> None:
+    assert driver.Options().verify
+    assert not driver.Options(verify=False).verify
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        ("convc.driver.lower", lambda p: replace(p, weights={}), r"^lowered program: .*no array"),
+        ("convc.schedule.cpu.finish", twice, r"^schedule of \w+: kernel .*parallel loops"),
+        ("convc.driver.plan_memory", overlapping, r"^planned program: .*workspace has 0 bytes"),
+    ],
+)
+def test_a_step_that_breaks_a_rule_is_named(
+    monkeypatch: pytest.MonkeyPatch, place: str, change: Callable[[Any], Any], message: str
+) -> None:
+    module, _, name = place.rpartition(".")
+    honest = getattr(importlib.import_module(module), name)
+    monkeypatch.setattr(place, after(honest, change))
+    with pytest.raises(IRError, match=message):
+        planned(verify=True)
+
+
+def test_a_pass_that_breaks_a_rule_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EliminateDeadCode, "__call__", lambda self, g: replace(g, outputs=("z",)))
+    with pytest.raises(PassError, match="pass eliminate-dead-code failed"):
+        planned(verify=True)
