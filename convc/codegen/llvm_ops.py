@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +26,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """An LLVM value: its text, and what it is in the loop IR. A pack has `width` neighbours per lane."""
 
     text: str
@@ -42,23 +43,26 @@ class Value:
         return memory_type(self.dtype, self.lanes * self.width)
 
     def renamed(self, text: str) -> Value:
-        return replace(self, text=text)
+        return Value(text, self.dtype, self.lanes, self.width)
 
 
 def scalar_type(dtype: DType) -> str:
     return _NAMES.get(dtype) or f"i{dtype.itemsize * 8}"
 
 
+@functools.cache
 def type_of(dtype: DType, lanes: int = 1) -> str:
     """The LLVM type of a value."""
     return scalar_type(dtype) if lanes == 1 else f"<{lanes} x {scalar_type(dtype)}>"
 
 
+@functools.cache
 def memory_type(dtype: DType, lanes: int = 1) -> str:
     """The LLVM type of an element in memory: bool takes a byte."""
     return type_of(DType.int8 if dtype is DType.bool else dtype, lanes)
 
 
+@functools.cache
 def suffix(type: str) -> str:
     """A type as it stands in the name of an LLVM intrinsic: <16 x float> is v16f32."""
     if type.startswith("<"):
@@ -85,13 +89,10 @@ def splat(f: Function, value: Value, lanes: int) -> Value:
         return value
     if value.width > 1:
         return _splat_pack(f, value, lanes)
-    vector = f"<{lanes} x {scalar_type(value.dtype)}>"
     if not value.text.startswith("%"):
-        elements = ", ".join([f"{scalar_type(value.dtype)} {value.text}"] * lanes)
-        return Value(f"<{elements}>", value.dtype, lanes)
-    one = f.once(
-        f"insertelement {vector} poison, {scalar_type(value.dtype)} {value.text}, i64 0"
-    )
+        return Value(f"splat ({value.type} {value.text})", value.dtype, lanes)
+    vector = type_of(value.dtype, lanes)
+    one = f.once(f"insertelement {vector} poison, {value.type} {value.text}, i64 0")
     text = f.once(
         f"shufflevector {vector} {one}, {vector} poison, <{lanes} x i32> zeroinitializer"
     )
@@ -266,7 +267,7 @@ def cast(f: Function, value: Value, dtype: DType) -> Value:
     elif source is DType.bool:
         word = "zext"
     elif source.itemsize == dtype.itemsize:
-        return replace(value, dtype=dtype)
+        return value._replace(dtype=dtype)
     elif source.itemsize > dtype.itemsize:
         word = "trunc"
     else:
@@ -453,26 +454,26 @@ _X86_DOTS = {
 
 
 def _dot(f: Function, target: Target, name: str, acc: Value, a: Value, b: Value) -> str:
-    """acc + sum of the products of two packs: one instruction where the target has it."""
+    """acc + sum of the products of two packs: one instruction where the target has it.
+
+    Elsewhere bfloat16 adds its odd element first, as the function's meaning says; the product of two bfloat16 is exact
+    in float32, so that a machine without a fused multiply-add gets the same bits from two instructions.
+    """
     instruction = _X86_DOTS.get((name, acc.lanes)) if name in target.dot else None
     if instruction is not None:
         x, y = (_as_pack_operand(f, v) for v in (a, b))
         return f.emit(f"call {acc.type} @{instruction}({acc.type} {acc.text}, {x}, {y})")
     total = acc.text
-    for i in range(a.width):
+    order = range(a.width)
+    for i in reversed(order) if acc.dtype.is_float else order:
         x, y = (_wide_element(f, v, i, acc) for v in (a, b))
-        if acc.dtype.is_float and not target.fma:  # the product of two bfloat16 is exact
-            product = f.emit(f"fmul {acc.type} {x}, {y}")
-            total = f.emit(f"fadd {acc.type} {product}, {total}")
+        if acc.dtype.is_float and target.fma:
+            operands = ", ".join(f"{acc.type} {v}" for v in (x, y, total))
+            total = f.emit(f"call {acc.type} @llvm.fma.{suffix(acc.type)}({operands})")
             continue
-        if acc.dtype.is_float:
-            total = f.emit(
-                f"call {acc.type} @llvm.fma.{suffix(acc.type)}({acc.type} {x}, {acc.type} {y}, "
-                f"{acc.type} {total})"
-            )
-            continue
-        product = f.emit(f"mul {acc.type} {x}, {y}")
-        total = f.emit(f"add {acc.type} {total}, {product}")
+        multiply, add = ("fmul", "fadd") if acc.dtype.is_float else ("mul", "add")
+        product = f.emit(f"{multiply} {acc.type} {x}, {y}")
+        total = f.emit(f"{add} {acc.type} {product}, {total}")
     return total
 
 
