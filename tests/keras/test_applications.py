@@ -163,3 +163,11 @@ def test_graphs_verify_and_read_back(name: str) -> None:
     graph = getattr(applications, name)(weights=None).graphs()["predict"]
     verify_graph(graph)
     assert parse_graph(print_graph(graph), graph.weights) == graph
+
+
+def test_weights_have_their_variables_shapes_scalars_too() -> None:
+    model = applications.EfficientNetB0(weights=None, include_top=False)
+    weights = model.get_weights()
+    assert () in [w.shape for w in weights]
+    assert [w.shape for w in weights] == [v.shape for v in model.weights]
+    model.set_weights(weights)

@@ -306,7 +306,7 @@ class Variable(Operators):
                 raise ModelError(
                     f"variable {self.path!r}: its initializer gave {array.shape}; expected {self.shape}"
                 )
-            self._array = np.ascontiguousarray(array, dtype=self._dtype.numpy)
+            self._array = np.asarray(array, dtype=self._dtype.numpy, order="C")
         return self._array
 
     def assign(self, value: Any) -> None:
