@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import enum
 import math
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,19 @@ import ml_dtypes
 import numpy as np
 
 
-class DType(enum.Enum):
+class _Facts:
+    """What an element type knows of itself, filled in below."""
+
+    numpy: np.dtype[Any]
+    """The numpy (or ml_dtypes) dtype of one element."""
+    itemsize: int
+    """Bytes per element in memory (bool takes one)."""
+    is_float: bool
+    is_integer: bool
+    is_signed: bool
+
+
+class DType(_Facts, enum.Enum):
     """An element type. The value is its name in every text format."""
 
     float64 = "float64"
@@ -30,30 +41,8 @@ class DType(enum.Enum):
     uint8 = "uint8"
     bool = "bool"
 
-    @property
-    def numpy(self) -> np.dtype[Any]:
-        """The numpy (or ml_dtypes) dtype of one element."""
-        dtype: np.dtype[Any] = np.dtype(
-            ml_dtypes.bfloat16 if self is DType.bfloat16 else self.value
-        )
-        return dtype
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes per element in memory (bool takes one)."""
-        return 1 if self is DType.bool else int("".join(c for c in self.value if c.isdigit())) // 8
-
-    @property
-    def is_float(self) -> builtins.bool:
-        return "float" in self.value
-
-    @property
-    def is_integer(self) -> builtins.bool:
-        return "int" in self.value
-
-    @property
-    def is_signed(self) -> builtins.bool:
-        return not self.value.startswith("u") and self is not DType.bool
+    # Plain attributes and the identity's hash: the compiler asks for them a million times per network.
+    __hash__ = object.__hash__
 
     @staticmethod
     def of(dtype: object) -> DType:
@@ -66,6 +55,14 @@ class DType(enum.Enum):
         except ValueError:
             known = ", ".join(d.value for d in DType)
             raise ValueError(f"unknown dtype {name!r}: expected one of {known}") from None
+
+
+for _dtype in DType:
+    _dtype.numpy = np.dtype(ml_dtypes.bfloat16 if _dtype is DType.bfloat16 else _dtype.value)
+    _dtype.itemsize = _dtype.numpy.itemsize
+    _dtype.is_float = "float" in _dtype.value
+    _dtype.is_integer = "int" in _dtype.value
+    _dtype.is_signed = _dtype is not DType.bool and not _dtype.value.startswith("u")
 
 
 @dataclass(frozen=True)

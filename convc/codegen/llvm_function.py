@@ -82,6 +82,17 @@ class Function:
         self.levels[at].known[text] = name
         return name
 
+    def find(self, key: object) -> str | None:
+        """The value that was remembered under a key at this or an outer level."""
+        for level in self.levels:
+            if key in level.known:
+                return level.known[key]
+        return None
+
+    def remember(self, key: object, value: str) -> None:
+        """Keeps a value for `find` until the innermost level ends."""
+        self.levels[-1].known[key] = value
+
     def do(self, text: str) -> None:
         """Adds an instruction without a result."""
         self.block.lines.append(text)

@@ -50,6 +50,7 @@ from convc.loops.ir import (
 )
 from convc.loops.simplify import (
     SYMBOL_RANGE,
+    Linear,
     Range,
     bounds,
     from_linear,
@@ -102,6 +103,8 @@ class _KernelWriter:
         self.mask: str | None = None
         self.lane_dims = _lane_dims(kernel)
         self._offsets: dict[tuple[int, ...], tuple[list[tuple[Expr, int]], int]] = {}
+        self._forms: dict[tuple[object, ...], Linear] = {}
+        self._variables: dict[int, tuple[Expr, tuple[tuple[str, ...], bool]]] = {}  # by id, kept alive
         self._alive: list[Expr | tuple[Expr, ...]] = []
 
     def write(self) -> str:
@@ -425,7 +428,7 @@ class _KernelWriter:
         dynamic: dict[Expr, int] = {}
         for atom, coefficient in terms:
             if not isinstance(atom, Var):
-                parts, rest = linear(self.specialised(atom))
+                parts, rest = self.specialised_form(atom)
                 offset += rest * coefficient
                 for part, factor in parts.items():
                     lane_step += self.add_term(dynamic, part, factor * coefficient)
@@ -438,9 +441,10 @@ class _KernelWriter:
     def add_term(self, dynamic: dict[Expr, int], atom: Expr, coefficient: int) -> int:
         """Sorts a term of an address: the lane's coefficient is returned, others are collected."""
         lane = self.lane
-        if lane is not None and isinstance(atom, Var) and atom.name == lane.var:
-            return coefficient
-        if lane is not None and any(e == Var(lane.var) for e in subexpressions(atom)):
+        if lane is not None and isinstance(atom, Var):
+            if atom.name == lane.var:
+                return coefficient
+        elif lane is not None and Var(lane.var) in subexpressions(atom):
             self.fail(f"an address isn't linear in the lane {lane.var}")
         dynamic[atom] = dynamic.get(atom, 0) + coefficient
         return 0
@@ -466,7 +470,33 @@ class _KernelWriter:
 
     def specialised(self, expr: Expr) -> Expr:
         """An index expression with the unrolled variables replaced by their numbers."""
+        if isinstance(expr, Const):
+            return expr
+        if isinstance(expr, Var):
+            known = self.constants.get(expr.name)
+            return expr if known is None else Const(known, INDEX)
         return simplify(substitute(expr, self.constant_exprs()), self.ranges)
+
+    def specialised_form(self, atom: Expr) -> Linear:
+        """The linear form of a specialised part of an address, computed once per numbers and ranges."""
+        names, _ = self.variables(atom)
+        key = (
+            id(atom),
+            *(self.constants.get(n) for n in names),
+            *(self.ranges.get(n) for n in names),
+        )
+        if key not in self._forms:
+            self._forms[key] = linear(self.specialised(atom))
+        return self._forms[key]
+
+    def variables(self, expr: Expr) -> tuple[tuple[str, ...], bool]:
+        """The variables of a part of an address, and whether it follows from them alone."""
+        if id(expr) not in self._variables:
+            inside = list(subexpressions(expr))
+            names = tuple(dict.fromkeys(e.name for e in inside if isinstance(e, Var)))
+            pure = all(isinstance(e, (Var, Const, Binary)) for e in inside)
+            self._variables[id(expr)] = (expr, (names, pure))
+        return self._variables[id(expr)][1]
 
     def constant_exprs(self) -> dict[str, Expr]:
         return {name: Const(value, INDEX) for name, value in self.constants.items()}
@@ -474,19 +504,43 @@ class _KernelWriter:
     def pointer_to(self, buffer: Buffer, terms: dict[Expr, int]) -> str:
         """A pointer plus its dynamic terms, each level adding its own to the one around it."""
         pointer = self.pointers[buffer.name]
+        if not terms:
+            return pointer
+        key = self.pointer_key(pointer, buffer.dtype.itemsize, terms)
+        known = self.f.find(key) if key is not None else None
+        if known is not None:
+            return known
         by_level: dict[int, dict[Expr, int]] = {}
         for atom, coefficient in terms.items():
             by_level.setdefault(self.level_of(atom), {})[atom] = coefficient
         for level in sorted(by_level):
             amount = self.linear_value((by_level[level], 0), level, buffer.dtype.itemsize)
             pointer = self.f.once(f"getelementptr i8, ptr {pointer}, i64 {amount}", level)
+        if key is not None:
+            self.f.remember(key, pointer)
         return pointer
+
+    def pointer_key(self, pointer: str, size: int, terms: dict[Expr, int]) -> object | None:
+        """What a pointer with terms follows from, where each is a value by now: unrolled loops ask again and again."""
+        parts: list[object] = [pointer, size]
+        for atom, coefficient in terms.items():
+            parts += [coefficient] if isinstance(atom, Var) else [coefficient, id(atom)]
+            names, pure = self.variables(atom)
+            if not pure:
+                return None
+            for name in names:
+                if name not in self.names or name in self.data:
+                    return None
+                parts.append(self.names[name][0].text)
+        return tuple(parts)
 
     def moved(self, pointer: str, offset: int) -> str:
         return self.f.once(f"getelementptr i8, ptr {pointer}, i64 {offset}") if offset else pointer
 
     def level_of(self, expr: Expr) -> int:
         """The outermost level at which an index expression can be computed."""
+        if isinstance(expr, Var):
+            return self.names[expr.name][1] if expr.name in self.names else 0
         names = [e.name for e in subexpressions(expr) if isinstance(e, Var)]
         levels = [self.names[n][1] for n in names if n in self.names]
         if any(isinstance(e, Load) for e in subexpressions(expr)):
@@ -590,7 +644,7 @@ class _KernelWriter:
                 return False
 
     def same_width(self, *values: Value) -> tuple[Value, ...]:
-        widest = max(v.lanes for v in values)
+        widest = max([v.lanes for v in values])
         return tuple(llvm_ops.splat(self.f, v, widest) for v in values)
 
     def widened(self, value: Value) -> Value:

@@ -36,6 +36,7 @@ import enum
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Union
 
 from convc.types import Dim, DType, Extent, Shape
@@ -265,6 +266,8 @@ class Layout:
 
 
 class Space(enum.Enum):
+    __hash__ = object.__hash__
+
     global_ = "global"
     constant = "constant"
     stack = "stack"
@@ -273,6 +276,8 @@ class Space(enum.Enum):
 
 
 class Role(enum.Enum):
+    __hash__ = object.__hash__
+
     in_ = "in"
     out = "out"
     inout = "inout"
@@ -304,6 +309,8 @@ class Buffer:
 
 
 class LoopKind(enum.Enum):
+    __hash__ = object.__hash__
+
     serial = "serial"
     parallel = "parallel"
     vectorized = "vectorized"
@@ -595,22 +602,36 @@ def map_expr(f: Callable[[Expr], Expr], expr: Expr) -> Expr:
     operands = children(expr)
     if not operands:
         return f(expr)
-    mapped = tuple(map_expr(f, o) for o in operands)
-    if all(a is b for a, b in zip(mapped, operands, strict=True)):
-        return f(expr)
-    return f(rebuild(expr, mapped))
+    mapped = tuple([map_expr(f, o) for o in operands])
+    return f(expr if same(mapped, operands) else rebuild(expr, mapped))
+
+
+def same(a: tuple[Expr, ...], b: tuple[Expr, ...]) -> bool:
+    """True if two tuples of equal length hold the same objects."""
+    return all(map(is_, a, b))
 
 
 def subexpressions(expr: Expr) -> Iterator[Expr]:
     """The expression and everything in it, operands first."""
+    return iter(_inside(expr, []))
+
+
+def _inside(expr: Expr, found: list[Expr]) -> list[Expr]:
     for operand in children(expr):
-        yield from subexpressions(operand)
-    yield expr
+        _inside(operand, found)
+    found.append(expr)
+    return found
 
 
 def substitute(expr: Expr, values: dict[str, Expr]) -> Expr:
     """Replaces variables by expressions."""
-    return map_expr(lambda e: values.get(e.name, e) if isinstance(e, Var) else e, expr)
+    if isinstance(expr, Var):
+        return values.get(expr.name, expr)
+    operands = children(expr)
+    if not operands or not values:
+        return expr
+    mapped = tuple([substitute(o, values) for o in operands])
+    return expr if same(mapped, operands) else rebuild(expr, mapped)
 
 
 def expressions(stmt: Stmt) -> tuple[Expr, ...]:
@@ -643,10 +664,15 @@ def blocks(stmt: Stmt) -> tuple[Block, ...]:
 
 def walk(block: Block) -> Iterator[Stmt]:
     """Every statement of a block, outermost first."""
+    return iter(_statements(block, []))
+
+
+def _statements(block: Block, found: list[Stmt]) -> list[Stmt]:
     for stmt in block:
-        yield stmt
+        found.append(stmt)
         for inner in blocks(stmt):
-            yield from walk(inner)
+            _statements(inner, found)
+    return found
 
 
 def map_block(

@@ -26,6 +26,7 @@ from convc.loops.ir import (
     binary,
     children,
     rebuild,
+    same,
 )
 from convc.types import DType
 
@@ -163,9 +164,8 @@ def simplify(expr: Expr, ranges: Ranges) -> Expr:
         if isinstance(condition, Const):
             return simplify(expr.then if condition.value else expr.otherwise, ranges)
     operands = children(expr)
-    new = tuple(simplify(o, ranges) for o in operands)
-    same = all(a is b for a, b in zip(new, operands, strict=True))
-    return _simplify_node(expr if same else rebuild(expr, new), ranges)
+    new = tuple([simplify(o, ranges) for o in operands])
+    return _simplify_node(expr if same(new, operands) else rebuild(expr, new), ranges)
 
 
 def _simplify_sum(expr: Expr, ranges: Ranges) -> Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -110,6 +111,7 @@ def _prologue(
 _DEEPEST_PROLOGUE = 2048
 
 
+@functools.lru_cache(maxsize=4096)
 def streams(op: Op, types: tuple[TensorType, ...], position: int) -> bool:
     """True if an operator is one sum over one short axis that reads each element of an operand once per output tile.
 
@@ -142,6 +144,7 @@ def is_concat(op: Op) -> bool:
     return op.mnemonic == "concat"
 
 
+@functools.lru_cache(maxsize=4096)
 def is_pointwise(op: Op, types: tuple[TensorType, ...]) -> bool:
     """True if each output element needs only the operands' elements at its own (broadcast) index.
 

@@ -77,7 +77,7 @@ class _Emitter:
         if key not in self._weights:
             array = _array(root)
             for view in reversed(views):
-                array = np.ascontiguousarray(view.reference(array))
+                array = view.reference(array)
             self._weights[key] = self.builder.weight(_base_name(root), array)
         return self._weights[key]
 

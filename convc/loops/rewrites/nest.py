@@ -38,13 +38,27 @@ from convc.loops.ir import (
 
 def at_loops(kernel: Kernel, var: str, change: Callable[[For], Block]) -> Kernel:
     """Replaces each loop over a variable; IRError if there is none."""
-    if not any(isinstance(s, For) and s.var == var for s in walk(kernel.body)):
+    found = False
+
+    def visit(block: Block) -> Block:
+        nonlocal found
+        result: list[Stmt] = []
+        for stmt in block:
+            if isinstance(stmt, If):
+                result.append(If(stmt.condition, visit(stmt.then), visit(stmt.otherwise)))
+            elif not isinstance(stmt, For):
+                result.append(stmt)
+            elif stmt.var == var:
+                found = True
+                result.extend(change(stmt))
+            else:
+                result.append(For(stmt.var, stmt.extent, visit(stmt.body), stmt.kind))
+        return tuple(result)
+
+    body = visit(kernel.body)
+    if not found:
         raise IRError(f"kernel {kernel.name}: there is no loop over {var!r}")
-
-    def on_stmt(stmt: Stmt) -> Block:
-        return change(stmt) if isinstance(stmt, For) and stmt.var == var else (stmt,)
-
-    return replace(kernel, body=map_block(kernel.body, on_stmt=on_stmt))
+    return Kernel(kernel.name, kernel.params, body, kernel.notes)
 
 
 def split(kernel: Kernel, var: str, factor: int, outer: str, inner: str, tail: str = "peel") -> Kernel:
