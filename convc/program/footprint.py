@@ -60,12 +60,15 @@ def span(buffer: Buffer, symbols: Mapping[str, int]) -> int:
 
 def places(buffer: Buffer, symbols: Mapping[str, int], index: list[Values]) -> Offsets:
     """The element offsets of logical indices, flat."""
-    total: Values = np.zeros(
-        (1,) * len(np.broadcast_shapes(*(np.shape(i) for i in index))), np.int64
-    )
+    return _sum_of_places(buffer, symbols, index).reshape(-1)
+
+
+def _sum_of_places(buffer: Buffer, symbols: Mapping[str, int], index: list[Values]) -> Offsets:
+    """The element offsets of logical indices, broadcast against one another."""
+    total: Values = np.int64(0)
     for dim, i in enumerate(index):
         total = total + dimension_offsets(buffer, symbols, dim, np.asarray(i))
-    return np.asarray(total, np.int64).reshape(-1)
+    return np.asarray(total, np.int64)
 
 
 def written_offsets(kernel: Kernel, name: str, symbols: Mapping[str, int]) -> Offsets:
@@ -136,19 +139,25 @@ class _Writes:
         if prod(shape) == 0:
             return
         chosen = np.broadcast_to(runs, shape)
-        picked = []
+        if not chosen.any():
+            return
         for dim, i in enumerate(index):
-            before, after = self.buffer.layout.border[dim]
-            at = np.broadcast_to(i, shape)[chosen]
-            extent = evaluate(self.buffer.shape[dim], self.symbols)
-            if at.size and (at.min() < -before or at.max() >= extent + after):
-                raise IRError(
-                    f"kernel {self.kernel.name}: index {dim} goes from {at.min()} to {at.max()}, "
-                    f"outside {self.buffer.name}[{-before}:{extent + after}] in: {print_head(stmt)}"
-                )
-            picked.append(at)
-        if chosen.any():
-            self.found.append(places(self.buffer, self.symbols, picked))
+            self.check(stmt, dim, np.asarray(i), chosen)
+        offsets = np.broadcast_to(_sum_of_places(self.buffer, self.symbols, index), shape)
+        self.found.append(offsets.reshape(-1) if chosen.all() else offsets[chosen])
+
+    def check(self, stmt: Store, dim: int, index: Values, chosen: NDArray[np.bool_]) -> None:
+        """Refuses an index that leaves the buffer in an iteration that runs."""
+        if index.ndim:
+            alone = tuple(a for a, n in enumerate(index.shape) if n == 1)
+            index = index[chosen.any(axis=alone, keepdims=True)]
+        before, after = self.buffer.layout.border[dim]
+        extent = evaluate(self.buffer.shape[dim], self.symbols)
+        if index.min() < -before or index.max() >= extent + after:
+            raise IRError(
+                f"kernel {self.kernel.name}: index {dim} goes from {index.min()} to {index.max()}, "
+                f"outside {self.buffer.name}[{-before}:{extent + after}] in: {print_head(stmt)}"
+            )
 
 
 def _with_axis(values: Values, depth: int) -> Values:

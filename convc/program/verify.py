@@ -178,7 +178,7 @@ class _EntryCheck:
 
     def run(self) -> None:
         self.regions = {r.name: r for r in self.program.regions}
-        self.shadow: dict[str, NDArray[np.bool_]] = {}
+        self.shadow: dict[str, NDArray[np.uint8]] = {}
         for step in self.entry.steps:
             kernel = self.program.kernels[step.kernel]
             pairs = list(zip(kernel.params, step.args, strict=True))
@@ -190,23 +190,23 @@ class _EntryCheck:
                 if buffer.role in (Role.out, Role.inout):
                     self.write(step, kernel, buffer, argument)
         for port in self.entry.outputs:
-            missing = int((~self.flags(port.region)).sum())
+            missing = int((self.flags(port.region) == 0).sum())
             if missing:
                 message = f"{missing} bytes of output {port.name!r} are never written"
                 fail(self.program, f"{message} with {_shown(self.symbols)}")
 
-    def flags(self, name: str) -> NDArray[np.bool_]:
+    def flags(self, name: str) -> NDArray[np.uint8]:
         if name not in self.shadow:
             region = self.regions[name]
             ready = region.kind in (RegionKind.input, RegionKind.weight)
-            self.shadow[name] = np.full(evaluate(region.size, self.symbols), ready)
+            self.shadow[name] = np.full(evaluate(region.size, self.symbols), ready, np.uint8)
         return self.shadow[name]
 
-    def elements(self, buffer: Buffer, argument: Argument) -> NDArray[np.bool_]:
-        """The flags of the region's elements from the argument's place on, a row of bytes each."""
+    def elements(self, buffer: Buffer, argument: Argument) -> NDArray[np.unsignedinteger]:
+        """The flags of the region's elements from the argument's place on: all bytes of one as a number."""
         flags = self.flags(argument.region)[argument.offset :]
         size = buffer.dtype.itemsize
-        return flags[: len(flags) // size * size].reshape(-1, size)
+        return flags[: len(flags) // size * size].view(f"u{size}")
 
     def fits(self, step: Step, buffer: Buffer, argument: Argument) -> None:
         size = buffer.dtype.itemsize
@@ -230,8 +230,10 @@ class _EntryCheck:
             )
         if region.kind in (RegionKind.input, RegionKind.weight):
             return
-        ready = self.elements(buffer, argument)[box(buffer, self.symbols)]
-        missing = int((~ready).any(axis=1).sum())
+        elements = self.elements(buffer, argument)[: span(buffer, self.symbols)]
+        if not (elements == _written(buffer)).all():  # most are whole: no need to look up each
+            elements = elements[box(buffer, self.symbols)]
+        missing = int((elements != _written(buffer)).sum())
         if missing:
             what = f"{missing} elements of {buffer.name} in {argument.region!r}"
             message = f"{what} are read before they are written with {_shown(self.symbols)}"
@@ -243,4 +245,9 @@ class _EntryCheck:
             fail(
                 self.program, f"{buffer.name} writes to a region that is constant", print_step(step)
             )
-        self.elements(buffer, argument)[self.footprints.writes(kernel, buffer)] = True
+        self.elements(buffer, argument)[self.footprints.writes(kernel, buffer)] = _written(buffer)
+
+
+def _written(buffer: Buffer) -> int:
+    """The flags of an element whose bytes were all written."""
+    return int.from_bytes(b"\1" * buffer.dtype.itemsize, "little")
