@@ -95,7 +95,7 @@ OpType = TypeVar("OpType", bound=type[Op])
 
 def register(cls: OpType) -> OpType:
     """Adds an operator under its class name in snake case; TypeError names a missing facet."""
-    for facet in ("infer", "reference"):
+    for facet in ("infer", "reference", "gradient"):
         if getattr(cls, facet, None) is None:
             raise TypeError(f"operator {cls.__name__} lacks the facet '{facet}'")
     if not (cls.formula or cls.decompose or cls.loops):

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convc.graph.ir import Builder
 from convc.graph.op import Op, register
 from convc.loops.formula import At, Tensor
 from convc.loops.ir import Expr, const, index, select
 from convc.ops.base import (
     ZERO,
     Array,
+    Gradients,
+    Names,
     Padding,
     Pair,
     Types,
@@ -26,6 +29,7 @@ from convc.ops.base import (
     total,
     widened,
 )
+from convc.ops.values import Value, values
 from convc.ops.windows import TRUE, Window, patches, tap, windows
 from convc.types import DType, Extent, TensorType
 
@@ -50,6 +54,12 @@ def divided(op: Op, what: str, channels: Extent, groups: int) -> int:
     if channels % groups:
         raise fail(op, f"{what} channels must be a multiple of groups = {groups}, got {channels}")
     return channels // groups
+
+
+def numbers_pair(extents: list[Extent]) -> Pair:
+    """Two extents that are numbers whatever the symbols."""
+    rows, columns = numbers(tuple(extents))
+    return rows, columns
 
 
 @register
@@ -94,6 +104,28 @@ class Conv2d(Op):
             matrices = weight[:, :, r, s].reshape(self.groups, outputs // self.groups, per_group)
             y = y + (matrices.astype(wide) @ columns).reshape(n, outputs, oh, ow)
         return y.astype(sum_dtype(DType.of(x.dtype)).numpy)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, weight, dy = values(builder, (*inputs, *output_gradients))
+        kernel = numbers(weight.shape[2:])
+        dweight = Conv2dWeightGradient(
+            self.stride, self.padding, self.dilation, self.groups, (kernel[0], kernel[1])
+        )
+        dx = self.transposed(x.type, weight.type)
+        return (builder.add(dx, dy.name, weight.name), builder.add(dweight, x.name, dy.name))
+
+    def transposed(self, x: TensorType, weight: TensorType) -> ConvTranspose2d:
+        """The convolution that maps the output's gradient to that of x; rows that no window reached are its
+        output padding."""
+        rest = []
+        for window in self.windows(x, weight):
+            span = (window.extent - 1) * window.stride + window.reach
+            rest.append(window.size + window.before + window.after - span)
+        return ConvTranspose2d(
+            self.stride, self.padding, numbers_pair(rest), self.dilation, self.groups
+        )
 
     def formula(self, x: Tensor, weight: Tensor) -> At:
         outputs, per_group, kh, kw = numbers(weight.shape)
@@ -169,6 +201,32 @@ class ConvTranspose2d(Op):
         cropped = y[:, :, top : top + oh, left : left + ow]
         return cropped.astype(sum_dtype(DType.of(x.dtype)).numpy)
 
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, weight, dy = values(builder, (*inputs, *output_gradients))
+        dy, padding = self.without_output_padding(dy)
+        kernel = numbers(weight.shape[2:])
+        dx = Conv2d(self.stride, padding, self.dilation, self.groups)
+        dweight = Conv2dWeightGradient(
+            self.stride, padding, self.dilation, self.groups, (kernel[0], kernel[1])
+        )
+        return (builder.add(dx, dy.name, weight.name), builder.add(dweight, dy.name, x.name))
+
+    def without_output_padding(self, dy: Value) -> tuple[Value, Padding]:
+        """The output's gradient and the padding of the convolution that this one transposes.
+
+        Output rows that this convolution left out below pass for less padding; others are cut off, since the
+        convolution would see one window more.
+        """
+        padding, cut = [], []
+        for (before, after), added in zip(self.padding, self.output_padding, strict=True):
+            padding.append((max(0, before), max(0, after - added)))
+            cut.append((min(0, before), min(0, after - added)))
+        if any(pair != (0, 0) for pair in cut):
+            dy = dy.apply("pad", pads=((0, 0), (0, 0), *cut))
+        return dy, (padding[0], padding[1])
+
     def formula(self, x: Tensor, weight: Tensor) -> At:
         channels, per_group, kh, kw = numbers(weight.shape)
         group_channels = channels // self.groups
@@ -203,3 +261,75 @@ class ConvTranspose2d(Op):
         if not isinstance(beyond, int) or beyond >= 0:
             inside = inside & (at // stride < index(size))
         return at // stride, inside
+
+
+@register
+@dataclass(frozen=True)
+class Conv2dWeightGradient(Op):
+    """The gradient of a convolution's weight[o, c / groups, r, s], from its x[n, c, h, w] and dy[n, o, i, j].
+
+    The attributes are those of the convolution and its kernel's rows and columns.
+    """
+
+    stride: Pair = (1, 1)
+    padding: Padding = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    kernel: Pair = (1, 1)
+
+    def infer(self, x: TensorType, dy: TensorType) -> Types:
+        check_operands(self, x, TensorType(dy.dtype, (*dy.shape[1:2], 1, 1, 1)), self.groups)
+        expect_rank(self, "dy", dy, 4)
+        per_group = divided(self, "input", x.shape[1], self.groups)
+        divided(self, "output", dy.shape[1], self.groups)
+        rows, columns = self.windows(x)
+        expected = TensorType(x.dtype, (x.shape[0], dy.shape[1], rows.extent, columns.extent))
+        if dy != expected:
+            raise fail(self, f"dy expects {expected}, got {dy}")
+        return (TensorType(sum_dtype(x.dtype), (dy.shape[1], per_group, *self.kernel)),)
+
+    def windows(self, x: TensorType | Tensor) -> tuple[Window, Window]:
+        """The windows of rows and columns."""
+        return windows(self, x.shape[2:], self.kernel, self.stride, self.padding, self.dilation)
+
+    def reference(self, x: Array, dy: Array) -> Array:
+        n, channels = x.shape[:2]
+        outputs = dy.shape[1]
+        wide = accumulator(DType.of(x.dtype)).numpy
+        rows = dy.astype(wide).reshape(n, self.groups, outputs // self.groups, -1)
+        result = np.zeros((outputs, channels // self.groups, *self.kernel), wide)
+        taps = patches(x.astype(wide), self.kernel, self.stride, self.padding, self.dilation, 0)
+        for (r, s), patch in taps.items():
+            columns = patch.reshape(n, self.groups, channels // self.groups, -1)
+            product = np.einsum("ngop,ngcp->goc", rows, columns)
+            result[:, :, r, s] = product.reshape(outputs, -1)
+        return result.astype(sum_dtype(DType.of(x.dtype)).numpy)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        """It is linear in x and in dy, as the convolution is in x and in the weight."""
+        x, dy, dweight = values(builder, (*inputs, *output_gradients))
+        forward = Conv2d(self.stride, self.padding, self.dilation, self.groups)
+        back = forward.transposed(x.type, dweight.type)
+        return (
+            builder.add(back, dy.name, dweight.name),
+            builder.add(forward, x.name, dweight.name),
+        )
+
+    def formula(self, x: Tensor, dy: Tensor) -> At:
+        rows, columns = self.windows(x)
+        (outputs, channels) = numbers((dy.shape[1], x.shape[1]))
+        group_size, per_group = outputs // self.groups, channels // self.groups
+
+        def at(o: Expr, c: Expr, r: Expr, s: Expr) -> Expr:
+            first = o // group_size * per_group if self.groups > 1 else ZERO
+
+            def term(m: Expr, p: Expr, q: Expr) -> Expr:
+                element = tap(x, rows, columns, (m, first + c, p, q), r, s, 0)
+                return widened(element) * widened(dy(m, o, p, q))
+
+            product = total("sum", "m p q", (x.shape[0], *dy.shape[2:]), term)
+            return cast(product, sum_dtype(x.dtype))
+
+        return at

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from convc.graph.ir import Builder
 from convc.graph.op import Op, register
 from convc.loops.formula import At, Tensor
 from convc.loops.ir import Expr
 from convc.ops.base import (
     ZERO,
     Array,
+    Gradients,
+    Names,
     Types,
     accumulator,
     broadcast_shapes,
@@ -21,7 +24,8 @@ from convc.ops.base import (
     total,
     widened,
 )
-from convc.types import DType, TensorType
+from convc.ops.values import values
+from convc.types import DType, TensorType, size_of
 
 NARROW = (DType.int8, DType.uint8)
 
@@ -48,6 +52,18 @@ class MatMul(Op):
         wide = accumulator(DType.of(x.dtype)).numpy
         product: Array = np.matmul(x.astype(wide), y.astype(wide))
         return product.astype(sum_dtype(DType.of(x.dtype)).numpy)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, y, dz = values(builder, (*inputs, *output_gradients))
+        dx = dz.matmul(y.matrix_transposed()).summed_to(x.shape)
+        if y.rank > 2 or x.rank == 2:
+            return (dx.name, x.matrix_transposed().matmul(dz).summed_to(y.shape).name)
+        # One product over all rows at once rather than one per batch element, summed.
+        rows = size_of(x.shape[:-1])
+        x, dz = (v.reshape((rows, v.shape[-1])) for v in (x, dz))
+        return (dx.name, x.matrix_transposed().matmul(dz).name)
 
     def formula(self, x: Tensor, y: Tensor) -> At:
         def at(*index: Expr) -> Expr:

@@ -10,6 +10,8 @@ from convc.graph.ir import Builder
 from convc.graph.op import Op, register
 from convc.ops.base import (
     Array,
+    Gradients,
+    Names,
     Types,
     accumulator,
     axes_of,
@@ -22,6 +24,7 @@ from convc.ops.broadcasting import Add, Div, Mul, Sub
 from convc.ops.elementwise import Exp, Log, Sqrt, Square
 from convc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from convc.ops.shape import Reshape, Transpose
+from convc.ops.values import Value, values
 from convc.types import DType, Shape, TensorType
 
 
@@ -42,6 +45,12 @@ class Softmax(Op):
         powers = np.exp(wide - wide.max(axis=self.axis, keepdims=True))
         result: Array = powers / powers.sum(axis=self.axis, keepdims=True)
         return result.astype(x.dtype)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        y, dy = values(builder, (*outputs, *output_gradients))
+        return (((dy - (dy * y).sum((self.axis,), True)) * y).name,)
 
     def decompose(self, builder: Builder, x: str) -> tuple[str]:
         largest = builder.add(ReduceMax((self.axis,), True), x)
@@ -69,6 +78,12 @@ class LogSoftmax(Op):
         shifted = wide - wide.max(axis=self.axis, keepdims=True)
         result: Array = shifted - np.log(np.exp(shifted).sum(axis=self.axis, keepdims=True))
         return result.astype(x.dtype)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        y, dy = values(builder, (*outputs, *output_gradients))
+        return ((dy - y.exp() * dy.sum((self.axis,), True)).name,)
 
     def decompose(self, builder: Builder, x: str) -> tuple[str]:
         shifted = builder.add(Sub(), x, builder.add(ReduceMax((self.axis,), True), x))
@@ -111,6 +126,23 @@ class BatchNorm(Op):
         result: Array = gamma * (x - mean) / np.sqrt(variance + self.epsilon) + beta
         return result.astype(x.dtype)
 
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, gamma, _, mean, variance, dy = values(builder, (*inputs, *output_gradients))
+        others, shape = per_channel(x, axis_of(self, self.axis, x.rank))
+        inverse = (variance + self.epsilon).apply("rsqrt")
+        scale = gamma * inverse
+        dbeta = dy.sum(others)
+        centred = (dy * (x - mean.reshape(shape))).sum(others)
+        return (
+            (dy * scale.reshape(shape)).name,
+            (centred * inverse).name,
+            dbeta.name,
+            (-dbeta * scale).name,
+            (centred * scale * inverse.square() * -0.5).name,
+        )
+
     def decompose(
         self, builder: Builder, x: str, gamma: str, beta: str, mean: str, variance: str
     ) -> tuple[str]:
@@ -126,6 +158,82 @@ class BatchNorm(Op):
 
     def permute(self, perm: tuple[int, ...], x: TensorType, *statistics: TensorType) -> Op | None:
         return BatchNorm(perm.index(axis_of(self, self.axis, x.rank)), self.epsilon)
+
+
+@register
+@dataclass(frozen=True)
+class BatchNormTraining(Op):
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta per index of `axis`, with x's own statistics.
+
+    Gives y, the mean and the variance. The variance is the mean square of the deviations, without Bessel's
+    correction, as Keras 3 has it in its moving statistics too.
+    """
+
+    axis: int = 1
+    epsilon: float = 1e-3
+
+    def infer(self, x: TensorType, gamma: TensorType, beta: TensorType) -> Types:
+        expect_float(self, "x", x)
+        channels = (x.shape[axis_of(self, self.axis, x.rank)],)
+        for name, type in (("gamma", gamma), ("beta", beta)):
+            expect_dtype(self, name, type, x.dtype)
+            expect_shape(self, name, type, channels)
+        return (x, gamma, gamma)
+
+    def reference(self, x: Array, gamma: Array, beta: Array) -> tuple[Array, Array, Array]:
+        axes = tuple(d for d in range(x.ndim) if d != self.axis % x.ndim)
+        shape = [1] * x.ndim
+        shape[self.axis] = -1
+        wide = x.astype(accumulator(DType.of(x.dtype)).numpy)
+        mean, variance = wide.mean(axis=axes), wide.var(axis=axes)
+        normal = (wide - mean.reshape(shape)) / np.sqrt(variance + self.epsilon).reshape(shape)
+        y = normal * gamma.reshape(shape) + beta.reshape(shape)
+        return y.astype(x.dtype), mean.astype(x.dtype), variance.astype(x.dtype)
+
+    def gradient(
+        self,
+        builder: Builder,
+        inputs: Names,
+        outputs: Names,
+        output_gradients: tuple[str | None, ...],
+    ) -> Gradients:
+        x, gamma, mean, variance = values(builder, (*inputs[:2], *outputs[1:]))
+        others, shape = per_channel(x, axis_of(self, self.axis, x.rank))
+        count = x.count(others)
+        centred = x - mean.reshape(shape)
+        dx: Value | None = None
+        dgamma = dbeta = None
+        if output_gradients[0] is not None:
+            dy = Value(builder, output_gradients[0])
+            inverse = (variance + self.epsilon).apply("rsqrt")
+            dbeta = dy.sum(others)
+            dgamma = (dy * centred).sum(others) * inverse
+            # gamma * inverse * (dy - mean(dy) - normal * mean(dy * normal)), factors of a channel first.
+            scale = gamma * inverse
+            slope = dgamma * inverse / count
+            part = dy - (dbeta / count).reshape(shape) - centred * slope.reshape(shape)
+            dx = part * scale.reshape(shape)
+        if output_gradients[1] is not None:
+            dmean = Value(builder, output_gradients[1]) / count
+            dx = (dx if dx is not None else x * 0) + dmean.reshape(shape)
+        if output_gradients[2] is not None:
+            dvariance = Value(builder, output_gradients[2]) * 2 / count
+            given = centred * dvariance.reshape(shape)
+            dx = given if dx is None else dx + given
+        return tuple(v.name if v is not None else None for v in (dx, dgamma, dbeta))
+
+    def decompose(self, builder: Builder, x: str, gamma: str, beta: str) -> tuple[str, str, str]:
+        (value,) = values(builder, (x,))
+        others, shape = per_channel(value, axis_of(self, self.axis, value.rank))
+        mean = value.mean(others)
+        centred = value - mean.reshape(shape)
+        variance = centred.square().mean(others)
+        scale = Value(builder, gamma) * (variance + self.epsilon).apply("rsqrt")
+        y = centred * scale.reshape(shape) + Value(builder, beta).reshape(shape)
+        return y.name, mean.name, variance.name
+
+    def permute(self, perm: tuple[int, ...], x: TensorType, *scales: TensorType) -> Op | None:
+        return BatchNormTraining(perm.index(axis_of(self, self.axis, x.rank)), self.epsilon)
 
 
 @register
@@ -158,6 +266,20 @@ class LayerNorm(Op):
         result: Array = np.moveaxis(scaled, ends, self.axes)
         return result.astype(x.dtype)
 
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, gamma, dy = values(builder, (*inputs[:2], *output_gradients))
+        axes = axes_of(self, self.axes, x.rank)
+        centred, inverse = normal_parts(x, axes, self.epsilon)
+        normal = centred * inverse
+        dnormal = dy * Value(builder, spread(builder, gamma.name, axes, x.shape))
+        dx = normalised_gradient(normal, inverse, dnormal, axes)
+        others = tuple(d for d in range(x.rank) if d not in axes)
+        order = tuple(sorted(axes).index(a) for a in axes)
+        dgamma, dbeta = ((g.sum(others) if others else g).transpose(order) for g in (dy * normal, dy))
+        return (dx.name, dgamma.name, dbeta.name)
+
     def decompose(self, builder: Builder, x: str, gamma: str, beta: str) -> tuple[str]:
         type = builder.types[x]
         axes = axes_of(self, self.axes, type.rank)
@@ -172,6 +294,26 @@ class LayerNorm(Op):
     def permute(self, perm: tuple[int, ...], x: TensorType, *scales: TensorType) -> Op | None:
         axes = tuple(perm.index(a) for a in axes_of(self, self.axes, x.rank))
         return LayerNorm(axes, self.epsilon)
+
+
+def per_channel(x: Value, axis: int) -> tuple[tuple[int, ...], Shape]:
+    """The axes but one, and the shape under which a vector over that one broadcasts to x."""
+    others = tuple(d for d in range(x.rank) if d != axis)
+    return others, x.shape[axis : axis + 1] + (1,) * (x.rank - axis - 1)
+
+
+def normal_parts(x: Value, axes: tuple[int, ...], epsilon: float) -> tuple[Value, Value]:
+    """x less its mean over axes, and 1 / sqrt(variance + epsilon)."""
+    centred = x - x.mean(axes, True)
+    return centred, (centred.square().mean(axes, True) + epsilon).apply("rsqrt")
+
+
+def normalised_gradient(
+    normal: Value, inverse: Value, dnormal: Value, axes: tuple[int, ...]
+) -> Value:
+    """The gradient of x, of which normal = (x - mean) * inverse over axes."""
+    along = (dnormal * normal).mean(axes, True)
+    return (dnormal - dnormal.mean(axes, True) - normal * along) * inverse
 
 
 def plus_epsilon(builder: Builder, value: str, epsilon: float) -> str:

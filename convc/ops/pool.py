@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from convc.graph.op import Op, register
+from convc.graph.ir import Builder
+from convc.graph.op import Op, no_gradient, register, unsupported_gradient
 from convc.loops.formula import At, Tensor
-from convc.loops.ir import Cast, Expr, const
+from convc.loops.ir import INDEX, Cast, Expr, const, select
 from convc.ops.base import (
     Array,
+    Gradients,
+    Names,
     Padding,
     Pair,
     Types,
     accumulator,
     cast,
+    expect_dtype,
     expect_float,
     expect_number,
     expect_rank,
+    expect_shape,
+    fail,
+    numbers,
     total,
     widened,
 )
 from convc.ops.windows import Window, lowest, patches, tap, windows
-from convc.types import DType, TensorType
+from convc.types import DType, Shape, TensorType
 
 
 @dataclass(frozen=True)
-class Pool(Op):
-    """Base: each output element is made of a window of one channel."""
+class Windowed(Op):
+    """Base: windows of the rows and columns of x[n, c, h, w]."""
 
     kernel: Pair = (2, 2)
     stride: Pair = (2, 2)
     padding: Padding = ((0, 0), (0, 0))
     dilation: Pair = (1, 1)
-
-    def infer(self, x: TensorType) -> Types:
-        expect_rank(self, "x", x, 4)
-        expect_number(self, "x", x)
-        rows, columns = self.windows(x)
-        return (TensorType(x.dtype, (*x.shape[:2], rows.extent, columns.extent)),)
 
     def windows(self, x: TensorType | Tensor) -> tuple[Window, Window]:
         """The windows of rows and columns."""
@@ -51,6 +53,17 @@ class Pool(Op):
         return list(taps.values())
 
 
+@dataclass(frozen=True)
+class Pool(Windowed):
+    """Base: each output element is made of a window of one channel."""
+
+    def infer(self, x: TensorType) -> Types:
+        expect_rank(self, "x", x, 4)
+        expect_number(self, "x", x)
+        rows, columns = self.windows(x)
+        return (TensorType(x.dtype, (*x.shape[:2], rows.extent, columns.extent)),)
+
+
 @register
 @dataclass(frozen=True)
 class MaxPool2d(Pool):
@@ -59,6 +72,19 @@ class MaxPool2d(Pool):
     def reference(self, x: Array) -> Array:
         result: Array = np.maximum.reduce(self.patches(x, lowest(DType.of(x.dtype))))
         return result
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        """All of a window's gradient goes to its first maximum in row-major order, as in TensorFlow and torch."""
+        position = builder.add(
+            MaxPool2dPosition(self.kernel, self.stride, self.padding, self.dilation),
+            *inputs, *outputs,
+        )  # fmt: skip
+        back = MaxPool2dGradient(
+            self.kernel, self.stride, self.padding, self.dilation, builder.types[inputs[0]].shape[2:]
+        )
+        return (builder.add(back, *output_gradients, position),)
 
     def formula(self, x: Tensor) -> At:
         rows, columns = self.windows(x)
@@ -90,6 +116,15 @@ class AvgPool2d(Pool):
         mean: Array = np.add.reduce(self.patches(wide, 0)) / count
         return mean.astype(x.dtype)
 
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        back = AvgPool2dGradient(
+            self.kernel, self.stride, self.padding, self.dilation, builder.types[inputs[0]].shape[2:],
+            self.count_include_pad,
+        )  # fmt: skip
+        return (builder.add(back, *output_gradients),)
+
     def formula(self, x: Tensor) -> At:
         rows, columns = self.windows(x)
         kh, kw = self.kernel
@@ -101,8 +136,170 @@ class AvgPool2d(Pool):
             summed = total("sum", "r s", self.kernel, element)
             if self.count_include_pad or not (rows.is_padded or columns.is_padded):
                 return cast(summed * (1 / (kh * kw)), x.dtype)
-            height = rows.count(i) if rows.is_padded else const(kh, DType.int64)
-            width = columns.count(j) if columns.is_padded else const(kw, DType.int64)
-            return cast(summed / Cast(height * width, summed.dtype), x.dtype)
+            return cast(summed / counted(rows, columns, i, j, summed.dtype), x.dtype)
 
         return at
+
+
+def counted(rows: Window, columns: Window, i: Expr, j: Expr, dtype: DType) -> Expr:
+    """How many elements of window (i, j) lie in the input."""
+    height = rows.count(i) if rows.is_padded else const(rows.kernel, INDEX)
+    width = columns.count(j) if columns.is_padded else const(columns.kernel, INDEX)
+    return Cast(height * width, dtype)
+
+
+# ---------------------------------------------------------------- gradients
+
+
+@register
+@dataclass(frozen=True)
+class MaxPool2dPosition(Windowed):
+    """Which tap (int32, row-major in the kernel) is the first of each window of x that equals y, or is NaN.
+
+    y is the pooled x.
+    """
+
+    def infer(self, x: TensorType, y: TensorType) -> Types:
+        expect_rank(self, "x", x, 4)
+        expect_number(self, "x", x)
+        rows, columns = self.windows(x)
+        expect_dtype(self, "y", y, x.dtype)
+        expect_shape(self, "y", y, (*x.shape[:2], rows.extent, columns.extent))
+        return (TensorType(DType.int32, y.shape),)
+
+    def reference(self, x: Array, y: Array) -> Array:
+        taps = np.stack(self.patches(x, 0))
+        inside = np.stack(self.patches(np.ones(x.shape, np.bool_), 0))
+        hits: Array = ((taps == y) | (taps != taps)) & inside
+        return np.asarray(np.argmax(hits, axis=0), np.int32)
+
+    gradient = no_gradient
+
+    def formula(self, x: Tensor, y: Tensor) -> At:
+        rows, columns = self.windows(x)
+        kh, kw = self.kernel
+
+        def at(n: Expr, c: Expr, i: Expr, j: Expr) -> Expr:
+            def position(r: Expr, s: Expr) -> Expr:
+                element = tap(x, rows, columns, (n, c, i, j), r, s, 0)
+                hit = element.eq(y(n, c, i, j))
+                if x.dtype.is_float:
+                    hit = hit | element.ne(element)
+                hit = rows.inside(i, r) & columns.inside(j, s) & hit
+                return select(hit, cast(r * kw + s, DType.int32), kh * kw)
+
+            return total("min", "r s", self.kernel, position)
+
+        return at
+
+
+@dataclass(frozen=True)
+class PoolGradient(Windowed):
+    """Base: the gradient of a pooling's input, whose height and width are `size`, from its output's."""
+
+    size: Shape = ()
+
+    def result(self, dy: TensorType) -> TensorType:
+        """The type of the input; an OpError where dy does not fit it."""
+        expect_rank(self, "dy", dy, 4)
+        expect_float(self, "dy", dy)
+        if len(self.size) != 2:
+            raise fail(self, f"size expects a height and a width, got {self.size}")
+        rows, columns = self.windows(TensorType(dy.dtype, (*dy.shape[:2], *self.size)))
+        expect_shape(self, "dy", dy, (*dy.shape[:2], rows.extent, columns.extent))
+        return TensorType(dy.dtype, (*dy.shape[:2], *self.size))
+
+    def scattered(self, parts: list[Array]) -> Array:
+        """The input's gradient from one array [n, c, oh, ow] per tap (a reference's loop)."""
+        (top, bottom), (left, right) = self.padding
+        height, width = numbers(self.size)
+        (n, c, oh, ow), (sh, sw) = parts[0].shape, self.stride
+        result = np.zeros((n, c, height + top + bottom, width + left + right), parts[0].dtype)
+        for k, part in enumerate(parts):
+            i, j = k // self.kernel[1] * self.dilation[0], k % self.kernel[1] * self.dilation[1]
+            result[:, :, i : i + oh * sh : sh, j : j + ow * sw : sw][:, :, :oh, :ow] += part
+        return result[:, :, top : top + height, left : left + width]
+
+    def gathered(self, dy: Tensor, at: tuple[Expr, Expr, Expr, Expr], term: Term) -> Expr:
+        """The sum of `term` over the windows that read element `at` of the input."""
+        n, c, h, w = at
+        rows, columns = self.windows(Tensor(dy.dtype, (*dy.shape[:2], *self.size), dy.at))
+        zero = const(0, accumulator(dy.dtype))
+        if rows.is_disjoint and columns.is_disjoint:
+            (i, r, row_inside), (j, s, column_inside) = rows.cell(h), columns.cell(w)
+            return select(row_inside & column_inside, term((n, c, i, j), r, s), zero)
+
+        def one(r: Expr, s: Expr) -> Expr:
+            (i, row_inside), (j, column_inside) = rows.source(h, r), columns.source(w, s)
+            return select(row_inside & column_inside, term((n, c, i, j), r, s), zero)
+
+        return total("sum", "r s", self.kernel, one)
+
+
+Term = Callable[[tuple[Expr, Expr, Expr, Expr], Expr, Expr], Expr]
+"""`term(output, r, s)`: what an output's gradient gives to the input element at its tap (r, s)."""
+
+
+@register
+@dataclass(frozen=True)
+class MaxPool2dGradient(PoolGradient):
+    """The gradient of a max pooling's input, from its output's and the tap of each window that was the maximum."""
+
+    gradient = unsupported_gradient
+
+    def infer(self, dy: TensorType, position: TensorType) -> Types:
+        expected = TensorType(DType.int32, dy.shape)
+        if position != expected:
+            raise fail(self, f"position expects {expected}, got {position}")
+        return (self.result(dy),)
+
+    def reference(self, dy: Array, position: Array) -> Array:
+        wide = dy.astype(accumulator(DType.of(dy.dtype)).numpy)
+        taps = range(self.kernel[0] * self.kernel[1])
+        return self.scattered([np.where(position == k, wide, 0) for k in taps]).astype(dy.dtype)
+
+    def formula(self, dy: Tensor, position: Tensor) -> At:
+        def term(at: tuple[Expr, Expr, Expr, Expr], r: Expr, s: Expr) -> Expr:
+            here = position(*at).eq(cast(r * self.kernel[1] + s, DType.int32))
+            value = widened(dy(*at))
+            return select(here, value, const(0, value.dtype))
+
+        return lambda *at: cast(self.gathered(dy, at, term), dy.dtype)
+
+
+@register
+@dataclass(frozen=True)
+class AvgPool2dGradient(PoolGradient):
+    """The gradient of an average pooling's input, from its output's."""
+
+    count_include_pad: bool = False
+
+    def infer(self, dy: TensorType) -> Types:
+        return (self.result(dy),)
+
+    def reference(self, dy: Array) -> Array:
+        wide = dy.astype(accumulator(DType.of(dy.dtype)).numpy)
+        ones = np.ones((1, 1, *numbers(self.size)), wide.dtype)
+        count = np.add.reduce(self.patches(ones, 1 if self.count_include_pad else 0))
+        parts = [wide / count] * (self.kernel[0] * self.kernel[1])
+        return self.scattered(parts).astype(dy.dtype)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        pool = AvgPool2d(
+            self.kernel, self.stride, self.padding, self.dilation, self.count_include_pad
+        )
+        return (builder.add(pool, *output_gradients),)
+
+    def formula(self, dy: Tensor) -> At:
+        rows, columns = self.windows(Tensor(dy.dtype, (*dy.shape[:2], *self.size), dy.at))
+        partial = not self.count_include_pad and (rows.is_padded or columns.is_padded)
+
+        def term(at: tuple[Expr, Expr, Expr, Expr], r: Expr, s: Expr) -> Expr:
+            value = widened(dy(*at))
+            if partial:
+                return value / counted(rows, columns, at[2], at[3], value.dtype)
+            return value * (1 / (self.kernel[0] * self.kernel[1]))
+
+        return lambda *at: cast(self.gathered(dy, at, term), dy.dtype)

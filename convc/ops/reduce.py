@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from convc.graph.ir import Builder
-from convc.graph.op import Op, register
+from convc.graph.op import Op, no_gradient, register
 from convc.loops.formula import At, Tensor
-from convc.loops.ir import Expr, index, select
+from convc.loops.ir import Cast, Expr, index, select
 from convc.ops.base import (
     ZERO,
     Array,
+    Gradients,
+    Names,
     Types,
     accumulator,
     axes_of,
@@ -27,7 +30,8 @@ from convc.ops.base import (
     total,
     widened,
 )
-from convc.types import DType, Extent, Shape, TensorType, size_of
+from convc.ops.values import Value, values
+from convc.types import DType, Extent, Shape, TensorType, evaluate, size_of
 
 
 def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
@@ -44,6 +48,8 @@ class Reduction(Op):
     axes: tuple[int, ...] = ()
     keepdims: bool = False
     combiner: ClassVar[str]
+    pullback: ClassVar[Callable[..., Value]]
+    """`pullback(self, x, y, dy)`: x's gradient, before it is repeated; y and dy have 1 for the reduced axes."""
 
     def infer(self, x: TensorType) -> Types:
         expect_number(self, "x", x)
@@ -53,6 +59,14 @@ class Reduction(Op):
     def result(self, dtype: DType) -> DType:
         """The output's dtype."""
         return sum_dtype(dtype) if self.combiner in ("sum", "prod") else dtype
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, y, dy = values(builder, (*inputs, *outputs, *output_gradients))
+        kept = reduced_shape(x.shape, axes_of(self, self.axes, x.rank), True)
+        dx = self.pullback(x, y.reshape(kept), dy.reshape(kept))
+        return (dx.broadcast(x.shape).name,)
 
     def formula(self, x: Tensor) -> At:
         def at(*out: Expr) -> Expr:
@@ -93,6 +107,9 @@ class ReduceSum(Reduction):
         summed: Array = np.sum(wide, axis=self.axes, keepdims=self.keepdims, dtype=wide.dtype)
         return summed.astype(self.result(DType.of(x.dtype)).numpy)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy
+
 
 @register
 @dataclass(frozen=True)
@@ -103,6 +120,15 @@ class ReduceProd(Reduction):
         wide = x.astype(accumulator(DType.of(x.dtype)).numpy)
         product: Array = np.prod(wide, axis=self.axes, keepdims=self.keepdims, dtype=wide.dtype)
         return product.astype(self.result(DType.of(x.dtype)).numpy)
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        """dy times the product of the others: y / x, but where one factor is 0, the product without it."""
+        is_zero = x.equal(0)
+        zeros = is_zero.cast(x.dtype).sum(self.axes, True)
+        rest = is_zero.where(1, x)
+        others = rest.apply("reduce_prod", axes=self.axes, keepdims=True)
+        at_zero = zeros.equal(1).where(others, 0)
+        return dy * is_zero.where(at_zero, zeros.equal(0).where(others / rest, 0))
 
 
 @register
@@ -121,6 +147,9 @@ class ReduceMean(Reduction):
         mean: Array = np.mean(wide, axis=self.axes, keepdims=self.keepdims)
         return mean.astype(x.dtype)
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy / x.count(self.axes)
+
     def combined(self, x: Tensor, out: tuple[Expr, ...]) -> Expr:
         summed = super().combined(x, out)
         count = size_of(x.shape[a] for a in self.axes)
@@ -137,6 +166,11 @@ class ReduceMax(Reduction):
     def reference(self, x: Array) -> Array:
         return np.asarray(np.max(x, axis=self.axes, keepdims=self.keepdims))
 
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        """Equal elements share it, as in TensorFlow."""
+        hit = x.equal(y).cast(x.dtype)
+        return hit * (dy / hit.sum(self.axes, True))
+
 
 @register
 @dataclass(frozen=True)
@@ -147,6 +181,11 @@ class ReduceMin(Reduction):
 
     def reference(self, x: Array) -> Array:
         return np.asarray(np.min(x, axis=self.axes, keepdims=self.keepdims))
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        """Equal elements share it, as in TensorFlow."""
+        hit = x.equal(y).cast(x.dtype)
+        return hit * (dy / hit.sum(self.axes, True))
 
 
 # ---------------------------------------------------------------- positions
@@ -169,6 +208,8 @@ class ArgMax(Op):
 
     def reference(self, x: Array) -> Array:
         return np.asarray(np.argmax(x, axis=self.axis, keepdims=self.keepdims), np.int64)
+
+    gradient = no_gradient
 
     def decompose(self, builder: Builder, x: str) -> tuple[str]:
         largest = builder.add(ReduceMax((self.axis,), True), x)
@@ -204,6 +245,8 @@ class FirstEqual(Op):
         found = np.any(hits, axis=self.axis, keepdims=self.keepdims)
         return np.asarray(np.where(found, first, x.shape[self.axis]), np.int64)
 
+    gradient = no_gradient
+
     def formula(self, x: Tensor, y: Tensor) -> At:
         axis = axis_of(self, self.axis, x.rank)
         extent: Extent = x.shape[axis]
@@ -222,3 +265,26 @@ class FirstEqual(Op):
             return total("min", "k", (extent,), position)
 
         return at
+
+
+@register
+@dataclass(frozen=True)
+class Count(Op):
+    """The number of elements of x along axes, as a scalar of x's dtype: what means over a batch divide by."""
+
+    axes: tuple[int, ...] = ()
+
+    def infer(self, x: TensorType) -> Types:
+        expect_number(self, "x", x)
+        axes_of(self, self.axes, x.rank)
+        return (TensorType(x.dtype, ()),)
+
+    def reference(self, x: Array) -> Array:
+        count = evaluate(size_of(x.shape[a] for a in self.axes), {})
+        return np.asarray(count).astype(x.dtype)
+
+    gradient = no_gradient
+
+    def formula(self, x: Tensor) -> At:
+        count = index(size_of(x.shape[a] for a in self.axes))
+        return lambda: Cast(count, x.dtype)

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convc.graph.ir import Builder
 from convc.graph.op import Op, register
 from convc.loops.formula import At, Tensor
 from convc.loops.ir import Cast, Expr, const, index, maximum, minimum, select
 from convc.ops.base import (
     ZERO,
     Array,
+    Gradients,
+    Names,
     Types,
     axis_of,
     broadcast_at,
@@ -21,6 +24,8 @@ from convc.ops.base import (
     numbers,
     text,
 )
+from convc.ops.placing import folded_back, placed, taken
+from convc.ops.values import values
 from convc.types import Dim, DType, Extent, Shape, TensorType, size_of
 
 
@@ -39,6 +44,12 @@ class Transpose(Op):
 
     def reference(self, x: Array) -> Array:
         return np.transpose(x, self.perm)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        (dy,) = values(builder, output_gradients)
+        return (dy.transpose(self.perm.index(d) for d in range(dy.rank)).name,)
 
     def formula(self, x: Tensor) -> At:
         return lambda *at: x(*(at[self.perm.index(d)] for d in range(x.rank)))
@@ -74,6 +85,12 @@ class Reshape(Op):
 
     def reference(self, x: Array) -> Array:
         return x.reshape(numbers(self.shape))
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        (dy,) = values(builder, output_gradients)
+        return (dy.reshape(builder.types[inputs[0]].shape).name,)
 
     def formula(self, x: Tensor) -> At:
         shape = self.resolved(x.shape)
@@ -145,6 +162,12 @@ class Broadcast(Op):
     def reference(self, x: Array) -> Array:
         return np.broadcast_to(x, numbers(self.shape))
 
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        (dy,) = values(builder, output_gradients)
+        return (dy.summed_to(builder.types[inputs[0]].shape).name,)
+
     def formula(self, x: Tensor) -> At:
         return lambda *at: broadcast_at(x, at)
 
@@ -177,6 +200,19 @@ class Concat(Op):
     def reference(self, *xs: Array) -> Array:
         return np.concatenate(xs, axis=self.axis)
 
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        (dy,) = values(builder, output_gradients)
+        axis = axis_of(self, self.axis, dy.rank)
+        found: list[str] = []
+        start: Extent = 0
+        for name in inputs:
+            end = start + builder.types[name].shape[axis]
+            found.append(taken(dy, axis, start, end).name)
+            start = end
+        return tuple(found)
+
     def formula(self, *xs: Tensor) -> At:
         axis = axis_of(self, self.axis, xs[0].rank)
         starts: list[Extent] = [0]
@@ -198,16 +234,21 @@ class Concat(Op):
         return Concat(perm.index(axis_of(self, self.axis, xs[0].rank)))
 
 
+def never_negative(extent: Extent) -> bool:
+    """Whether an extent is 0 or more whatever its symbols' values (at least 0)."""
+    return extent >= 0 if isinstance(extent, int) else all(c > 0 for _, c in extent.terms)
+
+
 @register
 @dataclass(frozen=True)
 class Slice(Op):
     """x[start:end:step, …] with Python's rules, one entry per dimension; None is an open end.
 
-    A symbolic dimension can only be taken whole, forwards or backwards.
+    A symbolic dimension is taken whole, forwards or backwards, or in a part inside it whatever its symbols.
     """
 
-    starts: tuple[int | None, ...] = ()
-    ends: tuple[int | None, ...] = ()
+    starts: tuple[Extent | None, ...] = ()
+    ends: tuple[Extent | None, ...] = ()
     steps: tuple[int, ...] = ()
 
     def infer(self, x: TensorType) -> Types:
@@ -226,17 +267,43 @@ class Slice(Op):
             if isinstance(extent, int):
                 taken = range(extent)[start:end:step]
                 found.append((taken.start, step, len(taken)))
-            elif (start in (None, 0) and step == 1 or start is None and step == -1) and end is None:
-                found.append((0 if step == 1 else extent - 1, step, extent))
+            elif start is None and end is None and step == -1:
+                found.append((extent - 1, step, extent))
             else:
-                raise fail(
-                    self, f"dimension {d} of extent {extent} can only be taken whole, "
-                    f"got {start}:{end}:{step}"
-                )  # fmt: skip
+                found.append((start or 0, step, self.symbolic_length(d, extent)))
         return found
+
+    def symbolic_length(self, d: int, extent: Dim) -> Extent:
+        """The elements that are taken of a dimension with symbols: a part that lies inside whatever their values."""
+        start, end = self.starts[d] or 0, self.ends[d]
+        if end is None:
+            stop: Extent = extent
+        else:
+            stop = extent + end if isinstance(end, int) and end < 0 else end
+        inside = (start, stop - start, extent - stop)
+        if self.steps[d] != 1 or not all(map(never_negative, inside)):
+            raise fail(
+                self, f"dimension {d} of extent {extent} can only be taken whole, "
+                f"got {self.starts[d]}:{self.ends[d]}:{self.steps[d]}"
+            )  # fmt: skip
+        return stop - start
 
     def reference(self, x: Array) -> Array:
         return x[tuple(map(slice, self.starts, self.ends, self.steps))]
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        """Zeros between the elements that steps took apart, then before and after them."""
+        x, dy = values(builder, (*inputs, *output_gradients))
+        back = tuple(-1 if step < 0 else 1 for step in self.steps)
+        if -1 in back:
+            open_ends = (None,) * dy.rank
+            dy = dy.apply("slice", starts=open_ends, ends=open_ends, steps=back)
+        for d, (start, step, extent) in enumerate(self.ranges(x.shape)):
+            first = start if step > 0 else start + step * (extent - 1)
+            dy = placed(dy, d, first, abs(step), x.shape[d])
+        return (dy.name,)
 
     def formula(self, x: Tensor) -> At:
         ranges = self.ranges(x.shape)
@@ -285,7 +352,8 @@ class Pad(Op):
         if pair == (0, 0):
             return
         if not isinstance(extent, int):
-            if min(pair) < 0 or self.mode != "constant":
+            safe = min(pair) >= 0 or never_negative(extent + min(0, pair[0]) + min(0, pair[1]))
+            if not safe or self.mode != "constant":
                 raise fail(self, f"dimension {d} of extent {extent} can't be padded by {pair}")
             return
         limit = {"constant": None, "reflect": extent - 1, "edge": None if extent else 0}[self.mode]
@@ -313,6 +381,17 @@ class Pad(Op):
             )
         ]
         return result
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        (dy,) = values(builder, output_gradients)
+        if self.mode == "constant":
+            return (dy.apply("pad", pads=tuple((-b, -a) for b, a in self.pads)).name,)
+        dy = dy.apply("pad", pads=tuple((max(0, -b), max(0, -a)) for b, a in self.pads))
+        for d, (before, after) in enumerate(self.pads):
+            dy = folded_back(dy, d, max(0, before), max(0, after), self.mode)
+        return (dy.name,)
 
     def formula(self, x: Tensor) -> At:
         def at(*out: Expr) -> Expr:
@@ -368,6 +447,14 @@ class Gather(Op):
     def reference(self, x: Array, indices: Array) -> Array:
         return np.asarray(np.take(x, indices, axis=self.axis))
 
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, dy = values(builder, (inputs[0], *output_gradients))
+        axis = axis_of(self, self.axis, x.rank)
+        (indices,) = values(builder, inputs[1:])
+        return (dy.apply("scatter_add", indices, axis=axis, extent=x.shape[axis]).name, None)
+
     def formula(self, x: Tensor, indices: Tensor) -> At:
         axis = axis_of(self, self.axis, x.rank)
         extent = index(x.shape[axis])
@@ -412,6 +499,18 @@ class DepthToSpace(Op):
             parts = x.reshape(n, depth, b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
         return parts.reshape(n, depth, h * b, w * b)
 
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        (dy,) = values(builder, output_gradients)
+        dx = dy.apply("space_to_depth", block=self.block)
+        if self.order == "crd":
+            n, c, h, w = dx.shape
+            cells = self.block**2
+            parts = dx.reshape((n, cells, dy.shape[1], h, w)).transpose((0, 2, 1, 3, 4))
+            dx = parts.reshape((n, c, h, w))
+        return (dx.name,)
+
     def formula(self, x: Tensor) -> At:
         b = self.block
         depth = index(x.shape[1]) // (b * b)
@@ -445,6 +544,12 @@ class SpaceToDepth(Op):
         b = self.block
         parts = x.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
         return parts.reshape(n, c * b * b, h // b, w // b)
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        (dy,) = values(builder, output_gradients)
+        return (dy.apply("depth_to_space", block=self.block).name,)
 
     def formula(self, x: Tensor) -> At:
         b, depth = self.block, index(x.shape[1])

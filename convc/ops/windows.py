@@ -55,6 +55,34 @@ class Window:
         beyond = (self.extent - 1) * self.stride + self.reach - self.before - self.size
         return not isinstance(beyond, int) or beyond > 0
 
+    def source(self, h: Expr, r: Expr) -> tuple[Expr, Expr]:
+        """The output whose tap r reads input h, and whether there is one."""
+        at = h + self.before - r * self.dilation
+        inside: Expr = TRUE
+        if self.before < self.reach - 1:
+            inside = at >= const(0, DType.int64)
+        if self.stride > 1:
+            inside = inside & (at % self.stride).eq(0)
+        return at // self.stride, inside & self.is_output(at // self.stride)
+
+    def cell(self, h: Expr) -> tuple[Expr, Expr, Expr]:
+        """The only output that reads input h, through which tap, and whether there is one; for `is_disjoint`."""
+        at = h + self.before
+        tap, inside = at % self.stride, TRUE
+        if self.kernel < self.stride:
+            inside = tap < self.kernel  # type: ignore[assignment]
+        return at // self.stride, tap, inside & self.is_output(at // self.stride)
+
+    def is_output(self, i: Expr) -> Expr:
+        """Whether i, which an input led to, is not beyond the outputs: asked only if some input leads there."""
+        last = (self.size + self.before - 1) - (self.extent - 1) * self.stride
+        return i < index(self.extent) if not isinstance(last, int) or last >= self.stride else TRUE
+
+    @property
+    def is_disjoint(self) -> bool:
+        """Whether no input is read twice."""
+        return self.stride >= self.kernel and (self.dilation == 1 or self.kernel == 1)
+
     def count(self, i: Expr) -> Expr:
         """How many taps of output i lie in the input (an index expression)."""
         first = self.at(i, const(0, DType.int64))

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from convc.graph.op import Op, register
+from convc.graph.op import Op, register, unsupported_gradient
 from convc.loops.formula import Nest, Put, Tensor
 from convc.loops.ir import Expr, If, Let, Stmt, Var, binary, const, fma, index, select
 from convc.ops.base import Array, Padding, Types, expect_float, expect_rank, fail, numbers
@@ -130,6 +130,8 @@ class WinogradInput(Op):
                 result[:, :, i, j, :] = v.reshape(x.shape[0], size * size, x.shape[1])
         return result
 
+    gradient = unsupported_gradient
+
     def loops(self, put: Put, x: Tensor) -> Nest:
         n, i, j, c = (Var(v) for v in ("n", "i", "j", "o"))
         size = self.tile + TAPS - 1
@@ -181,6 +183,8 @@ class WinogradOutput(Op):
         y = np.einsum("ku,nuvijo,lv->noikjl", a, taps, a)
         whole = y.reshape(n, outputs, rows * self.tile, columns * self.tile)
         return np.ascontiguousarray(whole[:, :, : self.height, : self.width])
+
+    gradient = unsupported_gradient
 
     def loops(self, put: Put, m: Tensor) -> Nest:
         n, i, j, o = (Var(v) for v in ("n", "i", "j", "o"))

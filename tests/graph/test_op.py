@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from convc.graph.op import OPERATORS, Op, register
+from convc.graph.op import OPERATORS, Op, no_gradient, register
 from convc.ops.conv import Conv2d, ConvTranspose2d
 from convc.ops.elementwise import Log1p
 from convc.ops.pool import MaxPool2d
@@ -25,20 +25,25 @@ def test_an_operator_without_a_facet_is_refused() -> None:
         def reference(self, x: Any) -> Any:
             return x
 
-    class Unloopable(Op):
+    class Underivable(Op):
         def infer(self, x: TensorType) -> tuple[TensorType]:
             return (x,)
 
         def reference(self, x: Any) -> Any:
             return x
 
+    class Unloopable(Underivable):
+        gradient = no_gradient
+
     with pytest.raises(TypeError, match="operator Untyped lacks the facet 'infer'"):
         register(Untyped)
+    with pytest.raises(TypeError, match="operator Underivable lacks the facet 'gradient'"):
+        register(Underivable)
     with pytest.raises(
         TypeError, match="operator Unloopable lacks a facet: 'formula', 'decompose' or 'loops'"
     ):
         register(Unloopable)
-    assert not {"untyped", "unloopable"} & OPERATORS.keys()
+    assert not {"untyped", "underivable", "unloopable"} & OPERATORS.keys()
 
 
 def test_a_name_can_be_taken_once() -> None:
