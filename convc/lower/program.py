@@ -35,7 +35,7 @@ from convc.lower.nest import loop_names, naive_kernel, nest_kernel
 from convc.lower.storage import Border, Storage, Storages, covers, merged_border
 from convc.ops.elementwise import Identity
 from convc.program.ir import Argument, Entry, Port, Program, Region, RegionKind, Step
-from convc.types import Shape, TensorType
+from convc.types import TensorType
 
 
 def lower(graphs: Mapping[str, Graph]) -> Program:
@@ -339,28 +339,28 @@ def border_kernel(type: TensorType) -> Kernel:
 
 
 def fill_border(kernel: Kernel) -> Kernel:
-    """Zeros in the border of the kernel's only parameter: two slabs per dimension that has one."""
+    """Zeros in the border of the kernel's only parameter: a nest per dimension, or two where its sides differ."""
     (y,) = kernel.params
-    names = loop_names(len(y.shape))
     body: list[Stmt] = []
     for dim, (before, after) in enumerate(y.layout.border):
-        for start, width in ((-before, before), (y.shape[dim], after)):
-            if width:
-                body.append(_slab(y, names, dim, index(start) + Var(names[dim]), width))
+        across = index(y.shape[dim] + before)
+        if before and before == after:
+            body.append(For("side", index(2), (_slab(y, dim, before, Var("side") * across),)))
+            continue
+        if before:
+            body.append(_slab(y, dim, before, index(0)))
+        if after:
+            body.append(_slab(y, dim, after, across))
     return replace(kernel, body=tuple(body))
 
 
-def _slab(y: Buffer, names: tuple[str, ...], dim: int, position: Expr, width: int) -> Stmt:
-    at = []
-    extents: Shape = ()
-    for d, name in enumerate(names):
-        before, after = y.layout.border[d]
-        if d == dim:
-            at.append(position)
-            extents = (*extents, width)
-        else:
-            at.append(Var(name) - before)
-            extents = (*extents, y.shape[d] + before + after)
+def _slab(y: Buffer, dim: int, width: int, start: Expr) -> Stmt:
+    """Zeros in a slab across a dimension; `start` counts from the beginning of the border."""
+    names = loop_names(len(y.shape))
+    at = [Var(name) - before for name, (before, _) in zip(names, y.layout.border, strict=True)]
+    at[dim] = start + at[dim]
+    extents = [e + before + after for e, (before, after) in zip(y.shape, y.layout.border, strict=True)]
+    extents[dim] = width
     body: Stmt = Store(y.name, tuple(at), const(0, y.dtype))
     for name, extent in reversed(list(zip(names, extents, strict=True))):
         body = For(name, index(extent), (body,))
