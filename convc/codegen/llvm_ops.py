@@ -205,21 +205,33 @@ def floor_division(
 
 
 def _minmax(f: Function, expr: Binary, a: Value, b: Value) -> str:
-    """NaN if either operand is NaN. Beside a constant one comparison does: NaN fails it and is kept."""
+    """NaN if either operand is NaN, and the first of two equals: zeros differ in their sign.
+
+    Beside a constant one comparison does: NaN fails it and is kept.
+    """
     if not a.dtype.is_float:
         sign = "s" if a.dtype.is_signed else "u"
         name = f"llvm.{sign}{expr.op}.{suffix(a.type)}"
         return f.emit(f"call {a.type} @{name}({a.type} {a.text}, {b.type} {b.text})")
-    for fixed, other, source in ((a, b, expr.a), (b, a, expr.b)):
-        if isinstance(source, Const) and source.value == source.value:
-            test = "ogt" if expr.op == "max" else "olt"
-            wins = f.emit(f"fcmp {test} {a.type} {fixed.text}, {other.text}")
-            flags = "i1" if a.lanes == 1 else f"<{a.lanes} x i1>"
-            return f.emit(
-                f"select {flags} {wins}, {a.type} {fixed.text}, {a.type} {other.text}"
-            )
-    name = f"llvm.{expr.op}imum.{suffix(a.type)}"
-    return f.emit(f"call {a.type} @{name}({a.type} {a.text}, {b.type} {b.text})")
+    flags = type_of(DType.bool, a.lanes)
+    test = "gt" if expr.op == "max" else "lt"
+
+    def better(order: str, x: Value, y: Value) -> str:
+        wins = f.emit(f"fcmp {order}{test} {x.type} {x.text}, {y.text}")
+        return f.emit(f"select {flags} {wins}, {x.type} {x.text}, {y.type} {y.text}")
+
+    if _is_number(expr.b):
+        return better("o", b, a)
+    if _is_number(expr.a):
+        return better("u", b, a) if expr.a == Const(0.0, expr.a.dtype) else better("o", a, b)
+    best = better("o", b, a)
+    missing = f.emit(f"fcmp uno {b.type} {b.text}, {b.text}")
+    return f.emit(f"select {flags} {missing}, {b.type} {b.text}, {a.type} {best}")
+
+
+def _is_number(expr: Expr) -> bool:
+    """True for a constant other than NaN."""
+    return isinstance(expr, Const) and expr.value == expr.value
 
 
 def _is_narrow(dtype: DType) -> bool:

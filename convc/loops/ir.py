@@ -134,7 +134,7 @@ class Load(Arithmetic):
     width: int = 1
 
 
-# "min" and "max" return NaN if either operand is NaN, as numpy and ONNX do.
+# "min" and "max" return NaN if either operand is NaN, as numpy and ONNX do, and the first of two equals, +0 and -0 too.
 COMPARISONS = ("<", "<=", "==", "!=")
 BINARY_OPS = ("+", "-", "*", "/", "//", "%", "min", "max", "&", "|", "^", "<<", ">>", *COMPARISONS)
 

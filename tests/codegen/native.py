@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from convc_runtime import Model
+from convc_runtime.memory import map_code
+from numpy.typing import NDArray
 
 from convc.artifact import Artifact, assemble, entry_info
 from convc.codegen import llvm
+from convc.codegen.link import link
+from convc.codegen.llvm_entry import task_count
 from convc.codegen.llvmc import compile_object, host_cpu
 from convc.graph.ir import Graph
+from convc.loops.ir import Kernel, Role
+from convc.loops.memory import pack, unpack
 from convc.lower.program import lower
 from convc.passes.decompose import Decompose
 from convc.plan.memory import plan_memory
@@ -21,7 +28,9 @@ from convc.program.ir import Program
 from convc.program.verify import verify_program
 from convc.schedule.program import schedule
 from convc.target import TARGETS, Target
+from convc.types import evaluate
 
+Array = NDArray[Any]
 HOST_FEATURES = host_cpu()[1]
 RUNNABLE = [
     name
@@ -39,6 +48,20 @@ def program_of(graphs: Mapping[str, Graph], target: Target, name: str = "m") -> 
     program = plan_memory(schedule(replace(program, name=name), target))
     verify_program(program)
     return program
+
+
+def run_native(kernel: Kernel, target: Target, arrays: Mapping[str, Array]) -> None:
+    """Runs a scheduled kernel's machine code on logical arrays, all tasks in one call; writes outputs in place."""
+    image = link([compile_object(llvm.kernels_module([kernel], target), target)])
+    code = map_code(image.code)
+    memory = {b.name: pack(arrays[b.name], b, {}) for b in kernel.params}
+    pointers = (ctypes.c_void_p * len(memory))(*(m.ctypes.data for m in memory.values()))
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    tasks = evaluate(task_count(kernel), {})
+    function(code.address + image.symbols[kernel.name])(ctypes.addressof(pointers), 0, tasks)
+    for buffer in kernel.params:
+        if buffer.role is not Role.in_:
+            arrays[buffer.name][...] = unpack(memory[buffer.name], buffer, {})
 
 
 def object_of(program: Program, target: Target) -> bytes:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-from convc_runtime.memory import map_code
 from numpy.typing import NDArray
 
-from convc.codegen.link import link
 from convc.codegen.llvm import kernels_module
 from convc.codegen.llvmc import assembly, compile_object, host_cpu
 from convc.loops.interp import run_kernel
-from convc.loops.ir import Kernel, Role
-from convc.loops.memory import pack, unpack
+from convc.loops.ir import Kernel
 from convc.loops.parser import parse_kernel
 from convc.target import TARGETS
 from tests.codegen.cuda_kernels import HAND_WRITTEN
+from tests.codegen.native import run_native
 
 Array = NDArray[Any]
 DOTS = "x86-64-avx512-vnni-bf16"
@@ -44,20 +41,6 @@ def arrays_of(name: str) -> dict[str, Array]:
     return {"x": x, "w": w, "y": np.zeros((3, 32), np.float32)}
 
 
-def run_native(kernel: Kernel, target: str, arrays: dict[str, Array]) -> None:
-    """Runs a kernel's machine code on this machine, all tasks in one call."""
-    image = link([compile_object(kernels_module([kernel], TARGETS[target]), TARGETS[target])])
-    code = map_code(image.code)
-    memory = {b.name: pack(arrays[b.name], b, {}) for b in kernel.params}
-    pointers = (ctypes.c_void_p * len(memory))(*(m.ctypes.data for m in memory.values()))
-    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    tasks = kernel.params[-1].shape[0]
-    function(code.address + image.symbols[kernel.name])(ctypes.addressof(pointers), 0, tasks)
-    for buffer in kernel.params:
-        if buffer.role is not Role.in_:
-            arrays[buffer.name][...] = unpack(memory[buffer.name], buffer, {})
-
-
 PLAIN = ("x86-64-v2", "x86-64-avx2", "x86-64-avx512")
 
 
@@ -67,12 +50,12 @@ def needs(target: str) -> None:
         pytest.skip(f"this machine lacks what {target} needs")
 
 
-@pytest.mark.parametrize(("name", "target"), itertools.product(INSTRUCTIONS, (*PLAIN, DOTS)))
+@pytest.mark.parametrize(("name", "target"), list(itertools.product(INSTRUCTIONS, (*PLAIN, DOTS))))
 def test_machine_code_gives_the_interpreters_bits(name: str, target: str) -> None:
     needs(target)
     expected, got = arrays_of(name), arrays_of(name)
     run_kernel(read(name), expected, {})
-    run_native(read(name), target, got)
+    run_native(read(name), TARGETS[target], got)
     np.testing.assert_array_equal(got["y"], expected["y"])
 
 
@@ -83,7 +66,7 @@ def test_sums_that_round_have_the_interpreters_bits_without_the_instruction(targ
     x, w = (rng.standard_normal(s).astype(ml_dtypes.bfloat16) for s in ((3, 20), (32, 20)))
     expected, got = ({"x": x, "w": w, "y": np.zeros((3, 32), np.float32)} for _ in range(2))
     run_kernel(read("dot_bf16"), expected, {})
-    run_native(read("dot_bf16"), target, got)
+    run_native(read("dot_bf16"), TARGETS[target], got)
     np.testing.assert_array_equal(got["y"], expected["y"])
 
 
