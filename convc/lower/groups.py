@@ -30,6 +30,16 @@ class Group:
         return tuple(dict.fromkeys(i for n in self.nodes for i in n.inputs if i not in inside))
 
     @property
+    def wiring(self) -> tuple[tuple[Op, tuple[int, ...]], ...]:
+        """The operators and where each operand comes from: an input of the group by position, or a node before."""
+        places = {name: i for i, name in enumerate(self.inputs)}
+        found = []
+        for node in self.nodes:
+            found.append((node.op, tuple(places[i] for i in node.inputs)))
+            places.update({name: len(places) + i for i, name in enumerate(node.outputs)})
+        return tuple(found)
+
+    @property
     def layers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(n.layer for n in self.nodes if n.layer))
 

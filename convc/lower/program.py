@@ -111,6 +111,8 @@ class _Lowering:
         self.entry = entry
         self.graph = graph
         self.kernels: dict[Kernel, str] = {}  # equal kernels are one
+        self.plain: dict[object, Kernel] = {}  # by operators, wiring and operands
+        self.wanted: dict[int, dict[str, Border]] = {}  # by id of a plain kernel
         self.steps: list[Step] = []
         self.regions: dict[str, Region] = {}
         self.weights: dict[str, Array] = {}
@@ -123,7 +125,7 @@ class _Lowering:
         inner = frozenset(o for g in groups for n in g.nodes[:-1] for o in n.outputs)
         borders: dict[str, Border] = {}
         for call in calls.values():
-            for name, border in wanted_borders(call.kernel, call.operands).items():
+            for name, border in self.borders_of(call).items():
                 borders[name] = merged_border(borders.get(name), border)
         self.storages = Storages(self.graph, inner, borders)
         for group in groups:
@@ -181,14 +183,30 @@ class _Lowering:
         output = Buffer(
             "y", type.dtype, type.shape, Layout.dense(type.rank), Space.global_, Role.out
         )
+        key = (group.wiring, tuple(inputs), output)
+        if key not in self.plain:
+            self.plain[key] = self.kernel_of(group, tensors, inputs, output)
+        return _Call(self.plain[key], (*group.inputs, group.output), group.layers)
+
+    def kernel_of(
+        self, group: Group, tensors: dict[str, Tensor], inputs: list[Buffer], output: Buffer
+    ) -> Kernel:
+        """The kernel of the operators' formulas, or of the first one's loops."""
         if group.nodes[0].op.loops is not None and group.nodes[0].op.formula is None:
             kernel = self.kernel_of_nest(group, tensors, inputs, output)
         else:
             for node in group.nodes:
                 self.apply(node, tensors)
             kernel = naive_kernel("kernel", inputs, output, tensors[group.output].at)
-        kernel = replace(kernel, notes=(("ops", " + ".join(n.op.mnemonic for n in group.nodes)),))
-        return _Call(kernel, (*group.inputs, group.output), group.layers)
+        return replace(kernel, notes=(("ops", " + ".join(n.op.mnemonic for n in group.nodes)),))
+
+    def borders_of(self, call: _Call) -> dict[str, Border]:
+        """The borders that a call's kernel wants, by operand; found once per kernel."""
+        if id(call.kernel) not in self.wanted:
+            self.wanted[id(call.kernel)] = wanted_borders(call.kernel)
+        found = self.wanted[id(call.kernel)]
+        names = zip((b.name for b in call.kernel.params), call.operands, strict=True)
+        return {name: found[buffer] for buffer, name in names if buffer in found}
 
     def kernel_of_nest(
         self, group: Group, tensors: dict[str, Tensor], inputs: list[Buffer], output: Buffer
@@ -252,7 +270,7 @@ class _Lowering:
 
     def step(self, call: _Call) -> None:
         """Adds the call with its operands' layouts, after the copies and clears that it needs."""
-        wanted = wanted_borders(call.kernel, call.operands)
+        wanted = self.borders_of(call)
         arguments = []
         for buffer, name in zip(call.kernel.params, call.operands, strict=True):
             border = wanted.get(name) if buffer.role is Role.in_ else None
@@ -367,14 +385,13 @@ def _slab(y: Buffer, dim: int, width: int, start: Expr) -> Stmt:
     return body
 
 
-def wanted_borders(kernel: Kernel, operands: Iterable[str]) -> dict[str, Border]:
-    """The borders of zeros that would spare a kernel with reductions or tiles its guards, by operand.
+def wanted_borders(kernel: Kernel) -> dict[str, Border]:
+    """The borders of zeros that would spare a kernel with reductions or tiles its guards, by parameter.
 
     Read off the guards: `select(inside, x[...], 0)` with indices that leave x.
     """
     if not any(isinstance(s, Let) or isinstance(s, Store) and s.index == () for s in walk(kernel.body)):
         return {}
-    names = dict(zip((b.name for b in kernel.params), operands, strict=True))
     buffers = {b.name: b for b in kernel.params if b.role is Role.in_}
     ranges: dict[str, Range] = dict.fromkeys(kernel.symbols, SYMBOL_RANGE)
     found: dict[str, Border] = {}
@@ -386,8 +403,7 @@ def wanted_borders(kernel: Kernel, operands: Iterable[str]) -> dict[str, Border]
                 if load.buffer in buffers and buffers[load.buffer].space is not Space.constant:
                     border = _overhang(load, buffers[load.buffer], ranges)
                     if border is not None:
-                        name = names[load.buffer]
-                        found[name] = merged_border(found.get(name), border)
+                        found[load.buffer] = merged_border(found.get(load.buffer), border)
     return found
 
 
