@@ -1,7 +1,8 @@
-"""Winograd's minimal filtering: a 3x3 convolution as a transform of tiles, one matrix product per tap, and a transform back.
+"""Winograd's minimal filtering: a convolution as a transform of tiles, one matrix product per tap, and a transform back.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016). The matrices come from the Toom-Cook
 construction over given points (Blahut, "Fast Algorithms for Signal Processing", chapter 5), in exact fractions.
+Rows and columns have a tile of their own: a 1x7 filter is transformed along its columns only.
 A pass puts these operators in a convolution's place; no front end emits them.
 """
 
@@ -17,35 +18,40 @@ import numpy as np
 from convc.graph.op import Op, register, unsupported_gradient
 from convc.loops.formula import Nest, Put, Tensor
 from convc.loops.ir import Expr, If, Let, Stmt, Var, binary, const, fma, index, select
-from convc.ops.base import Array, Padding, Types, expect_float, expect_rank, fail, numbers
-from convc.types import DType, TensorType
+from convc.ops.base import (
+    Array,
+    Padding,
+    Pair,
+    Types,
+    expect_at_least,
+    expect_float,
+    expect_rank,
+    fail,
+    numbers,
+)
+from convc.types import Shape, TensorType
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
-TAPS = 3
-# Points of the interpolation besides infinity: small numbers in reciprocal and opposite pairs round least.
-_POINTS = {
-    2: (Fraction(0), Fraction(1), Fraction(-1)),
-    4: (Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-1, 2)),
-}
-TILES = tuple(_POINTS)
+# Points of the interpolation besides infinity, in the order in which they are taken: small numbers in opposite and
+# reciprocal pairs round least. Ten taps are as far as float32 carries.
+_POINTS = tuple(Fraction(p) for p in ("0", "1", "-1", "2", "-1/2", "1/2", "-2", "3", "-1/3"))
 
 
 @functools.cache
-def matrices(tile: int) -> tuple[Matrix, Matrix, Matrix]:
-    """(A^T, G, B^T) with y = A^T ((G g) * (B^T d)) for `tile` outputs of a 3-tap correlation."""
-    points = _POINTS[tile]
-    size = tile + TAPS - 1
+def matrices(tile: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
+    """(A^T, G, B^T) with y = A^T ((G g) * (B^T d)) for `tile` outputs of a correlation with `taps` taps."""
+    one, zero = Fraction(1), Fraction(0)
+    size = tile + taps - 1
+    if size == 1:
+        return ((one,),), ((one,),), ((one,),)
+    points = _POINTS[: size - 1]
     rest = [[p - q for q in points if q != p] for p in points]
-    scale = [functools.reduce(lambda x, y: x * y, r, Fraction(1)) for r in rest]
-    infinity = Fraction(1)
-    zero = Fraction(0)
-    a = tuple(
-        (*(p**i for p in points), infinity if i == tile - 1 else zero) for i in range(tile)
-    )
+    scale = [functools.reduce(lambda x, y: x * y, r, one) for r in rest]
+    a = tuple((*(p**i for p in points), one if i == tile - 1 else zero) for i in range(tile))
     g = (
-        *(tuple(p**k / f for k in range(TAPS)) for p, f in zip(points, scale, strict=True)),
-        (zero, zero, infinity),
+        *(tuple(p**k / f for k in range(taps)) for p, f in zip(points, scale, strict=True)),
+        (*[zero] * (taps - 1), one),
     )
     b = [_polynomial([q for q in points if q != p], size) for p in points]
     b.append(_polynomial(points, size))
@@ -93,63 +99,89 @@ class _Names:
         self.statements.append(Let(name, value))
         return Var(name, value.dtype)
 
+    def named(self, prefix: str, value: Expr) -> Expr:
+        """The value by a name, unless it has one already."""
+        return value if isinstance(value, Var) else self.name(prefix, value)
+
 
 @register
 @dataclass(frozen=True)
 class WinogradInput(Op):
-    """v[n, t, i, j, c]: tap t = (row, column) of the transformed tile (i, j) of x[n, c, h, w]."""
+    """v[n, t, i, j, c]: tap t = (row, column) of the transformed tile (i, j) of x[n, c, h, w].
 
-    tile: int = 4
+    `tile` is how many outputs a tile gives and `kernel` the filter's size, each for rows and columns.
+    """
+
+    tile: Pair = (4, 4)
+    kernel: Pair = (3, 3)
     padding: Padding = ((1, 1), (1, 1))
+
+    @property
+    def sizes(self) -> Pair:
+        """Input rows and columns of a tile."""
+        return (self.tile[0] + self.kernel[0] - 1, self.tile[1] + self.kernel[1] - 1)
 
     def infer(self, x: TensorType) -> Types:
         expect_rank(self, "x", x, 4)
         expect_float(self, "x", x)
-        if self.tile not in TILES:
-            raise fail(self, f"tile expects one of {TILES}, got {self.tile}")
-        rows, columns = (tile_count(x, d, self.padding[d], self.tile) for d in range(2))
-        taps = (self.tile + TAPS - 1) ** 2
+        expect_at_least(self, "tile", self.tile, 1)
+        expect_at_least(self, "kernel", self.kernel, 1)
+        if max(self.sizes) > len(_POINTS) + 1:
+            raise fail(self, f"tile and kernel expect at most {len(_POINTS) + 1} taps, got {self.sizes}")
+        rows, columns = self.tiles(x.shape)
+        taps = self.sizes[0] * self.sizes[1]
         return (TensorType(x.dtype, (x.shape[0], taps, rows, columns, x.shape[1])),)
 
+    def tiles(self, shape: Shape) -> Pair:
+        """How many tiles there are along the height and the width."""
+        counts = []
+        for extent, padding, kernel, tile in zip(
+            numbers(shape[2:]), self.padding, self.kernel, self.tile, strict=True
+        ):
+            counts.append(-(-(extent + sum(padding) - kernel + 1) // tile))
+        return (counts[0], counts[1])
+
     def reference(self, x: Array) -> Array:
-        _, _, b = (array_of(m).astype(x.dtype) for m in matrices(self.tile))
-        size = self.tile + TAPS - 1
-        type = TensorType(DType.of(x.dtype), tuple(x.shape))
-        rows, columns = (tile_count(type, d, self.padding[d], self.tile) for d in range(2))
-        (top, _), (left, _) = self.padding
-        padded = np.zeros(
-            (*x.shape[:2], rows * self.tile + size, columns * self.tile + size), x.dtype
+        rows_b, columns_b = (
+            array_of(matrices(m, r)[2]).astype(x.dtype)
+            for m, r in zip(self.tile, self.kernel, strict=True)
         )
+        (high, wide), (th, tw) = self.sizes, self.tile
+        rows, columns = self.tiles(tuple(x.shape))
+        (top, _), (left, _) = self.padding
+        extents = (
+            max(rows * th + high, top + x.shape[2]), max(columns * tw + wide, left + x.shape[3]),
+        )  # fmt: skip
+        padded = np.zeros((*x.shape[:2], *extents), x.dtype)
         padded[:, :, top : top + x.shape[2], left : left + x.shape[3]] = x
-        result = np.empty((x.shape[0], size * size, rows, columns, x.shape[1]), x.dtype)
+        result = np.empty((x.shape[0], high * wide, rows, columns, x.shape[1]), x.dtype)
         for i in range(rows):
             for j in range(columns):
-                at = (slice(i * self.tile, i * self.tile + size), slice(j * self.tile, j * self.tile + size))
-                d = padded[:, :, at[0], at[1]]
-                v = np.einsum("ua,ncab,vb->nuvc", b, d, b)
-                result[:, :, i, j, :] = v.reshape(x.shape[0], size * size, x.shape[1])
+                d = padded[:, :, i * th : i * th + high, j * tw : j * tw + wide]
+                v = np.einsum("ua,ncab,vb->nuvc", rows_b, d, columns_b)
+                result[:, :, i, j, :] = v.reshape(x.shape[0], high * wide, x.shape[1])
         return result
 
     gradient = unsupported_gradient
 
     def loops(self, put: Put, x: Tensor) -> Nest:
         n, i, j, c = (Var(v) for v in ("n", "i", "j", "o"))
-        size = self.tile + TAPS - 1
-        _, _, b = matrices(self.tile)
+        (high, wide), (th, tw) = self.sizes, self.tile
+        rows_b, columns_b = (matrices(m, r)[2] for m, r in zip(self.tile, self.kernel, strict=True))
         (output,) = self.infer(TensorType(x.dtype, x.shape))
         names = _Names()
-        half: list[list[Expr]] = [[] for _ in range(size)]
-        for column in range(size):
+        half: list[list[Expr]] = [[] for _ in range(high)]
+        for column in range(wide):
             taps = [
-                names.name("d", self._element(x, n, c, i * self.tile + row, j * self.tile + column))
-                for row in range(size)
+                names.name("d", self._element(x, n, c, i * th + row, j * tw + column))
+                for row in range(high)
             ]
-            for u in range(size):
-                half[u].append(names.name("h", combination(b[u], taps)))
-        for u in range(size):
-            for v in range(size):
-                at = (n, index(u * size + v), i, j, c)
-                names.statements.append(put(at, combination(b[v], half[u])))
+            for u in range(high):
+                half[u].append(names.named("h", combination(rows_b[u], taps)))
+        for u in range(high):
+            for v in range(wide):
+                at = (n, index(u * wide + v), i, j, c)
+                names.statements.append(put(at, combination(columns_b[v], half[u])))
         shape = output.shape
         loops = (("n", shape[0]), ("i", shape[2]), ("j", shape[3]), ("o", shape[4]))
         return Nest(loops, tuple(names.statements))
@@ -166,7 +198,8 @@ class WinogradInput(Op):
 class WinogradOutput(Op):
     """y[n, o, h, w], `height` x `width`, from the products m[n, t, i, j, o] of the transformed tiles."""
 
-    tile: int = 4
+    tile: Pair = (4, 4)
+    kernel: Pair = (3, 3)
     height: int = 0
     width: int = 0
 
@@ -176,30 +209,32 @@ class WinogradOutput(Op):
         return (TensorType(m.dtype, (m.shape[0], m.shape[4], self.height, self.width)),)
 
     def reference(self, m: Array) -> Array:
-        a = array_of(matrices(self.tile)[0]).astype(m.dtype)
+        rows_a, columns_a = (
+            array_of(matrices(t, r)[0]).astype(m.dtype)
+            for t, r in zip(self.tile, self.kernel, strict=True)
+        )
         n, _, rows, columns, outputs = m.shape
-        size = self.tile + TAPS - 1
-        taps = m.reshape(n, size, size, rows, columns, outputs)
-        y = np.einsum("ku,nuvijo,lv->noikjl", a, taps, a)
-        whole = y.reshape(n, outputs, rows * self.tile, columns * self.tile)
+        taps = m.reshape(n, rows_a.shape[1], columns_a.shape[1], rows, columns, outputs)
+        y = np.einsum("ku,nuvijo,lv->noikjl", rows_a, taps, columns_a)
+        whole = y.reshape(n, outputs, rows * self.tile[0], columns * self.tile[1])
         return np.ascontiguousarray(whole[:, :, : self.height, : self.width])
 
     gradient = unsupported_gradient
 
     def loops(self, put: Put, m: Tensor) -> Nest:
         n, i, j, o = (Var(v) for v in ("n", "i", "j", "o"))
-        size = self.tile + TAPS - 1
-        a, _, _ = matrices(self.tile)
+        rows_a, columns_a = (matrices(t, r)[0] for t, r in zip(self.tile, self.kernel, strict=True))
+        high, wide = len(rows_a[0]), len(columns_a[0])
         names = _Names()
-        half: list[list[Expr]] = [[] for _ in range(self.tile)]
-        for v in range(size):
-            taps = [names.name("m", m(n, index(u * size + v), i, j, o)) for u in range(size)]
-            for k in range(self.tile):
-                half[k].append(names.name("h", combination(a[k], taps)))
-        for k in range(self.tile):
-            for column in range(self.tile):
-                value = names.name("y", combination(a[column], half[k]))
-                at = (n, o, i * self.tile + k, j * self.tile + column)
+        half: list[list[Expr]] = [[] for _ in rows_a]
+        for v in range(wide):
+            taps = [names.name("m", m(n, index(u * wide + v), i, j, o)) for u in range(high)]
+            for k, row in enumerate(rows_a):
+                half[k].append(names.named("h", combination(row, taps)))
+        for k in range(self.tile[0]):
+            for column in range(self.tile[1]):
+                value = names.name("y", combination(columns_a[column], half[k]))
+                at = (n, o, i * self.tile[0] + k, j * self.tile[1] + column)
                 inside = (at[2] < index(self.height)) & (at[3] < index(self.width))
                 names.statements.append(If(inside, (put(at, value),)))
         shape = m.shape
@@ -208,18 +243,14 @@ class WinogradOutput(Op):
         return Nest(loops, tuple(names.statements))
 
 
-def tile_count(x: TensorType, dim: int, padding: tuple[int, int], tile: int) -> int:
-    """Tiles along the height (0) or the width (1)."""
-    extent = x.shape[2 + dim]
-    assert isinstance(extent, int)
-    return -(-(extent + sum(padding) - TAPS + 1) // tile)
-
-
-def transformed_weights(weight: Array, tile: int) -> Array:
-    """u[t, 0, c, o] of weight[o, c, 3, 3], computed in float64."""
-    g = array_of(matrices(tile)[1])
-    outputs, inputs = weight.shape[:2]
-    both = np.kron(g, g).astype(np.float64)  # taps of the tile x taps of the filter
-    filters = weight.reshape(outputs * inputs, TAPS * TAPS).astype(np.float64)
-    u = (both @ filters.T).astype(weight.dtype)
+def transformed_weights(weight: Array, tile: Pair) -> Array:
+    """u[t, 0, c, o] of weight[o, c, r, s], computed in float64, in parts that stay in a cache."""
+    outputs, inputs, high, wide = weight.shape
+    rows_g, columns_g = (array_of(matrices(m, r)[1]) for m, r in zip(tile, (high, wide), strict=True))
+    both = np.kron(rows_g, columns_g)  # taps of the tile x taps of the filter
+    filters = weight.reshape(outputs * inputs, high * wide)
+    u = np.empty((len(both), len(filters)), weight.dtype)
+    for start in range(0, len(filters), 2048):
+        part = slice(start, start + 2048)
+        u[:, part] = both @ filters[part].T.astype(np.float64)
     return u.reshape(-1, 1, outputs, inputs).transpose(0, 1, 3, 2)

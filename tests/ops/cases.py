@@ -493,10 +493,73 @@ SHAPE = [
 ]
 
 WINOGRAD = [
-    Case("winograd_input", WinogradInput(4), (f32(N, 5, 9, 11),)),
-    Case("winograd_input-2", WinogradInput(2, ((2, 0), (0, 1))), (f32(N, 3, 7, 6),)),
-    Case("winograd_output", WinogradOutput(4, 10, 7), (f32(N, 36, 3, 2, 5),)),
-    Case("winograd_output-2", WinogradOutput(2, 4, 5), (f32(2, 16, 2, 3, 7),)),
+    Case("winograd_input", WinogradInput(), (f32(N, 5, 9, 11),)),
+    Case("winograd_input-2", WinogradInput((2, 2), (3, 3), ((2, 0), (0, 1))), (f32(N, 3, 7, 6),)),
+    Case("winograd_input-7", WinogradInput((1, 4), (1, 7), ((0, 0), (3, 3))), (f32(N, 3, 5, 9),)),
+    Case("winograd_output", WinogradOutput((4, 4), (3, 3), 10, 7), (f32(N, 36, 3, 2, 5),)),
+    Case("winograd_output-2", WinogradOutput((2, 2), (3, 3), 4, 5), (f32(2, 16, 2, 3, 7),)),
+    Case("winograd_output-7", WinogradOutput((4, 1), (7, 1), 9, 3), (f32(N, 10, 3, 3, 5),)),
+]
+
+GRADIENTS = [
+    conv("conv2d_weight_gradient", Conv2dWeightGradient(kernel=(3, 2)), (N, 3, 5, 6), (N, 4, 3, 5)),
+    conv("conv2d_weight_gradient-stride", Conv2dWeightGradient((2, 3), ((0, 1), (1, 2)), kernel=(3, 5)),
+         (N, 3, 11, 10), (N, 4, 5, 3)),
+    conv("conv2d_weight_gradient-dilated", Conv2dWeightGradient((1, 1), ((2, 2), (3, 0)), (2, 3), 1, (3, 3)),
+         (N, 3, 9, 11), (N, 4, 9, 8)),
+    conv("conv2d_weight_gradient-groups", Conv2dWeightGradient((1, 2), ((1, 1), (1, 1)), (1, 1), 3, (3, 3)),
+         (N, 6, 5, 7), (N, 9, 5, 4)),
+    conv("conv2d_weight_gradient-depthwise", Conv2dWeightGradient((1, 1), ((1, 1), (1, 1)), (1, 1), 5, (3, 3)),
+         (2, 5, 5, 7), (2, 5, 5, 7)),
+    conv("conv2d_weight_gradient-1x1", Conv2dWeightGradient(), (N, 3, 5, 4), (N, 2, 5, 4)),
+    Case("conv2d_weight_gradient-bfloat16", Conv2dWeightGradient(kernel=(2, 2)),
+         (bf16(N, 3, 5, 5), bf16(N, 2, 4, 4))),
+    Case("max_pool2d_position", MaxPool2dPosition(), (f32(N, 3, 4, 6), f32(N, 3, 2, 3))),
+    Case("max_pool2d_position-padded", MaxPool2dPosition((3, 3), (2, 2), ((1, 1), (0, 1))),
+         (i32(N, 3, 9, 8), i32(N, 3, 5, 4)), ((-1, 1), (-1, 1))),
+    Case("max_pool2d_gradient", MaxPool2dGradient(size=(5, 6)), (f32(N, 3, 2, 3), i32(N, 3, 2, 3)),
+         ((-3, 3), (0, 3))),
+    Case("max_pool2d_gradient-gaps", MaxPool2dGradient((1, 2), (2, 3), ((0, 0), (1, 0)), size=(5, 9)),
+         (f32(N, 3, 3, 3), i32(N, 3, 3, 3)), ((-3, 3), (0, 1))),
+    Case("max_pool2d_gradient-padded", MaxPool2dGradient((3, 3), (2, 2), ((1, 1), (0, 1)), size=(9, 8)),
+         (f32(N, 3, 5, 4), i32(N, 3, 5, 4)), ((-3, 3), (0, 8))),
+    Case("max_pool2d_gradient-dilated",
+         MaxPool2dGradient((2, 3), (1, 2), ((1, 0), (2, 2)), (2, 2), (9, 8)),
+         (f32(N, 3, 8, 4), i32(N, 3, 8, 4)), ((-3, 3), (0, 5))),
+    Case("avg_pool2d_gradient", AvgPool2dGradient(size=(5, 6)), (f32(N, 3, 2, 3),)),
+    Case("avg_pool2d_gradient-padded", AvgPool2dGradient((3, 3), (2, 2), ((1, 1), (0, 1)), size=(9, 8)),
+         (f32(N, 3, 5, 4),)),
+    Case("avg_pool2d_gradient-count-padding",
+         AvgPool2dGradient((3, 3), (2, 2), ((1, 1), (0, 1)), size=(9, 8), count_include_pad=True),
+         (f32(N, 3, 5, 4),)),
+    Case("resize2d_gradient-nearest", Resize2dGradient((4, 5), scale=(2, 3)), (f32(N, 3, 8, 15),)),
+    Case("resize2d_gradient-nearest-size", Resize2dGradient((4, 5)), (f32(N, 3, 7, 3),)),
+    Case("resize2d_gradient-bilinear", Resize2dGradient((4, 5), "bilinear", (2, 3)), (f32(N, 3, 8, 15),)),
+    Case("resize2d_gradient-bilinear-size", Resize2dGradient((4, 5), "bilinear"), (f32(N, 3, 7, 3),)),
+    Case("scatter_add-rows", ScatterAdd(0, 9), (f32(N, 2, 4), i64(N, 2)), ((-3, 3), (-9, 8))),
+    Case("scatter_add-columns", ScatterAdd(-1, 9), (f32(N, 4), i32(4)), ((-3, 3), (-9, 8))),
+    Case("scatter_add-scalar", ScatterAdd(1, 9), (f32(N, 2), i64()), ((-3, 3), (0, 8))),
+    Case("one_hot", OneHot(5), (i32(N, 3),), ((-1, 5),)),
+    Case("one_hot-uint8", OneHot(10), (u8(N),), ((0, 9),)),
+    Case("count-batch", Count((0, 2)), (f32(N, 3, 5),)),
+    Case("count-numbers", Count((1,)), (f64(N, 3, 5),)),
+]  # fmt: skip
+
+LOSS = [
+    Case("softmax_crossentropy", SoftmaxCrossentropy(), (f32(N, 10), f32(N, 10)), ((-3, 3), (0, 1))),
+    Case("softmax_crossentropy-large", SoftmaxCrossentropy(), (f32(N, 2, 10), f32(N, 2, 10)),
+         ((-300, 300), (0, 1))),
+    Case("sparse_softmax_crossentropy", SparseSoftmaxCrossentropy(), (f32(N, 10), i64(N)), ((-3, 3), (0, 9))),
+    Case("sparse_softmax_crossentropy-outside", SparseSoftmaxCrossentropy(), (f32(N, 2, 4), u8(N, 2)),
+         ((-300, 300), (0, 6))),
+    Case("sigmoid_crossentropy", SigmoidCrossentropy(), (f32(N, 5), f32(N, 5)), ((-3, 3), (0, 1))),
+    Case("sigmoid_crossentropy-wide", SigmoidCrossentropy(), (f32(N, 50), f32(1)), ((-80, 80), (0, 1))),
+]  # fmt: skip
+
+RANDOM = [
+    Case("random_bits", RandomBits((2, 3, 7)), (u32(2),), ((0, 2**32 - 1),)),
+    Case("random_bits-numbers", RandomBits((33,)), (u32(2),), ((0, 2**32 - 1),)),
+    Case("dropout_mask", DropoutMask(0.3, (3, 40)), (u32(2),), ((0, 2**32 - 1),)),
 ]
 
 CASES: list[Case] = [
