@@ -97,8 +97,8 @@ class Builder:
     def add_all(self, op: Op, *inputs: str, name: str | None = None) -> tuple[str, ...]:
         """Applies an operator and returns the names of its outputs."""
         types = op.infer(*(self.types[i] for i in inputs))
-        base = name or op.mnemonic
-        outputs = tuple(self.fresh(base) for _ in types)
+        first = self.fresh(name or op.mnemonic)
+        outputs = (first, *(self.fresh(f"{first}_{n}") for n in range(1, len(types))))
         self.emit(Node(op, inputs, outputs, self.layer))
         return outputs
 

@@ -9,7 +9,7 @@ import numpy as np
 from convc.graph.ir import Builder
 from convc.graph.op import Op, no_gradient, register
 from convc.loops.formula import At, Tensor
-from convc.loops.ir import Cast, Expr, const, index, select
+from convc.loops.ir import Cast, Expr, const, index, maximum, minimum, select
 from convc.ops.base import (
     Array,
     Gradients,
@@ -33,8 +33,8 @@ from convc.types import DType, Extent, TensorType
 class ScatterAdd(Op):
     """Zeros of `extent` slices along an axis, to which x's slices are added at integer indices: gather's gradient.
 
-    x has the indices' dimensions in the place of the axis. Negative indices count from the end; slices with an
-    index outside are left out.
+    x has the indices' dimensions in the place of the axis. Negative indices count from the end; an index outside
+    takes the nearest slice in compiled code.
     """
 
     axis: int = 0
@@ -56,9 +56,7 @@ class ScatterAdd(Op):
         wide = x.astype(accumulator(DType.of(x.dtype)).numpy)
         flat = wide.reshape(*x.shape[:axis], rows.size, *x.shape[axis + indices.ndim :])
         result = np.zeros((*x.shape[:axis], extent, *x.shape[axis + indices.ndim :]), wide.dtype)
-        inside = (rows >= 0) & (rows < extent)
-        taken = np.moveaxis(flat, axis, 0)[inside]
-        np.add.at(np.moveaxis(result, axis, 0), rows[inside], taken)
+        np.add.at(np.moveaxis(result, axis, 0), rows, np.moveaxis(flat, axis, 0))
         return result.astype(x.dtype)
 
     def gradient(
@@ -76,6 +74,7 @@ class ScatterAdd(Op):
                 chosen = indices(*k)
                 row = chosen if chosen.dtype is DType.int64 else Cast(chosen, DType.int64)
                 row = select(row < 0, row + extent, row)
+                row = minimum(maximum(row, 0), extent - 1)
                 value = widened(x(*out[:axis], *k, *out[axis + 1 :]))
                 return select(row.eq(out[axis]), value, const(0, value.dtype))
 

@@ -232,9 +232,6 @@ class BatchNormTraining(Op):
         y = centred * scale.reshape(shape) + Value(builder, beta).reshape(shape)
         return y.name, mean.name, variance.name
 
-    def permute(self, perm: tuple[int, ...], x: TensorType, *scales: TensorType) -> Op | None:
-        return BatchNormTraining(perm.index(axis_of(self, self.axis, x.rank)), self.epsilon)
-
 
 @register
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def counted(rows: Window, columns: Window, i: Expr, j: Expr, dtype: DType) -> Ex
 class MaxPool2dPosition(Windowed):
     """Which tap (int32, row-major in the kernel) is the first of each window of x that equals y, or is NaN.
 
-    y is the pooled x.
+    y is the pooled x. The number of taps where there is no such element.
     """
 
     def infer(self, x: TensorType, y: TensorType) -> Types:
@@ -171,7 +171,8 @@ class MaxPool2dPosition(Windowed):
         taps = np.stack(self.patches(x, 0))
         inside = np.stack(self.patches(np.ones(x.shape, np.bool_), 0))
         hits: Array = ((taps == y) | (taps != taps)) & inside
-        return np.asarray(np.argmax(hits, axis=0), np.int32)
+        found = np.where(hits.any(axis=0), hits.argmax(axis=0), len(taps))
+        return np.asarray(found, np.int32)
 
     gradient = no_gradient
 

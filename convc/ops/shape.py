@@ -265,8 +265,10 @@ class Slice(Op):
             if step == 0:
                 raise fail(self, f"steps expects numbers other than 0, got {self.steps}")
             if isinstance(extent, int):
-                taken = range(extent)[start:end:step]
-                found.append((taken.start, step, len(taken)))
+                if isinstance(start, Dim) or isinstance(end, Dim):
+                    raise fail(self, f"dimension {d} of extent {extent} can't be cut at {start}:{end}")
+                inside = range(extent)[start:end:step]
+                found.append((inside.start, step, len(inside)))
             elif start is None and end is None and step == -1:
                 found.append((extent - 1, step, extent))
             else:

@@ -53,7 +53,7 @@ from convc.ops.broadcasting import (
     Where,
     Xor,
 )
-from convc.ops.conv import Conv2d, ConvTranspose2d
+from convc.ops.conv import Conv2d, Conv2dWeightGradient, ConvTranspose2d
 from convc.ops.elementwise import (
     Abs,
     Acos,
@@ -88,11 +88,21 @@ from convc.ops.elementwise import (
     Tan,
     Tanh,
 )
+from convc.ops.indexing import OneHot, ScatterAdd
+from convc.ops.loss import SigmoidCrossentropy, SoftmaxCrossentropy, SparseSoftmaxCrossentropy
 from convc.ops.matmul import MatMul
-from convc.ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
-from convc.ops.pool import AvgPool2d, MaxPool2d
+from convc.ops.norm import BatchNorm, BatchNormTraining, LayerNorm, LogSoftmax, Softmax
+from convc.ops.pool import (
+    AvgPool2d,
+    AvgPool2dGradient,
+    MaxPool2d,
+    MaxPool2dGradient,
+    MaxPool2dPosition,
+)
+from convc.ops.random import DropoutMask, RandomBits
 from convc.ops.reduce import (
     ArgMax,
+    Count,
     FirstEqual,
     ReduceMax,
     ReduceMean,
@@ -100,7 +110,7 @@ from convc.ops.reduce import (
     ReduceProd,
     ReduceSum,
 )
-from convc.ops.resize import Resize2d
+from convc.ops.resize import Resize2d, Resize2dGradient
 from convc.ops.shape import (
     Broadcast,
     Concat,
@@ -195,6 +205,10 @@ def i8(*shape: Extent) -> TensorType:
 
 def u8(*shape: Extent) -> TensorType:
     return TensorType(DType.uint8, shape)
+
+
+def u32(*shape: Extent) -> TensorType:
+    return TensorType(DType.uint32, shape)
 
 
 def boolean(*shape: Extent) -> TensorType:
@@ -436,6 +450,8 @@ NORM = [
         (f32(N, 5), *[f32(5)] * 4),
         (*[(-3.0, 3.0)] * 4, (0.1, 4)),
     ),
+    Case("batch_norm_training", BatchNormTraining(), (f32(N, 5, 4, 3), f32(5), f32(5))),
+    Case("batch_norm_training-last", BatchNormTraining(-1, 1e-5), (f32(N, 7, 5), f32(5), f32(5))),
     Case("layer_norm", LayerNorm(), (f32(N, 4, 9), f32(9), f32(9))),
     Case("layer_norm-channels", LayerNorm((1,), 1e-5), (f32(N, 9, 3, 2), f32(9), f32(9))),
     Case("layer_norm-two", LayerNorm((1, 3)), (f32(N, 4, 2, 5), f32(4, 5), f32(4, 5))),
@@ -573,4 +589,7 @@ CASES: list[Case] = [
     *REDUCE,
     *NORM,
     *SHAPE,
+    *GRADIENTS,
+    *LOSS,
+    *RANDOM,
 ]

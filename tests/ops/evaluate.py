@@ -29,6 +29,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "&": np.bitwise_and,
     "|": np.bitwise_or,
     "^": np.bitwise_xor,
+    ">>": np.right_shift,
     "<": np.less,
     "<=": np.less_equal,
     "==": np.equal,
