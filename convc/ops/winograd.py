@@ -252,5 +252,6 @@ def transformed_weights(weight: Array, tile: Pair) -> Array:
     u = np.empty((len(both), len(filters)), weight.dtype)
     for start in range(0, len(filters), 2048):
         part = slice(start, start + 2048)
-        u[:, part] = both @ filters[part].T.astype(np.float64)
+        columns = np.array(filters[part].T, np.float64, order="C")
+        u[:, part] = np.einsum("tk,kn->tn", both, columns)  # no BLAS: its threads would wait for each other
     return u.reshape(-1, 1, outputs, inputs).transpose(0, 1, 3, 2)
