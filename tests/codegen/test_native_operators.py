@@ -29,22 +29,11 @@ from tests.ops.cases import CASES, Case
 
 CHECKED = [n for n in ("x86-64-avx512-vnni-bf16", "x86-64-avx2", "x86-64-v2") if n in RUNNABLE]
 FAMILIES = {
-    name: getattr(cases, name)
-    for name in [
-        "ELEMENTWISE",
-        "CASTS",
-        "BROADCASTING",
-        "CONV",
-        "MATMUL",
-        "POOL",
-        "REDUCE",
-        "NORM",
-        "SHAPE",
-        "WINOGRAD",
-    ]
+    name: rows
+    for name, rows in vars(cases).items()
+    if name.isupper() and name != "CASES" and isinstance(rows, list)
 }
 FAMILY_OF = {case.name: name for name, rows in FAMILIES.items() for case in rows}
-HALF = (DType.float16, DType.bfloat16)
 
 # The largest error that is allowed, relative to the largest reference value.
 TOLERANCES = {DType.float64: 1e-13, DType.float32: 4e-6, DType.float16: 4e-3, DType.bfloat16: 3e-2}
