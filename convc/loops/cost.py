@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import assert_never
 
 from convc.errors import IRError
@@ -20,13 +22,17 @@ from convc.loops.ir import (
     Intrinsic,
     Kernel,
     Let,
+    Load,
+    Role,
     Store,
     Var,
     expressions,
     subexpressions,
 )
-from convc.types import Dim, Extent, size_of
+from convc.loops.simplify import SYMBOL_RANGE, Range, Ranges, bounds, loop_range
+from convc.types import Dim, Extent, evaluate, size_of, symbols_of
 
+Loops = Mapping[str, Extent]
 _OPERATIONS = {"+": 1, "-": 1, "*": 1, "/": 1}
 _CALLS = {"fma": 2, "dot_u8s8": 8, "dot_s8s8": 8, "dot_bf16": 4}
 
@@ -34,10 +40,11 @@ _CALLS = {"fma": 2, "dot_u8s8": 8, "dot_s8s8": 8, "dot_bf16": 4}
 def flops(kernel: Kernel) -> Extent:
     """Additions, multiplications and divisions of values (not of indices), as a function of the symbols.
 
-    Both sides of a condition count, as padding does in the usual count of a convolution. Count a kernel before it is
-    scheduled: tiles that overlap compute some elements twice.
+    What a formula recomputes counts once per value that it has: the activation of a convolution's input once per
+    input element, not once for each product it goes into. Both sides of a condition count, as padding does in the
+    usual count of a convolution. Count a kernel before it is scheduled: tiles that overlap compute some elements twice.
     """
-    return _block_flops(kernel.body)
+    return _Count(kernel).block(kernel.body, {}, dict.fromkeys(kernel.symbols, SYMBOL_RANGE))
 
 
 def bytes_touched(kernel: Kernel) -> Extent:
@@ -53,35 +60,89 @@ def bytes_of(buffer: Buffer) -> Extent:
     return size_of(buffer.shape) * buffer.dtype.itemsize
 
 
-def _block_flops(block: Block) -> Extent:
-    total: Extent = 0
-    for stmt in block:
-        match stmt:
-            case For():
-                total = total + extent_of(stmt.extent) * _block_flops(stmt.body)
-            case If():
-                total = total + _block_flops(stmt.then) + _block_flops(stmt.otherwise)
-            case Store() | Let():
-                for expr in expressions(stmt):
-                    total = total + _expr_flops(expr)
-            case Alloc() | Intrinsic() | Barrier():
-                pass
-            case _:
-                assert_never(stmt)
+class _Count:
+    """The operations of a kernel; `loops` are the extents of the loops around, by variable."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.buffers = kernel.buffers()
+
+    def block(self, block: Block, loops: Loops, ranges: dict[str, Range]) -> Extent:
+        total: Extent = 0
+        for stmt in block:
+            match stmt:
+                case For():
+                    inside = {**ranges, stmt.var: loop_range(stmt.extent, ranges)}
+                    around = {**loops, stmt.var: extent_of(stmt.extent)}
+                    total = total + self.block(stmt.body, around, inside)
+                case If():
+                    total = total + self.block(stmt.then, loops, ranges)
+                    total = total + self.block(stmt.otherwise, loops, ranges)
+                case Store() | Let():
+                    for expr in expressions(stmt):
+                        total = total + self.expr(expr, loops, ranges)
+                case Alloc() | Intrinsic() | Barrier():
+                    pass
+                case _:
+                    assert_never(stmt)
+        return total
+
+    def expr(self, expr: Expr, loops: Loops, ranges: Ranges) -> Extent:
+        total: Extent = 0
+        for e in subexpressions(expr):
+            operations = 0
+            match e:
+                case Binary() if e.dtype is not INDEX:
+                    operations = _OPERATIONS.get(e.op, 0)
+                case Call():
+                    operations = _CALLS.get(e.function, 0)
+                case _:
+                    pass
+            if operations:
+                total = total + self.values(e, loops, ranges) * operations
+        return total
+
+    def values(self, expr: Expr, loops: Loops, ranges: Ranges) -> Extent:
+        """How many values an expression has: one per iteration, or per tuple of distinct indices if those are fewer."""
+        everything = _product(loops.values())
+        inside = list(subexpressions(expr))
+        loads = [e for e in inside if isinstance(e, Load)]
+        indices = [i for load in loads for i in load.index]
+        names = {e.name for e in inside if isinstance(e, Var)}
+        local = any(self.buffers[x.buffer].role is Role.local for x in loads)
+        if local or names - set(loops) - set(ranges) or any(map(_is_data, indices)):
+            return everything
+        used = _product(extent for name, extent in loops.items() if name in names)
+        spans: dict[Expr, Extent] = {}
+        for load in loads:
+            for i, extent in zip(load.index, self.buffers[load.buffer].shape, strict=True):
+                if not isinstance(i, Const):
+                    spans[i] = _smaller(spans.get(i, extent), _span(i, extent, loops, ranges))
+        return _smaller(used, _product(spans.values())) if spans else used
+
+
+def _is_data(index: Expr) -> bool:
+    return any(isinstance(e, Load) for e in subexpressions(index))
+
+
+def _span(index: Expr, extent: Extent, loops: Loops, ranges: Ranges) -> Extent:
+    """How many values an index takes at most, inside a dimension of an extent."""
+    if isinstance(index, Var):
+        return loops.get(index.name, extent)
+    low, high = bounds(index, ranges)
+    return _smaller(extent, int(high - low) + 1) if isfinite(high - low) else extent
+
+
+def _product(extents: Iterable[Extent]) -> Extent:
+    total: Extent = 1
+    for extent in extents:
+        total = total * extent
     return total
 
 
-def _expr_flops(expr: Expr) -> Extent:
-    total: Extent = 0
-    for e in subexpressions(expr):
-        match e:
-            case Binary() if e.dtype is not INDEX:
-                total = total + _OPERATIONS.get(e.op, 0)
-            case Call():
-                total = total + _CALLS.get(e.function, 0)
-            case _:
-                pass
-    return total
+def _smaller(a: Extent, b: Extent) -> Extent:
+    """The smaller of two extents where their symbols are one."""
+    at_one = dict.fromkeys(symbols_of((a, b)), 1)
+    return a if evaluate(a, at_one) <= evaluate(b, at_one) else b
 
 
 def extent_of(expr: Expr) -> Extent:
