@@ -6,6 +6,7 @@ from convc.ops import (
     conv,
     elementwise,
     indexing,
+    integer,
     loss,
     matmul,
     norm,
@@ -14,6 +15,7 @@ from convc.ops import (
     reduce,
     resize,
     shape,
+    volume,
     winograd,
 )
 
@@ -23,6 +25,7 @@ __all__ = [
     "conv",
     "elementwise",
     "indexing",
+    "integer",
     "loss",
     "matmul",
     "norm",
@@ -31,5 +34,6 @@ __all__ = [
     "reduce",
     "resize",
     "shape",
+    "volume",
     "winograd",
 ]

@@ -1,0 +1,242 @@
+"""ONNX' own backend tests, counted: `python -m convc.onnx.backend.suite [--only TEXT] [--write FILE]`.
+
+Every case runs through `onnx.backend.test`'s runner and its comparison, on a backend that refuses outputs that were
+folded at compile time. Cases run in processes of their own, so that a crash costs one case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import multiprocessing.connection
+import os
+import re
+import sys
+import unittest
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.backend.test
+import onnx.backend.test.loader
+from onnx import defs
+
+from convc import __version__
+from convc.onnx.backend import ConvcBackend
+from convc.onnx.importers import RULES
+
+GROUPS = {
+    "OnnxBackendNodeModelTest": "node",
+    "OnnxBackendSimpleModelTest": "simple",
+    "OnnxBackendPyTorchConvertedModelTest": "pytorch-converted",
+    "OnnxBackendPyTorchOperatorModelTest": "pytorch-operator",
+    "OnnxBackendRealModelTest": "light",
+}
+CHUNK = 40
+SECONDS_PER_CASE = 60
+
+
+class StrictBackend(ConvcBackend):
+    """One thread per case, and nothing that was answered at compile time."""
+
+    threads = 1
+    strict = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one case; `why` is empty if it passed."""
+
+    group: str
+    name: str
+    why: str
+
+
+def suite() -> Any:
+    """ONNX' test classes on our backend, by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return onnx.backend.test.BackendTest(StrictBackend, __name__).test_cases
+
+
+def cases_of(classes: Any, only: str) -> list[tuple[str, str]]:
+    """(class, method) of every case on the CPU."""
+    return [
+        (kind, method)
+        for kind in GROUPS
+        if kind in classes
+        for method in sorted(unittest.TestLoader().getTestCaseNames(classes[kind]))
+        if method.endswith("_cpu") and re.search(only, method)
+    ]
+
+
+def run_case(classes: Any, kind: str, method: str) -> str:
+    """Why a case failed, in one line; empty if it passed."""
+    result = unittest.TestResult()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        classes[kind](method).run(result)
+    if result.skipped:
+        return f"skipped: {result.skipped[0][1]}"
+    problems = [text for _, text in (*result.errors, *result.failures)]
+    return "" if not problems else last_error(problems[0])
+
+
+def last_error(text: str) -> str:
+    """The exception of a traceback, with what numpy says of the difference."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    start = max((k for k, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Test)\b", line)), default=-1)
+    return " ".join(" ".join(lines[start:]).split())[:400]
+
+
+def work(classes: Any, cases: Sequence[tuple[str, str]], pipe: Connection) -> None:
+    """Runs cases in this process and sends what became of each."""
+    for kind, method in cases:
+        pipe.send(run_case(classes, kind, method))
+    pipe.close()
+
+
+def run_all(classes: Any, cases: list[tuple[str, str]], jobs: int) -> list[Outcome]:
+    """All outcomes, from `jobs` processes at a time with a chunk of cases each."""
+    context = multiprocessing.get_context("fork")
+    waiting = [cases[k : k + CHUNK] for k in range(0, len(cases), CHUNK)]
+    running: list[tuple[Any, Connection, list[tuple[str, str]]]] = []
+    outcomes: list[Outcome] = []
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            chunk = waiting.pop(0)
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=work, args=(classes, chunk, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            running.append((process, ours, list(chunk)))
+        ready = multiprocessing.connection.wait([p for _, p, _ in running], SECONDS_PER_CASE)
+        for entry in [e for e in running if e[1] in ready or not ready]:
+            process, pipe, left = entry
+            try:
+                why = pipe.recv() if pipe in ready else "ran for too long"
+            except EOFError:
+                why = "the process crashed" if left else ""
+            if left:
+                kind, method = left.pop(0)
+                outcomes.append(Outcome(GROUPS[kind], method.removesuffix("_cpu"), why))
+            if why in ("ran for too long", "the process crashed") or not left:
+                process.terminate()
+                process.join()
+                pipe.close()
+                running.remove(entry)
+                if left:
+                    waiting.append(left)
+    return sorted(outcomes, key=lambda o: (list(GROUPS.values()).index(o.group), o.name))
+
+
+# ---------------------------------------------------------------- the report
+
+
+def operators(classes: Any) -> dict[str, str]:
+    """The operator that each node test is about."""
+    found = {}
+    for case in onnx.backend.test.loader.load_model_tests(kind="node"):
+        nodes = case.model.graph.node if case.model is not None else []
+        name = case.name.split("_expanded")[0]
+        if nodes and name == case.name:
+            found[case.name] = f"{nodes[0].domain}:{nodes[0].op_type}".removeprefix(":")
+    return found
+
+
+def since(operator: str) -> str:
+    """The opsets in which an operator's definition changed, from the first that we take."""
+    domain, _, name = operator.rpartition(":")
+    versions = [s.since_version for s in defs.get_all_schemas_with_history() if (s.name, s.domain) == (name, domain)]
+    if domain == "":
+        versions = sorted({max(7, v) for v in versions})
+    return ", ".join(map(str, sorted(versions)))
+
+
+def how(operator: str) -> str:
+    """Whether an operator has a rule or goes through its function body."""
+    domain, _, name = operator.rpartition(":")
+    if name in RULES.get(domain, {}):
+        return "yes"
+    try:
+        schema = defs.get_schema(name, domain)
+    except defs.SchemaError:
+        return "no"
+    has_body = domain in RULES and (schema.has_function or schema.has_context_dependent_function)
+    return "by its function body" if has_body else "no"
+
+
+def counts(outcomes: Sequence[Outcome]) -> list[str]:
+    """N of M per group."""
+    lines = []
+    for group in dict.fromkeys(o.group for o in outcomes):
+        mine = [o for o in outcomes if o.group == group]
+        lines.append(f"{group}: {sum(not o.why for o in mine)} of {len(mine)}")
+    return lines
+
+
+def short(why: str) -> str:
+    """The reason without the case's own names."""
+    why = re.sub(r"^[\w.]*?(\w+): ", "", why)
+    why = re.sub(r"^\d+ problems?: ", "", why)
+    why = re.sub(r"^(node|input|initializer) \S+?( \(\w+\))?( at opset \d+ on \(.*?\))?: ", "", why)
+    return why.split(";")[0][:110].replace("|", "/")
+
+
+def report(outcomes: Sequence[Outcome], about: dict[str, str]) -> str:
+    """The page docs/onnx-support.md."""
+    lines = [
+        "# ONNX support", "",
+        f"What `python -m convc.onnx.backend.suite --write docs/onnx-support.md` found: ONNX {onnx.__version__}'s own backend tests "
+        f"(opset {defs.onnx_opset_version()}), each compiled to native code by convc {__version__} and fed at run time.", "",
+        "An output that no input of the run decides (a constant, a shape) counts as failed, as it was answered at compile time.",
+        "Inputs that decide shapes (the `shape` of Reshape, the `axes` of a reduction) are read when the model meets them and",
+        "compile once per value; all other inputs are only read by the compiled code.", "",
+        "| group | passed | of |", "|---|---|---|",
+    ]  # fmt: skip
+    for group in dict.fromkeys(o.group for o in outcomes):
+        mine = [o for o in outcomes if o.group == group]
+        lines.append(f"| {group} | {sum(not o.why for o in mine)} | {len(mine)} |")
+    lines += ["", "## Operators", "", "Node tests, those of function bodies (`_expanded`) with their operator.", "",
+              "| operator | rule | definitions since opset | passed | of | why not |", "|---|---|---|---|---|---|"]  # fmt: skip
+    by_operator: dict[str, list[Outcome]] = defaultdict(list)
+    for o in outcomes:
+        if o.group == "node":
+            by_operator[about.get(o.name.split("_expanded")[0], "others")].append(o)
+    for operator in sorted(by_operator):
+        mine = by_operator[operator]
+        reasons = Counter(short(o.why) for o in mine if o.why)
+        text = "; ".join(f"{n}x {why}" for why, n in reasons.most_common(2))
+        passed = sum(not o.why for o in mine)
+        lines.append(f"| {operator} | {how(operator)} | {since(operator)} | {passed} | {len(mine)} | {text} |")
+    rest = [o for o in outcomes if o.group != "node" and o.why]
+    lines += ["", "## Models that fail", ""]
+    lines += [f"- {o.group} `{o.name}`: {short(o.why)}" for o in rest]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="a regular expression for the cases' names")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--write", type=Path, help="where the page with the table goes")
+    parser.add_argument("--failures", action="store_true", help="print a line per failed case")
+    chosen = parser.parse_args()
+    classes = suite()
+    outcomes = run_all(classes, cases_of(classes, chosen.only), chosen.jobs)
+    if chosen.failures:
+        for o in outcomes:
+            if o.why:
+                sys.stdout.write(f"{o.group} {o.name}: {o.why}\n")
+    sys.stdout.write("\n".join(counts(outcomes)) + "\n")
+    if chosen.write:
+        chosen.write.write_text(report(outcomes, operators(classes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,606 @@
+"""ONNX models as graphs.
+
+Every node goes through one rule of `convc.onnx.importers`; an operator without a rule whose definition has a function
+body goes through that. What a shape depends on is computed here, on integers that may mention symbols.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import FunctionProto, GraphProto, NodeProto, TypeProto, defs, helper
+
+from convc.errors import ConvcError, InputFileError, UnsupportedError, UsageError
+from convc.graph.ir import Array, Builder, Graph, Node
+from convc.graph.op import OpError
+from convc.onnx.exporter import CODES
+from convc.onnx.importers import RULES
+from convc.onnx.importers.call import Call, Rejected, Symbolic, ValueNeeded
+from convc.onnx.importers.symbols import SYMBOLIC_RULES
+from convc.onnx.reading import LARGEST, array_of, attributes_of, dtype_of, read_model
+from convc.ops.elementwise import Identity
+from convc.types import Dim, Extent, TensorType, size_of
+
+OLDEST_OPSET = 7
+DEEPEST = 24
+"""Subgraphs and functions inside one another."""
+MOST_NODES = 200_000
+LARGEST_PARAMETER = 1 << 24
+"""Elements of a value that is computed at import."""
+
+Value = "str | Symbolic | Broken | None"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A value that could not be imported, for a reason that is listed already."""
+
+
+@dataclass
+class Scope:
+    """The names that a graph's nodes may read."""
+
+    values: dict[str, Any]
+    outer: Scope | None = None
+    opsets: Mapping[str, int] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes of the call of the function whose body this is."""
+
+    def find(self, name: str) -> Any:
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.values:
+                return scope.values[name]
+            scope = scope.outer
+        raise InputFileError(f"value {name!r} is read before any node defines it")
+
+
+class Incomplete(UnsupportedError):
+    """An import that needs the values of some inputs: `needed` are their names."""
+
+    def __init__(self, message: str, needed: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.needed = needed
+
+
+def import_model(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    shapes: Mapping[str, int | Sequence[int]] | None = None,
+    values: Mapping[str, Array] | None = None,
+) -> Graph:
+    """The graph of an ONNX model, from a file or in memory.
+
+    `shapes` gives numbers for named dimensions, or whole shapes for inputs. A first dimension that all inputs share
+    becomes the symbol N, other named ones symbols of their names. `values` has inputs that shapes may depend on: they
+    stay inputs, but the graph is right for these values alone.
+
+    InputFileError for a damaged file; UnsupportedError lists every node that convc has no form for.
+    """
+    folder = None
+    if not isinstance(model, onnx.ModelProto):
+        folder = Path(model).parent
+        path, model = Path(model), read_model(model)
+        try:
+            return _Importer(model, folder, shapes or {}, values or {}).run(path.stem)
+        except ConvcError as error:
+            if not str(error).startswith(str(path)):
+                error.args = (f"{path}: {error}",)
+            raise
+    return _Importer(model, None, shapes or {}, values or {}).run(model.graph.name)
+
+
+class _Importer:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        folder: Path | None,
+        shapes: Mapping[str, int | Sequence[int]],
+        values: Mapping[str, Array],
+    ) -> None:
+        self.model = model
+        self.folder = folder
+        self.shapes = shapes
+        self.given = values
+        self.builder = Builder("model")
+        self.functions = {(f.domain, f.name): f for f in model.functions}
+        self.opsets = {o.domain.replace("ai.onnx", "") if o.domain == "ai.onnx" else o.domain:
+                       int(o.version) for o in model.opset_import}  # fmt: skip
+        self.problems: list[str] = []
+        self.needed: dict[str, None] = {}
+        self.evaluated: dict[str, Array] = {}
+        self.producers: dict[str, Node] = {}
+        self.depth = 0
+        self.count = 0
+        self.unused = dict.fromkeys(k for k in shapes)
+        self.reserved: set[str] = set()
+
+    # ------------------------------------------------------------ the whole model
+
+    def run(self, name: str) -> Graph:
+        graph = self.model.graph
+        self.check_opsets()
+        self.builder.name = name or "model"
+        self.reserved = {o.name for o in graph.output}
+        scope = Scope({}, opsets=self.opsets)
+        self.read_initializers(graph, scope)
+        self.read_inputs(graph, scope)
+        if self.unused:
+            known = ", ".join(sorted({*self.dimensions(graph), *(i.name for i in graph.input)}))
+            raise UsageError(f"no dimension or input is called {next(iter(self.unused))!r}: {known}")
+        self.run_nodes(graph.node, scope)
+        outputs = self.read_outputs(graph, scope)
+        if self.problems:
+            self.refuse()
+        return self.builder.finish(outputs)
+
+    def refuse(self) -> None:
+        problems = list(dict.fromkeys(self.problems))
+        text = "; ".join(problems)
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise Incomplete(f"{count}: {text}", tuple(self.needed))
+
+    def check_opsets(self) -> None:
+        newest = defs.onnx_opset_version()
+        version = self.opsets.get("", newest)
+        if not OLDEST_OPSET <= version <= newest:
+            raise UnsupportedError(
+                f"opset {version} is not supported: expected {OLDEST_OPSET} to {newest}"
+            )
+
+    def dimensions(self, graph: GraphProto) -> list[str]:
+        return [
+            d.dim_param for i in graph.input for d in i.type.tensor_type.shape.dim if d.dim_param
+        ]
+
+    def read_initializers(self, graph: GraphProto, scope: Scope) -> None:
+        if graph.sparse_initializer:
+            self.problems.append("sparse initializers are not supported")
+        for tensor in graph.initializer:
+            if tensor.name in scope.values:
+                raise InputFileError(f"initializer {tensor.name!r} is defined twice")
+            try:
+                array = self.array(tensor)
+                scope.values[tensor.name] = self.builder.weight(self.legal(tensor.name), array)
+            except UnsupportedError as error:
+                self.problems.append(f"initializer {tensor.name!r}: {error}")
+                scope.values[tensor.name] = Broken()
+
+    def array(self, tensor: onnx.TensorProto) -> Array:
+        return array_of(tensor, self.folder)
+
+    def read_inputs(self, graph: GraphProto, scope: Scope) -> None:
+        inputs = [i for i in graph.input if i.name not in scope.values]
+        batch = leading_symbol(inputs)
+        for info in inputs:
+            if info.name in scope.values:
+                raise InputFileError(f"input {info.name!r} is defined twice")
+            try:
+                type = self.input_type(info, batch)
+                scope.values[info.name] = self.builder.input(info.name, type)
+            except UnsupportedError as error:
+                self.problems.append(f"input {info.name!r}: {error}")
+                scope.values[info.name] = Broken()
+
+    def input_type(self, info: onnx.ValueInfoProto, batch: str | None) -> TensorType:
+        if info.type.WhichOneof("value") != "tensor_type":
+            kind = info.type.WhichOneof("value") or "nothing"
+            raise UnsupportedError(f"{kind.removesuffix('_type')} inputs are not supported")
+        tensor = info.type.tensor_type
+        dtype = dtype_of(tensor.elem_type)
+        whole = self.shapes.get(info.name)
+        if isinstance(whole, Sequence):
+            self.unused.pop(info.name, None)
+            return TensorType(dtype, tuple(int(e) for e in whole))
+        if not tensor.HasField("shape"):
+            raise UnsupportedError("its rank is not given: give its shape by --shape")
+        shape = [
+            self.extent(info.name, d, dim, batch) for d, dim in enumerate(tensor.shape.dim)
+        ]
+        if isinstance(size := size_of(shape), int) and size > LARGEST:
+            raise InputFileError(f"input {info.name!r} has impossible dimensions {shape}")
+        return TensorType(dtype, tuple(shape))
+
+    def extent(
+        self, name: str, d: int, dim: onnx.TensorShapeProto.Dimension, batch: str | None
+    ) -> Extent:
+        if dim.HasField("dim_value"):
+            if dim.dim_value < 0:
+                raise InputFileError(f"input {name!r}: dimension {d} is {dim.dim_value}")
+            return int(dim.dim_value)
+        label = dim.dim_param or ("N" if d == 0 else f"{name}_{d}")
+        given = self.shapes.get(label)
+        if isinstance(given, int):
+            self.unused.pop(label, None)
+            return given
+        if label == batch or (d == 0 and not dim.dim_param):
+            return self.batch_extent()
+        return Dim.symbol(re.sub(r"\W", "_", label) if label != "N" else "N_")
+
+    def batch_extent(self) -> Extent:
+        given = self.shapes.get("N")
+        self.unused.pop("N", None)
+        return given if isinstance(given, int) else Dim.symbol("N")
+
+    def read_outputs(self, graph: GraphProto, scope: Scope) -> list[str]:
+        """Gives the outputs their names."""
+        outputs: list[str] = []
+        for info in graph.output:
+            value = scope.find(info.name)
+            if isinstance(value, Broken):
+                continue
+            if isinstance(value, Symbolic) or value is None:
+                self.problems.append(f"output {info.name!r} is a dimension that is a symbol")
+                continue
+            if info.name in outputs:
+                raise InputFileError(f"output {info.name!r} is listed twice")
+            if value != info.name:
+                name = info.name
+                if name in self.builder.types:
+                    raise InputFileError(f"value {name!r} is defined twice")
+                self.builder.emit(Node(Identity(), (value,), (name,)))
+            else:
+                name = self.copied(value)
+            outputs.append(name)
+        return outputs
+
+    def copied(self, value: str) -> str:
+        """An output that is an input or a weight of the same name can't be both."""
+        if value in self.builder.inputs or value in self.builder.weights:
+            return self.builder.add(Identity(), value, name=f"{value}_copy")
+        return value
+
+    # ------------------------------------------------------------ nodes
+
+    def run_nodes(self, nodes: Sequence[NodeProto], scope: Scope) -> None:
+        for position, node in enumerate(nodes):
+            self.count += 1
+            if self.count > MOST_NODES:
+                raise UnsupportedError(f"more than {MOST_NODES} nodes, with bodies expanded")
+            where = f"node {node.name or position!r} ({node.op_type})"
+            try:
+                values = [scope.find(n) if n else None for n in node.input]
+            except InputFileError as error:
+                raise InputFileError(f"{where}: {error}") from None
+            while values and values[-1] is None:
+                values.pop()
+            results = self.results_of(node, values, scope, where)
+            self.define(node, results, scope, where)
+
+    def define(
+        self, node: NodeProto, results: Sequence[Any], scope: Scope, where: str
+    ) -> None:
+        for k, name in enumerate(node.output):
+            if not name:
+                continue
+            if name in scope.values:
+                raise InputFileError(f"{where}: value {name!r} is defined twice")
+            result = results[k] if k < len(results) else None
+            if result is None:
+                self.problems.append(f"{where}: output {k} is not supported")
+                result = Broken()
+            scope.values[name] = result
+
+    def results_of(
+        self, node: NodeProto, values: list[Any], scope: Scope, where: str
+    ) -> Sequence[Any]:
+        """The values of a node's outputs; Broken ones where it can't be imported."""
+        broken = [Broken()] * len(node.output)
+        if any(isinstance(v, Broken) for v in values):
+            return broken
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        opset = scope.opsets.get(domain, 0)
+        outer = self.builder.layer
+        self.builder.layer = node.name or outer or node.op_type
+        before = len(self.builder.nodes)
+        try:
+            result = self.apply(node, domain, opset, values, scope)
+        except InputFileError as error:
+            raise InputFileError(f"{where}: {error}") from None
+        except (Rejected, OpError, UnsupportedError) as error:
+            if isinstance(error, ValueNeeded):
+                self.needed[error.name] = None
+            types = ", ".join(self.describe(v) for v in values)
+            self.problems.append(f"{where} at opset {opset} on ({types}): {error}")
+            return broken
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
+            # An attribute of a wrong kind or length: rules read them as the specification says they are.
+            problem = " ".join(str(error).split()) or type(error).__name__
+            raise InputFileError(f"{where}: attributes or inputs do not fit: {problem}") from error
+        finally:
+            self.builder.layer = outer
+        for added in self.builder.nodes[before:]:
+            self.check_sizes(added, where)
+        results = result if isinstance(result, tuple) else (result,)
+        return results
+
+    def check_sizes(self, node: Node, where: str) -> None:
+        for name in node.outputs:
+            self.producers[name] = node
+            size = size_of(self.builder.types[name].shape)
+            if isinstance(size, int) and size > LARGEST:
+                shape = list(self.builder.types[name].shape)
+                raise InputFileError(f"{where} makes a tensor of impossible dimensions {shape}")
+
+    def describe(self, value: Any) -> str:
+        if isinstance(value, str):
+            return str(self.builder.types[value])
+        return "" if value is None else "dimensions"
+
+    def apply(
+        self, node: NodeProto, domain: str, opset: int, values: list[Any], scope: Scope
+    ) -> Any:
+        own = self.functions.get((node.domain, node.op_type))
+        if own is not None:
+            return self.call_function(own, node, values, scope)
+        attributes = self.attributes(node, scope)
+        if domain not in RULES:
+            raise UnsupportedError(f"operators of the domain {domain!r} are not supported")
+        if domain == "" and not opset:
+            raise InputFileError("the model imports no opset of ai.onnx")
+        base = self.legal(next((o for o in node.output if o), node.op_type))
+        call = Call(self, node.op_type, opset, values, attributes, node.output, base)  # type: ignore[arg-type]
+        if any(isinstance(v, Symbolic) for v in values) or node.op_type in ("Shape", "Size"):
+            result = self.symbolic(call)
+            if result is not None:
+                return result
+        rule = RULES[domain].get(node.op_type)
+        if rule is not None:
+            return rule(call)
+        return self.expand(node, domain, opset, values, scope)
+
+    def attributes(self, node: NodeProto, scope: Scope) -> dict[str, Any]:
+        """The node's attributes; those that refer to the function's are looked up there."""
+        found: dict[str, Any] = {}
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                if attribute.ref_attr_name in scope.attributes:
+                    found[attribute.name] = scope.attributes[attribute.ref_attr_name]
+                continue
+            value = attributes_of(attribute)
+            found[attribute.name] = (
+                Subgraph(value, scope) if isinstance(value, GraphProto) else value
+            )
+        return found
+
+    def legal(self, name: str) -> str:
+        """A value name for our text format, which isn't one of the model's outputs."""
+        legal = re.sub(r"[^A-Za-z0-9_]", "_", name) or "value"
+        legal = legal if legal[0].isalpha() or legal[0] == "_" else f"_{legal}"
+        return f"{legal}_value" if legal in self.reserved else legal
+
+    # ------------------------------------------------------------ functions and subgraphs
+
+    def expand(
+        self, node: NodeProto, domain: str, opset: int, values: list[Any], scope: Scope
+    ) -> Any:
+        """A node through the function body of its operator's definition."""
+        try:
+            schema = defs.get_schema(node.op_type, max(opset, 1), domain)
+        except defs.SchemaError:
+            raise UnsupportedError(
+                f"there is no operator {node.op_type} in opset {opset} of {domain or 'ai.onnx'}"
+            ) from None
+        body = FunctionProto()
+        if schema.has_context_dependent_function:
+            types = [self.type_proto(v) for v in values]
+            versions = schema.context_dependent_function_opset_versions
+            version = max((v for v in versions if v <= opset), default=max(versions))
+            text = schema.get_context_dependent_function_with_opset_version(
+                version, resolved(node, scope).SerializeToString(), types
+            )
+        elif schema.has_function:
+            versions = schema.function_opset_versions
+            version = max((v for v in versions if v <= opset), default=max(versions))
+            text = schema.get_function_with_opset_version(version)
+        else:
+            raise UnsupportedError(f"operator {node.op_type} is not supported")
+        body.ParseFromString(text if isinstance(text, bytes) else text.SerializeToString())
+        defaults = {
+            name: attributes_of(a.default_value)
+            for name, a in schema.attributes.items()
+            if a.default_value.name
+        }
+        return self.call_function(body, node, values, scope, defaults)
+
+    def type_proto(self, value: Any) -> bytes:
+        if value is None:
+            return bytes(TypeProto().SerializeToString())
+        if isinstance(value, Symbolic):
+            type = TensorType(value.dtype, value.values.shape)
+        else:
+            type = self.builder.types[value]
+        shape = [e if isinstance(e, int) else str(e) for e in type.shape]
+        return bytes(helper.make_tensor_type_proto(CODES[type.dtype], shape).SerializeToString())
+
+    def call_function(
+        self,
+        body: FunctionProto,
+        node: NodeProto,
+        values: list[Any],
+        scope: Scope,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """A function's body on a node's inputs."""
+        attributes = {a.name: attributes_of(a) for a in body.attribute_proto}
+        attributes |= dict(defaults or {}) | self.attributes(node, scope)
+        if len(values) > len(body.input):
+            raise InputFileError(f"{len(values)} inputs, but the function takes {len(body.input)}")
+        padded = [*values, *[None] * (len(body.input) - len(values))]
+        opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in body.opset_import}
+        inner = Scope(
+            dict(zip(body.input, padded, strict=True)), None, opsets or scope.opsets, attributes
+        )
+        before = len(self.problems)
+        with self.deeper():
+            self.run_nodes(body.node, inner)
+        if len(self.problems) > before:
+            return tuple(Broken() for _ in body.output)
+        wanted = [k for k, o in enumerate(node.output) if o]
+        return tuple(inner.find(o) if k in wanted else None for k, o in enumerate(body.output))
+
+    def subgraph(self, graph: Any, inputs: Sequence[Any]) -> list[Any]:
+        """The outputs of a subgraph (of If, Loop or Scan) on values."""
+        assert isinstance(graph, Subgraph)
+        proto = graph.proto
+        if len(inputs) > len(proto.input):
+            raise InputFileError(f"{len(inputs)} inputs, but the body takes {len(proto.input)}")
+        names = [i.name for i in proto.input]
+        outer = graph.scope
+        inner = Scope(
+            dict(zip(names, inputs, strict=False)), outer, outer.opsets, outer.attributes
+        )
+        before = len(self.problems)
+        with self.deeper():
+            self.read_initializers(proto, inner)
+            self.run_nodes(proto.node, inner)
+            results = [inner.find(o.name) for o in proto.output]
+        if len(self.problems) > before or any(isinstance(r, Broken) for r in results):
+            raise Rejected("its body can't be imported")
+        return results
+
+    def deeper(self) -> _Deeper:
+        return _Deeper(self)
+
+    # ------------------------------------------------------------ what is known at import
+
+    def symbolic(self, call: Call) -> Any:
+        """A node that computes with dimensions; None if it has to be computed at run time."""
+        rule = SYMBOLIC_RULES.get(call.kind)
+        if rule is None:
+            return None
+        arrays: list[Any] = []
+        dtype = None
+        for k, value in enumerate(call.values):
+            if isinstance(value, Symbolic):
+                arrays.append(value.values)
+                dtype = dtype or value.dtype
+            elif value is None or call.kind in ("Shape", "Size"):
+                arrays.append(None)
+            elif self.known(value):
+                array = self.evaluate(value)
+                arrays.append(array.astype(object) if array.dtype.kind in "iu" else array)
+            else:
+                return None
+        result = rule(call, arrays)
+        if result is None:
+            return None
+        many = result if isinstance(result, tuple) else (result,)
+        return tuple(r if isinstance(r, str) else self.settled(call, r) for r in many)
+
+    def settled(self, call: Call, result: Symbolic) -> str | Symbolic:
+        """Dimensions that turned out to be plain numbers become a constant."""
+        if any(isinstance(e, Dim) for e in result.values.reshape(-1)):
+            return result
+        return call.constant(result.values.astype(result.dtype.numpy))
+
+    def known(self, name: str) -> bool:
+        """Whether a value follows from weights (and the given inputs) alone."""
+        try:
+            self.slice_of(name)
+        except ValueNeeded:
+            return False
+        return True
+
+    def evaluate(self, name: str) -> Array:
+        """A value, computed at import by the operators' references; ValueNeeded if an input decides it."""
+        for node in self.slice_of(name):
+            for output in node.outputs:
+                size = size_of(self.builder.types[output].shape)
+                if not isinstance(size, int) or size > LARGEST_PARAMETER:
+                    raise Rejected(f"a parameter of {size} elements can't be computed at compile time")
+            arrays = [self.leaf(i) for i in node.inputs]
+            with np.errstate(all="ignore"):
+                result = node.op.reference(*arrays)
+            results = result if isinstance(result, tuple) else (result,)
+            self.evaluated |= dict(zip(node.outputs, results, strict=True))
+        return self.leaf(name)
+
+    def leaf(self, name: str) -> Array:
+        for known in (self.builder.weights, self.given, self.evaluated):
+            if name in known:
+                return np.asarray(known[name])
+        raise ValueNeeded(name)
+
+    def slice_of(self, name: str) -> list[Node]:
+        """The nodes that have to be evaluated for a value, in order."""
+        for node in self.builder.nodes[len(self.producers) :]:
+            self.producers |= dict.fromkeys(node.outputs, node)
+        order: list[Node] = []
+        seen: set[str] = set()
+        stack: list[tuple[str, bool]] = [(name, False)]
+        while stack:
+            value, done = stack.pop()
+            node = self.producers.get(value)
+            if done:
+                assert node is not None
+                order.append(node)
+                continue
+            if value in seen or value in self.evaluated or value in self.builder.weights:
+                continue
+            seen.add(value)
+            if node is None:
+                if value not in self.given:
+                    raise ValueNeeded(value)
+                continue
+            stack.append((value, True))
+            stack += [(i, False) for i in node.inputs]
+        return order
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    """A body of If, Loop or Scan with the names that it may read."""
+
+    proto: GraphProto
+    scope: Scope
+
+
+class _Deeper:
+    """Counts bodies inside one another."""
+
+    def __init__(self, importer: _Importer) -> None:
+        self.importer = importer
+
+    def __enter__(self) -> None:
+        self.importer.depth += 1
+        if self.importer.depth > DEEPEST:
+            raise UnsupportedError(f"more than {DEEPEST} bodies inside one another")
+
+    def __exit__(self, *_: object) -> None:
+        self.importer.depth -= 1
+
+
+def leading_symbol(inputs: Sequence[onnx.ValueInfoProto]) -> str | None:
+    """The name of the first dimension that all inputs share."""
+    names = set()
+    for info in inputs:
+        dims = info.type.tensor_type.shape.dim
+        if dims and not dims[0].HasField("dim_value"):
+            names.add(dims[0].dim_param)
+    return names.pop() if len(names) == 1 else None
+
+
+def resolved(node: NodeProto, scope: Scope) -> NodeProto:
+    """The node with the attributes that refer to a function's in their places."""
+    if not any(a.ref_attr_name for a in node.attribute):
+        return node
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    del copy.attribute[:]
+    for attribute in node.attribute:
+        if not attribute.ref_attr_name:
+            copy.attribute.append(attribute)
+        elif attribute.ref_attr_name in scope.attributes:
+            value = scope.attributes[attribute.ref_attr_name]
+            copy.attribute.append(helper.make_attribute(attribute.name, value))
+    return copy
+
+
+__all__ = ["Incomplete", "import_model"]

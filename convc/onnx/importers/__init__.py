@@ -1,0 +1,15 @@
+"""How each ONNX operator reads in convc: one module per family, each with a table RULES."""
+
+from convc.onnx.importers import elementwise, norm, products, reduce, shape, windows
+from convc.onnx.importers.call import Rule
+
+FAMILIES = (elementwise, norm, products, reduce, shape, windows)
+
+RULES: dict[str, dict[str, Rule]] = {
+    "": {name: rule for family in FAMILIES for name, rule in family.RULES.items()},
+    "ai.onnx.preview": {},
+    "ai.onnx.preview.training": {},
+}
+"""Every rule by domain and operator. An operator without one may have a function body in its definition."""
+
+__all__ = ["RULES"]
