@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from convc.loops.ir import (
     Axis,
     Block,
+    Const,
     Expr,
     For,
     Kernel,
@@ -458,16 +459,24 @@ def _has_loop(kernel: Kernel, var: str) -> bool:
     return var in walk_loops(kernel)
 
 
-def parallel_top(kernel: Kernel) -> Kernel:
-    """The perfect nest at the top becomes tasks."""
+# Tasks that are enough to share among the cores of a machine; further loops stay inside, where they cost no division.
+_ENOUGH_TASKS = 128
 
+
+def parallel_top(kernel: Kernel) -> Kernel:
+    """The outer loops of the perfect nest at the top become tasks, until there are enough for one image."""
     block = kernel.body
-    names = []
-    while len(block) == 1 and isinstance(block[0], For) and block[0].kind is LoopKind.serial:
-        names.append(block[0].var)
-        block = block[0].body
-    for name in names:
-        kernel = parallelize(kernel, name)
+    tasks = 1
+    while (
+        len(block) == 1
+        and isinstance(block[0], For)
+        and block[0].kind is LoopKind.serial
+        and tasks < _ENOUGH_TASKS
+    ):
+        loop = block[0]
+        kernel = parallelize(kernel, loop.var)
+        tasks *= int(loop.extent.value) if isinstance(loop.extent, Const) else 1
+        block = loop.body
     return kernel
 
 
