@@ -42,7 +42,7 @@ class Storages:
         self.consumers = graph.consumers()
         self.regions: dict[str, Region] = {}
         self.of: dict[str, Storage] = {}
-        self.spatial = any(a.ndim == 4 for a in graph.weights.values())
+        self.spatial = bool(borders) or is_spatial(graph)
         self._borders_through_views()
         self._ends()
         self._concatenations()
@@ -212,6 +212,13 @@ class Storages:
         if copy not in self.regions:
             self.of[copy] = self._add_region(copy, RegionKind.arena, self.preferred(name, border))
         return self.of[copy]
+
+
+def is_spatial(graph: Graph) -> bool:
+    """True if values of rank 4 are images: something convolves them, or moves a window or a grid over them."""
+    return any(a.ndim == 4 for a in graph.weights.values()) or any(
+        not {"stride", "scale"}.isdisjoint(node.op.attributes) for node in graph.nodes
+    )
 
 
 def dense(type: TensorType) -> tuple[TensorType, Layout]:

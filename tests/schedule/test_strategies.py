@@ -1,0 +1,39 @@
+"""Which strategy the kernels of small networks get on a CPU: vectors wherever neighbours lie side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convc import driver, keras
+from convc.keras import layers
+from convc.target import TARGETS
+
+MEAN, VARIANCE = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.3, 0.4])
+
+
+def strategies(shape: tuple[int, ...], *stack: Any, target: str = "x86-64-avx2") -> dict[str, str]:
+    """The strategy of each kernel of a stack of layers, by its operators."""
+    model = keras.Sequential([keras.Input(shape), *stack])
+    planned = driver.plan_graphs("m", model.graphs(), TARGETS[target])
+    return {row.operators: row.algorithm for row in planned.rows["predict"]}
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("pool", [layers.AveragePooling2D, layers.MaxPooling2D])
+def test_pooling_alone_runs_along_channels(pool: Any, padding: str) -> None:
+    found = strategies((11, 9, 6), pool(3, 2, padding=padding), pool(2, 1, padding=padding))
+    (name,) = (n for n in found if "pool" in n)
+    assert found[name] == "lanes"
+    assert "scalar" not in found.values()
+
+
+def test_upsampling_alone_runs_along_channels() -> None:
+    assert "scalar" not in strategies((5, 4, 6), layers.UpSampling2D(2)).values()
+
+
+def test_constants_per_channel_are_vectors() -> None:
+    found = strategies((8, 8, 3), layers.Normalization(mean=MEAN, variance=VARIANCE))
+    assert set(found.values()) == {"pointwise"}
