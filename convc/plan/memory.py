@@ -1,13 +1,15 @@
 """The memory plan: an offset for every region of the arena and of the weights, fixed before the first run.
 
-Regions of the arena share bytes when their lifetimes don't meet. Sizes are polynomials in the batch; regions whose sizes
-have the same monomial (all that grow with N, all that don't) are packed among themselves by their coefficients, so one
-plan holds for every batch. The placement is greedy by size, as in "Efficient Memory Management for Deep Neural Net
-Inference" (Pisarchyk and Lee, 2020), section 5.1.
+Regions of the arena share bytes when their lifetimes don't meet. Sizes are polynomials in the symbols; regions whose
+sizes are counted in the same unit (all that grow with N, all that don't) are packed among themselves by how many units
+they take, so one plan holds for every value of the symbols. The placement is greedy by size, as in "Efficient Memory
+Management for Deep Neural Net Inference" (Pisarchyk and Lee, 2020), section 5.1.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -41,12 +43,12 @@ def plan_memory(program: Program) -> Program:
         if shared is not None:
             raise IRError(f"the arena region {shared!r} belongs to two entries: expected one")
         base: Extent = 0
-        for monomial in sorted({_monomial(r) for r in mine}, key=lambda m: (len(m), m)):
-            group = [r for r in mine if _monomial(r) == monomial]
-            placed, total = place({r.name: _coefficient(r) for r in group}, lifetimes)
+        for unit in dict.fromkeys(_unit(r) for r in sorted(mine, key=lambda r: str(_unit(r)))):
+            group = [r for r in mine if _unit(r) == unit]
+            placed, total = place({r.name: _count(r) for r in group}, lifetimes)
             for name, offset in placed.items():
-                offsets[name] = base + _extent(offset, monomial)
-            base = base + _extent(total, monomial)
+                offsets[name] = base + offset * unit
+            base = base + total * unit
         arena = _larger(arena, base)
     offsets.update(_weight_offsets(program.regions))
     regions = tuple(replace(r, offset=offsets.get(r.name)) for r in program.regions)
@@ -113,25 +115,36 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def _monomial(region: Region) -> Monomial:
-    """The symbols that a region's size grows with; the one with most of them stands for a sum."""
+def _unit(region: Region) -> Extent:
+    """What a region's size is counted in: 1, its largest monomial, or itself where no monomial bounds it (N + M)."""
     if isinstance(region.size, int):
-        return ()
-    return region.size.terms[0][0]
+        return 1
+    largest = region.size.terms[0][0]
+    if all(_divides(monomial, largest) for monomial, _ in region.size.terms):
+        return Dim(((largest, 1),))
+    return region.size // _content(region.size)
 
 
-def _coefficient(region: Region) -> int:
-    """Bytes per monomial, aligned. A sum is bounded by its monomial, since symbols are at least 1."""
+def _count(region: Region) -> int:
+    """Bytes per unit, aligned. A sum is bounded by its largest monomial, since symbols are at least 1."""
     if isinstance(region.size, int):
         return _aligned(region.size)
+    if _unit(region) == region.size // _content(region.size):
+        return _aligned(_content(region.size))
     return _aligned(sum(max(c, 0) for _, c in region.size.terms))
 
 
+def _divides(a: Monomial, b: Monomial) -> bool:
+    return not Counter(a) - Counter(b)
+
+
+def _content(size: Dim) -> int:
+    """The largest number that divides every coefficient."""
+    return math.gcd(*(c for _, c in size.terms))
+
+
 def _extent(coefficient: int, monomial: Monomial) -> Extent:
-    result: Extent = coefficient
-    for symbol in monomial:
-        result = result * Dim.symbol(symbol)
-    return result
+    return coefficient * Dim(((monomial, 1),)) if monomial else coefficient
 
 
 def _larger(a: Extent, b: Extent) -> Extent:

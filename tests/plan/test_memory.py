@@ -13,12 +13,15 @@ from convc.program.weights import ALIGNMENT
 from convc.types import Dim, Extent, evaluate
 
 N = Dim.symbol("N")
+M = Dim.symbol("M")
 STEPS = 8
 SIZES: st.SearchStrategy[Extent] = st.one_of(
     st.integers(1, 5000),
     st.integers(1, 500).map(lambda c: c * N),
     st.tuples(st.integers(1, 99), st.integers(1, 99)).map(lambda c: c[0] * N + c[1]),
     st.just(4 * N * N),
+    st.tuples(st.integers(1, 99), st.integers(1, 99)).map(lambda c: c[0] * N + c[1] * M),
+    st.integers(1, 99).map(lambda c: c * N * M + N),
 )
 
 
@@ -44,9 +47,9 @@ def programs(draw: st.DrawFn) -> Program:
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(programs(), st.sampled_from([1, 2, 5, 64]))
-def test_living_regions_are_apart_and_inside_the_workspace(program: Program, n: int) -> None:
-    symbols = {"N": n}
+@given(programs(), st.sampled_from([1, 2, 5, 64]), st.sampled_from([1, 3, 70]))
+def test_living_regions_are_apart_and_inside_the_workspace(program: Program, n: int, m: int) -> None:
+    symbols = {"N": n, "M": m}
     planned = plan_memory(program)
     for entry in planned.entries:
         lives = lifetimes_of(entry)
@@ -69,16 +72,17 @@ def test_living_regions_are_apart_and_inside_the_workspace(program: Program, n: 
 @given(programs())
 def test_no_plan_is_below_the_lower_bound(program: Program) -> None:
     planned = plan_memory(program)
-    for n in (1, 7):
+    for n, m in ((1, 1), (7, 2), (2, 50)):
+        symbols = {"N": n, "M": m}
         for entry in program.entries:
             lives = lifetimes_of(entry)
-            sizes = {r.name: evaluate(r.size, {"N": n}) for r in program.regions
+            sizes = {r.name: evaluate(r.size, symbols) for r in program.regions
                      if r.kind is RegionKind.arena and r.name in lives}  # fmt: skip
             for position in range(len(entry.steps)):
                 now = Lifetime(position, position)
                 live = sum(s for name, s in sizes.items() if lives[name].meets(now))
-                assert live <= evaluate(lower_bound(program), {"N": n})
-                assert live <= evaluate(planned.arena, {"N": n})
+                assert live <= evaluate(lower_bound(program), symbols)
+                assert live <= evaluate(planned.arena, symbols)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
