@@ -36,12 +36,12 @@ def gradient(graph: Graph, loss: str, wrt: Sequence[str]) -> Graph:
           y = mat_mul(x, w)
           z = relu(y)
           loss = reduce_sum(z) {axes=(0, 1)}
-          reshape = reshape(one) {shape=(1, 1)}
-          broadcast = broadcast(reshape) {shape=(N, 1)}
+          reshape_1 = reshape(one) {shape=(1, 1)}
+          broadcast = broadcast(reshape_1) {shape=(N, 1)}
           greater = greater(z, constant)
           where = where(greater, broadcast, constant_1)
-          transpose = transpose(x) {perm=(1, 0)}
-          w_gradient = mat_mul(transpose, where)
+          transpose_1 = transpose(x) {perm=(1, 0)}
+          w_gradient = mat_mul(transpose_1, where)
         }
     """
     builder = Builder(graph.name, dict(graph.weights))

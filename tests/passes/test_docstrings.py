@@ -21,7 +21,12 @@ SECTION = re.compile(r"^(before|after):\n((?:    .*\n?|\n)*)", re.MULTILINE)
 
 def examples(run: Pass) -> list[tuple[str, str]]:
     """The pairs (before, after) of a pass' docstring."""
-    text = inspect.getdoc(type(run)) or ""
+    return examples_of(type(run))
+
+
+def examples_of(documented: object) -> list[tuple[str, str]]:
+    """The pairs (before, after) of a docstring."""
+    text = inspect.getdoc(documented) or ""
     sections = [(m[1], textwrap.dedent(m[2])) for m in SECTION.finditer(text)]
     befores = [t for word, t in sections if word == "before"]
     afters = [t for word, t in sections if word == "after"]
