@@ -48,8 +48,8 @@ def group_nodes(graph: Graph) -> list[Group]:
     """Partitions a graph's nodes, in an order in which the groups can run.
 
     A contraction that streams through an operand which pointwise nodes computed for it alone takes them in as its
-    prologue. A pointwise node joins the group of the operand that was computed last, if nobody else reads that operand and the
-    shapes agree, so that it becomes the epilogue of the kernel's store.
+    prologue. A pointwise node joins the group of the operand that was computed last, if nobody else reads that operand
+    and the shapes agree, so that it becomes the epilogue of the kernel's store.
     """
     consumers = graph.consumers()
     open_groups: dict[str, list[Node]] = {}  # by the group's present output

@@ -166,23 +166,16 @@ class _Lowering:
         inputs = []
         tensors: dict[str, Tensor] = {}
         for position, name in enumerate(group.inputs):
-            weight = name in self.graph.weights
             type = self.graph.types[name]
-            space = Space.constant if weight else Space.global_
+            space = self.space_of(name)
+            letter = "w" if space is Space.constant else "x"
             buffer = Buffer(
-                f"{'w' if weight else 'x'}{position}",
-                type.dtype,
-                type.shape,
-                Layout.dense(type.rank),
-                space,
-                Role.in_,
+                f"{letter}{position}", type.dtype, type.shape, space=space, role=Role.in_
             )
             inputs.append(buffer)
             tensors[name] = tensor_of(buffer)
         type = self.graph.types[group.output]
-        output = Buffer(
-            "y", type.dtype, type.shape, Layout.dense(type.rank), Space.global_, Role.out
-        )
+        output = Buffer("y", type.dtype, type.shape, role=Role.out)
         key = (group.wiring, tuple(inputs), output)
         if key not in self.plain:
             self.plain[key] = self.kernel_of(group, tensors, inputs, output)
@@ -249,23 +242,20 @@ class _Lowering:
 
     def concatenate(self, node: Node) -> None:
         """Copies the operands that storage could not place inside the result."""
-        for position, source in enumerate(node.inputs):
-            part = self.storages.part_of_concat(node, position)
-            if part is None:
-                self.step(self.call_of(Group((node,))))
-                return
-        for position, source in enumerate(node.inputs):
-            part = self.storages.part_of_concat(node, position)
-            assert part is not None
-            if self.storages.of[source] != part:
+        parts = [self.storages.part_of_concat(node, n) for n in range(len(node.inputs))]
+        if None in parts:
+            self.step(self.call_of(Group((node,))))
+            return
+        for source, part in zip(node.inputs, parts, strict=True):
+            if part is not None and self.storages.of[source] != part:
                 self.copy(source, part, node.layer)
 
     def copy(self, source: str, target: Storage, layer: str) -> None:
         """A kernel that copies a value to another place."""
         type = self.graph.types[source]
-        kernel = copy_kernel(type)
+        kernel = copy_kernel(type, self.space_of(source))
         arguments = [self.operand(source, kernel.params[0]), self.place(target, kernel.params[1])]
-        self.clear_border(target, type)
+        self.clear_border(target.region)
         self.add_step(kernel, arguments, (layer,) if layer else ())
 
     def step(self, call: _Call) -> None:
@@ -279,7 +269,7 @@ class _Lowering:
             else:
                 arguments.append(self.operand(name, buffer))
         output = call.operands[-1]
-        self.clear_border(self.storages.of[output], self.graph.types[output])
+        self.clear_border(self.storages.of[output].region)
         self.add_step(call.kernel, arguments, call.layers, output)
 
     def padded_copy(self, name: str) -> Storage:
@@ -290,6 +280,9 @@ class _Lowering:
             self.padded.add(name)
             self.copy(name, storage, "")
         return storage
+
+    def space_of(self, name: str) -> Space:
+        return Space.constant if name in self.graph.weights else Space.global_
 
     def operand(self, name: str, buffer: Buffer) -> tuple[Buffer, Argument]:
         if name in self.graph.weights:
@@ -309,7 +302,7 @@ class _Lowering:
     ) -> None:
         placed = replace(kernel, params=tuple(b for b, _ in arguments))
         if not placed.body:
-            placed = fill_border(placed)
+            return  # the output has no elements
         name = self.kernels.setdefault(
             replace(placed, name="kernel"), f"{self.entry}_{len(self.kernels)}"
         )
@@ -328,37 +321,28 @@ class _Lowering:
         self.weights[name] = array
         return Argument(name)
 
-    def clear_border(self, storage: Storage, type: TensorType) -> None:
+    def clear_border(self, region: str) -> None:
         """Zeros a region's border, once, before its first writer: its bytes may have been another region's."""
-        region = storage.region
         if region in self.cleared:
             return
         self.cleared.add(region)
-        whole = self.storages.of.get(region)
-        if whole is None or all(b == (0, 0) for b in whole.layout.border):
-            return
-        name = region.removesuffix(".padded")
-        kernel = border_kernel(self.graph.types[name])
-        self.add_step(kernel, [self.place(whole, kernel.params[0])], ())
+        type, layout = self.storages.whole[region]
+        if any(b != (0, 0) for b in layout.border):
+            kernel = border_kernel(type, layout)
+            self.add_step(kernel, [(kernel.params[0], Argument(region))], ())
 
 
-def copy_kernel(type: TensorType) -> Kernel:
-    """y = x."""
-    x = Buffer("x0", type.dtype, type.shape, role=Role.in_)
+def copy_kernel(type: TensorType, space: Space) -> Kernel:
+    """y = x, with x in a memory space."""
+    x = Buffer("x0", type.dtype, type.shape, space=space, role=Role.in_)
     y = Buffer("y", type.dtype, type.shape, role=Role.out)
     kernel = naive_kernel("kernel", (x,), y, tensor_of(x).at)
     return replace(kernel, notes=(("ops", "copy"),))
 
 
-def border_kernel(type: TensorType) -> Kernel:
-    """A kernel without statements yet: `fill_border` writes them once the border is known."""
-    y = Buffer("y", type.dtype, type.shape, role=Role.out)
-    return Kernel("kernel", (y,), (), (("ops", "zero border"),))
-
-
-def fill_border(kernel: Kernel) -> Kernel:
-    """Zeros in the border of the kernel's only parameter: a nest per dimension, or two where its sides differ."""
-    (y,) = kernel.params
+def border_kernel(type: TensorType, layout: Layout) -> Kernel:
+    """Zeros in the border of a layout: a nest per dimension, or two where its sides differ."""
+    y = Buffer("y", type.dtype, type.shape, layout, role=Role.out)
     body: list[Stmt] = []
     for dim, (before, after) in enumerate(y.layout.border):
         across = index(y.shape[dim] + before)
@@ -369,7 +353,7 @@ def fill_border(kernel: Kernel) -> Kernel:
             body.append(_slab(y, dim, before, index(0)))
         if after:
             body.append(_slab(y, dim, after, across))
-    return replace(kernel, body=tuple(body))
+    return Kernel("kernel", (y,), tuple(body), (("ops", "zero border"),))
 
 
 def _slab(y: Buffer, dim: int, width: int, start: Expr) -> Stmt:

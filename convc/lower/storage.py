@@ -41,6 +41,8 @@ class Storages:
         self.producers = graph.producers()
         self.consumers = graph.consumers()
         self.regions: dict[str, Region] = {}
+        self.whole: dict[str, tuple[TensorType, Layout]] = {}  # by region: what fills it
+        self.copies: dict[str, Storage] = {}  # of values whose own storage has no border
         self.of: dict[str, Storage] = {}
         self.spatial = bool(borders) or is_spatial(graph)
         self._borders_through_views()
@@ -204,14 +206,18 @@ class Storages:
         type, layout = placed
         size = size_of(layout.extents(type.shape)) * type.dtype.itemsize
         self.regions[name] = Region(name, kind, size)
+        self.whole[name] = placed
         return Storage(name, 0, layout)
 
     def bordered_copy(self, name: str, border: Border) -> Storage:
         """A further region for a value whose own storage has no border."""
-        copy = f"{name}.padded"
-        if copy not in self.regions:
-            self.of[copy] = self._add_region(copy, RegionKind.arena, self.preferred(name, border))
-        return self.of[copy]
+        if name not in self.copies:
+            taken = {*self.graph.types, *self.regions}
+            names = (f"{name}.padded{k or ''}" for k in range(len(taken) + 1))
+            region = next(n for n in names if n not in taken)
+            placed = self.preferred(name, border)
+            self.copies[name] = self._add_region(region, RegionKind.arena, placed)
+        return self.copies[name]
 
 
 def is_spatial(graph: Graph) -> bool:

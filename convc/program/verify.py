@@ -222,7 +222,8 @@ class _EntryCheck:
 
     def read(self, step: Step, buffer: Buffer, argument: Argument) -> None:
         region = self.regions[argument.region]
-        if region.kind is RegionKind.output and not self.flags(region.name).any():
+        flags = self.flags(region.name)
+        if region.kind is RegionKind.output and flags.size and not flags.any():
             fail(
                 self.program,
                 f"output {region.name!r} is read before it is written",

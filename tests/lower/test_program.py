@@ -1,0 +1,113 @@
+"""Graphs at the corners of what can be lowered, natively and with a poisoned workspace, against numpy in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convc.graph.interp import run_graph
+from convc.graph.ir import Builder, Graph
+from convc.ops.activations import Relu
+from convc.ops.broadcasting import Sub
+from convc.ops.conv import Conv2d
+from convc.ops.elementwise import Exp
+from convc.ops.matmul import MatMul
+from convc.ops.reduce import ReduceMean, ReduceSum
+from convc.ops.shape import Concat
+from convc.types import Dim, DType, Extent, TensorType, evaluate
+from tests.codegen.native import RUNNABLE, Native
+
+N, M = Dim.symbol("N"), Dim.symbol("M")
+SAME = Conv2d(padding=((1, 1), (1, 1)))
+CASES: list[Callable[[Builder], list[str]]] = []
+
+
+def case(build: Callable[[Builder], list[str]]) -> Callable[[Builder], list[str]]:
+    CASES.append(build)
+    return build
+
+
+def tensor(*shape: Extent) -> TensorType:
+    return TensorType(DType.float32, shape)
+
+
+def weight(builder: Builder, *shape: int) -> str:
+    rng = np.random.default_rng(len(builder.types))
+    return builder.weight("w", (rng.integers(-32, 33, shape) / 32).astype(np.float32))
+
+
+@case
+def a_value_named_as_a_bordered_copy(b: Builder) -> list[str]:
+    x = b.input("x", tensor(N, 3, 6, 6))
+    other = b.add(Exp(), x, name="x.padded")
+    y = b.add(SAME, x, weight(b, 4, 3, 3, 3))
+    z = b.add(SAME, other, weight(b, 4, 3, 3, 3))
+    return [b.add(Sub(), z, y), b.add(ReduceMean((2, 3)), other)]
+
+
+@case
+def a_weight_beside_a_batch(b: Builder) -> list[str]:
+    x = b.input("x", tensor(N, 6))
+    row = weight(b, 1, 6)
+    return [b.add(Concat(0), row, b.add(Relu(), x), row)]
+
+
+@case
+def a_weight_beside_values(b: Builder) -> list[str]:
+    x = b.input("x", tensor(2, 6))
+    w = weight(b, 2, 6)
+    return [b.add(Concat(1), w, x, x, w)]
+
+
+@case
+def a_weight_that_is_an_image(b: Builder) -> list[str]:
+    filters = b.input("x", tensor(5, 3, 3, 3))
+    return [b.add(SAME, weight(b, 1, 3, 6, 6), b.add(Relu(), filters))]
+
+
+@case
+def values_without_elements(b: Builder) -> list[str]:
+    x = b.input("x", tensor(N, 0))
+    y = b.input("y", tensor(N, 3))
+    empty = b.add(Relu(), x)
+    return [b.add(Concat(1), y, empty), b.add(ReduceSum((1,)), empty), empty]
+
+
+@case
+def an_extent_of_two_symbols(b: Builder) -> list[str]:
+    x, y = b.input("x", tensor(N, 8)), b.input("y", tensor(M, 8))
+    rows = b.add(Concat(0), b.add(Relu(), x), b.add(Relu(), y))
+    z = b.add(MatMul(), rows, weight(b, 8, 5))
+    return [b.add(MatMul(), z, weight(b, 5, 3)), b.add(ReduceSum((0,)), z)]
+
+
+@pytest.mark.parametrize("build", CASES, ids=lambda c: c.__name__)
+def test_corners(build: Callable[[Builder], list[str]]) -> None:
+    builder = Builder("g")
+    graph = builder.finish(build(builder))
+    model = Native.of({"predict": graph}, RUNNABLE[-1]).model(2)
+    for symbols in ({"N": 1, "M": 40}, {"N": 40, "M": 1}, {"N": 3, "M": 2}):
+        check(model.entries["predict"], graph, symbols)
+
+
+def check(entry: Any, graph: Graph, symbols: Mapping[str, int]) -> None:
+    """One run with whatever the workspace holds, one on bytes that are NaN: the same, and near numpy."""
+    rng = np.random.default_rng(3)
+    inputs = {n: shaped(rng, graph.types[n], symbols) for n in graph.inputs}
+    oracle: Mapping[str, Any] = run_graph(graph, inputs, DType.float64)
+    for _ in range(2):
+        outputs = [np.full_like(shaped(rng, graph.types[n], symbols), 77) for n in graph.outputs]
+        entry(inputs, out=outputs)
+        for actual, expected in zip(outputs, oracle.values(), strict=True):
+            limit = 4e-6 * max(1.0, np.abs(expected).max(initial=0))
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=limit)
+        for context in entry._idle:
+            context.workspace[...] = 0xFF
+
+
+def shaped(rng: Any, type: TensorType, symbols: Mapping[str, int]) -> Any:
+    shape = tuple(evaluate(e, symbols) for e in type.shape)
+    return (rng.integers(-64, 65, shape) / 32).astype(type.dtype.numpy)
