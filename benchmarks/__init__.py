@@ -1,0 +1,1 @@
+"""Measurements of convc, alone and against other engines."""

@@ -1,0 +1,202 @@
+"""Latency of convc and of other engines side by side: `python -m benchmarks.inference --help`.
+
+Batch 1, float32. For each network and number of threads, processes of all contenders take turns, equally many of each.
+A process loads the network, warms up, runs for some seconds and reports its median; the result is the median of these
+with their spread. Differences of less than 5 % are ties. Every output is held against a float64 run of the same graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+import convc
+from benchmarks.contenders import CONTENDERS, ONNX_FILE, Contender, environment
+from benchmarks.networks import NETWORKS, network
+from benchmarks.peer_graph import TO_NCHW, peer_graph
+from benchmarks.tables import report, write_docs
+from convc.cli.peak import fma_peak
+from convc.graph.interp import run_graph
+from convc.onnx.exporter import export_graph
+from convc.report import total_flops
+from convc.types import DType, evaluate
+
+RESULTS = Path(__file__).with_name("results")
+
+
+@dataclass
+class Result:
+    """One contender on one network with so many threads; `medians` has one entry per process, in milliseconds."""
+
+    network: str
+    threads: int
+    contender: str
+    flops: int
+    peak: float
+    medians: list[float] = field(default_factory=list)
+    error: float = 0.0
+    failure: str = ""
+
+    @property
+    def milliseconds(self) -> float:
+        return statistics.median(self.medians)
+
+    @property
+    def spread(self) -> float:
+        """The largest distance of a process's median from the result, as a share of it."""
+        return max(abs(m / self.milliseconds - 1) for m in self.medians)
+
+    @property
+    def peak_share(self) -> float:
+        return self.flops / (self.milliseconds * 1e-3) / self.peak
+
+    def to_json(self) -> dict[str, Any]:
+        found = asdict(self)
+        if self.medians:
+            found |= {"milliseconds": self.milliseconds, "spread": self.spread,
+                      "peak_share": self.peak_share}  # fmt: skip
+        return found
+
+
+def prepare(name: str, folder: Path, contenders: Sequence[Contender]) -> tuple[int, dict[str, str]]:
+    """Writes what the workers need. Returns the flops of a run, and why a contender can't take part."""
+    graph, image = network(name)
+    compiled = convc.compile(graph)
+    compiled.save(folder / "network.cvc")
+    for file, array in (("image", image), ("nchw", np.ascontiguousarray(image.transpose(TO_NCHW)))):
+        np.save(folder / f"{file}.npy", array)
+    onnx.save(export_graph(peer_graph(graph)), str(folder / ONNX_FILE))
+    (exact,) = run_graph(graph, {graph.inputs[0]: image.astype(np.float64)}, DType.float64).values()
+    np.save(folder / "float64.npy", exact)
+    failures = {}
+    for contender in contenders:
+        try:
+            if contender.prepare:
+                contender.prepare(folder, tuple(image.transpose(TO_NCHW).shape))
+        except (OSError, ValueError) as error:
+            failures[contender.name] = str(error)
+    return evaluate(total_flops(compiled.report), {"N": 1}), failures
+
+
+def measure(result: Result, folder: Path, seconds: float) -> None:
+    """Runs one process of a contender and adds its median to the result."""
+    arguments = [result.contender, str(folder), str(result.threads), str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.worker", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(result.threads))
+    if done.returncode:
+        result.failure = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return
+    found = json.loads(done.stdout.splitlines()[-1])
+    result.medians.append(found["milliseconds"])
+    result.error = max(result.error, found["error"])
+
+
+def compare(
+    name: str,
+    contenders: Sequence[Contender],
+    threads: Sequence[int],
+    processes: int,
+    seconds: float,
+) -> list[Result]:
+    """All contenders on one network, in turns."""
+    with tempfile.TemporaryDirectory(prefix="convc-bench-") as temporary:
+        folder = Path(temporary)
+        flops, failures = prepare(name, folder, contenders)
+        results = [
+            Result(name, t, c.name, flops, fma_peak(t), failure=failures.get(c.name, ""))
+            for t in threads
+            for c in contenders
+        ]
+        for t in threads:
+            for _ in range(processes):
+                for result in results:
+                    if result.threads == t and not result.failure:
+                        measure(result, folder, seconds)
+    return results
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = lines[0].partition(":")[2].strip() if lines else cpu
+    return {
+        "cpu": cpu,
+        "cpus": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("benchmarks.inference", description=__doc__)
+    parser.add_argument("--models", default=",".join(NETWORKS), help="names, with commas between")
+    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--processes", type=int, default=3, help="of each contender")
+    parser.add_argument("--seconds", type=float, default=2.5, help="of each process")
+    parser.add_argument("--json", type=Path, help="write the results there")
+    parser.add_argument("--quick", action="store_true", help="one short process of each")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="keep the results and write docs/benchmarks.md"
+    )
+    given = parser.parse_args(argv)
+    given.models, given.contenders = given.models.split(","), given.contenders.split(",")
+    given.threads = [int(t) for t in given.threads.split(",")]
+    for what, names, known in (
+        ("model", given.models, NETWORKS),
+        ("contender", given.contenders, CONTENDERS),
+    ):
+        for name in names:
+            if name not in known:
+                parser.error(f"unknown {what} {name!r}: expected one of {', '.join(known)}")
+    if given.quick:
+        given.processes, given.seconds = 1, 0.5
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = arguments(argv)
+    chosen = [CONTENDERS[n] for n in given.contenders]
+    absent = {c.name: c.missing for c in chosen if c.missing}
+    present = [c for c in chosen if not c.missing]
+    facts = machine() | {
+        "versions": {c.name: c.version for c in present},
+        "absent": absent,
+        "processes": given.processes,
+        "seconds": given.seconds,
+        "load_before": os.getloadavg()[0],
+    }
+    results: list[dict[str, Any]] = []
+    for name in given.models:
+        found = compare(name, present, given.threads, given.processes, given.seconds)
+        results += [r.to_json() for r in found]
+        report(results[-len(found) :], facts)
+    facts["load_after"] = os.getloadavg()[0]
+    document = {"machine": facts, "results": results}
+    if given.json:
+        given.json.write_text(json.dumps(document, indent=1) + "\n")
+    if given.write_docs:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "inference.json").write_text(json.dumps(document, indent=1) + "\n")
+        write_docs(document)
+
+
+if __name__ == "__main__":
+    main()
