@@ -25,6 +25,7 @@ from convc.loops.ir import (
     Select,
     Space,
     Stmt,
+    Var,
     map_block,
     subexpressions,
     walk,
@@ -46,7 +47,7 @@ from convc.loops.rewrites import (
     use_border,
     vectorize,
 )
-from convc.loops.simplify import simplify_kernel
+from convc.loops.simplify import linear, simplify_kernel
 from convc.schedule.structure import (
     Loop,
     Structure,
@@ -393,7 +394,7 @@ def _packed(
     """The moving factor in the order in which the kernel reads it: blocks of `width` columns, reductions inside."""
     buffer = structure.buffers[moving.buffer]
     column = _dim_of(moving, vector.var)
-    if column is None:
+    if column is None or not _in_step(moving.index[column], vector.var, width):
         return kernel
     order = [x.var for x in structure.reductions]
     along = [d for d in range(len(buffer.shape)) if d != column]
@@ -407,6 +408,13 @@ def _packed(
         Axis(column, 1, width),
     )
     return relayout(kernel, moving.buffer, Layout(axes, ((0, 0),) * len(buffer.shape)))
+
+
+def _in_step(expr: Expr, var: str, width: int) -> bool:
+    """True if an index runs with a loop, and begins at multiples of `width` wherever the loop does."""
+    terms, constant = linear(expr)
+    rest = [c for atom, c in terms.items() if atom != Var(var)]
+    return terms.get(Var(var)) == 1 and all(c % width == 0 for c in (*rest, constant))
 
 
 def _dim_of(load: Load, var: str) -> int | None:
