@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ from convc_runtime import Model
 from convc.artifact import Artifact, assemble, c_identifier, entry_info
 from convc.codegen import llvm, llvmc
 from convc.codegen.cache import Cache, default_folder, generator_fingerprint, key_of
+from convc.codegen.pool import Pool
 from convc.codegen.support import support_ir, support_object
 from convc.errors import IRError, UsageError
 from convc.graph.ir import Graph
@@ -24,6 +25,7 @@ from convc.loops.verify import verify_kernel
 from convc.lower.program import lower
 from convc.passes.fix_batch import fix_batch
 from convc.passes.pipelines import PIPELINES
+from convc.plan.in_place import reuse_in_place
 from convc.plan.memory import plan_memory
 from convc.program.ir import Array, Entry, Program
 from convc.program.verify import verify_program
@@ -55,6 +57,11 @@ class Timings:
     """Seconds spent in each phase, in order."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def python(self) -> float:
+        """Seconds that Python took itself: everything but LLVM's machine code."""
+        return sum(s for name, s in self.seconds.items() if name != "machine code")
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -128,7 +135,7 @@ def plan_graphs(
     with timings.phase("schedule"):
         program = schedule(lowered, target, lambda n, k: note("kernel", n, k))
     with timings.phase("plan"):
-        program = plan_memory(program)
+        program = plan_memory(reuse_in_place(program))
         note("program", "planned", program)
     return Planned(name, program, lowered, graphs, rows_of(program, lowered.kernels), timings)
 
@@ -161,22 +168,27 @@ def _verify(step: str, verify: Callable[[T], None], result: T) -> None:
 
 
 def compile_units(
-    units: Iterable[llvm.Unit], target: Target, cache: Cache, timings: Timings
+    units: Sequence[llvm.Unit], target: Target, cache: Cache, timings: Timings
 ) -> list[bytes]:
     """The object of each unit, out of the cache where it was made before."""
     fingerprint = f"{target!r} LLVM {llvmc.version()} {generator_fingerprint()}"
-    objects = []
-    for unit in units:
-        key = key_of(unit.identity, fingerprint)
-        code = cache.get(key)
-        if code is None:
-            with timings.phase("generate"):
-                text = unit.text()
+    with timings.phase("cache"):
+        keys = [key_of(unit.identity, fingerprint) for unit in units]
+        found = {i: code for i, key in enumerate(keys) if (code := cache.get(key)) is not None}
+    missing = [i for i in range(len(units)) if i not in found]
+    if missing:
+        with Pool(target, len(missing)) as pool:
+            for i in missing:
+                with timings.phase("generate"):
+                    text = units[i].text()
+                pool.add(i, units[i].name, text)
             with timings.phase("machine code"):
-                code = llvmc.compile_object(text, target)
-            cache.put(key, code)
-        objects.append(code)
-    return objects
+                made = pool.finish()
+        with timings.phase("cache"):
+            for i, code in made.items():
+                cache.put(keys[i], code)
+        found.update(made)
+    return [found[i] for i in range(len(units))]
 
 
 def compile_support(target: Target, prefix: str, cache: Cache) -> bytes:

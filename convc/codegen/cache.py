@@ -1,8 +1,9 @@
 """Compiled objects kept between runs: one file per object, named by the hash of all that it was made from.
 
 Objects are native code, trusted like a shared library: the folder is the user's alone (0700), an entry of another owner
-or one whose content doesn't match its hash is ignored, and an entry appears whole or not at all, so that any number of
-processes may write at once and be killed at any moment.
+or one whose name and content don't match its hash is ignored, and an entry appears whole or not at all, so that any
+number of processes may write at once and be killed at any moment. What was not used for longest goes first when the
+entries outgrow `LIMIT`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ import functools
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
-_MAGIC = b"convc-object-1\n"
+_MAGIC = b"convc-object-2\n"
 _DIGEST = hashlib.sha256().digest_size
+_UNFINISHED = ".new-"
+
+LIMIT = 1 << 30
+"""Bytes that the entries may have together. A process looks at that once, before it writes its first one."""
+
+_STALE = 3600.0
+"""Seconds after which an entry's time is set again when it is used, and an unfinished file is nobody's any more."""
 
 
 def default_folder() -> Path | None:
@@ -53,6 +62,7 @@ class Cache:
         self.folder = folder if folder is not None and _prepared(folder) else None
         self.hits = 0
         self.misses = 0
+        self._bounded = False
 
     def get(self, key: str) -> bytes | None:
         """The object of a key, if there is a whole one of ours."""
@@ -68,29 +78,61 @@ class Cache:
             return None
         try:
             with open(self.folder / key, "rb") as file:
-                if os.fstat(file.fileno()).st_uid != os.geteuid():
+                status = os.fstat(file.fileno())
+                if status.st_uid != os.geteuid():
                     return None
                 data = file.read()
+                if time.time() - status.st_mtime > _STALE:
+                    os.utime(file.fileno())
         except OSError:
             return None
         start = len(_MAGIC) + _DIGEST
         body = data[start:]
-        if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
-            return None
-        return body
+        return body if data[:start] == _head(key, body) else None
 
     def put(self, key: str, body: bytes) -> None:
         """Keeps an object. The file gets its name once it is whole."""
         if self.folder is None:
             return
+        if not self._bounded:
+            self._bounded = True
+            _evict(self.folder)
         with contextlib.suppress(OSError):
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")
+            handle, name = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+                    file.write(_head(key, body) + body)
                 os.replace(name, self.folder / key)
-            except OSError:
+            except BaseException:
                 os.unlink(name)
+                raise
+
+
+def _head(key: str, body: bytes) -> bytes:
+    """What an entry begins with: nothing but this key and this body have it."""
+    return _MAGIC + hashlib.sha256(key.encode() + b"\n" + body).digest()
+
+
+def _evict(folder: Path) -> None:
+    """Brings the entries to four fifths of the limit if they are over it, and drops what a killed process left."""
+    found: list[tuple[float, int, str]] = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # another process may be quicker
+                status = entry.stat(follow_symlinks=False)
+                if not entry.name.startswith(_UNFINISHED):
+                    found.append((status.st_mtime, status.st_size, entry.path))
+                elif time.time() - status.st_mtime > _STALE:
+                    os.unlink(entry.path)
+    total = sum(size for _, size, _ in found)
+    if total <= LIMIT:
+        return
+    for _, size, path in sorted(found):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        total -= size
+        if total <= LIMIT // 5 * 4:
+            return
 
 
 def _prepared(folder: Path) -> bool:

@@ -60,6 +60,7 @@ def program_module(program: Program, target: Target, prefix: str) -> str:
 class Unit:
     """What becomes one object: `identity` is all that its code follows from, `text` writes the LLVM module."""
 
+    name: str
     identity: str
     text: Callable[[], str]
 
@@ -72,6 +73,7 @@ def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
 
     def kernel_unit(kernel: Kernel, name: str) -> Unit:
         return Unit(
+            kernel.name,
             f"{name}\n{print_kernel(kernel)}",
             lambda: module([kernel_function(kernel, target, name)], target),
         )
@@ -87,7 +89,7 @@ def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
 
     units = [kernel_unit(k, named(n)) for n, k in program.kernels.items()]
     counts = "".join(f"{n}: {task_count(k)}, {work_of(k)}\n" for n, k in program.kernels.items())
-    units.append(Unit(f"entries of {prefix}\n{print_program(program)}\n{counts}", entries))
+    units.append(Unit("entries", f"entries of {prefix}\n{print_program(program)}\n{counts}", entries))
     return units
 
 

@@ -37,6 +37,11 @@ def host_cpu() -> tuple[str, frozenset[str]]:
     return str(binding.get_host_cpu_name()), frozenset(f for f, on in features.items() if on)
 
 
+def host_triple() -> str:
+    """LLVM's name of this machine, `x86_64-unknown-linux-gnu` for one."""
+    return str(_binding().get_process_triple())
+
+
 def version() -> str:
     """LLVM's version, which belongs into every cache key."""
     return ".".join(map(str, _binding().llvm_version_info))

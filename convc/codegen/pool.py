@@ -1,0 +1,225 @@
+"""LLVM texts to objects, by this process and by workers beside it where that is worth their start.
+
+One thread does it all: pipes are written and read as far as they go without waiting, whenever there is a new text and
+between the modules that this process compiles itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from convc.codegen import llvmc
+from convc.codegen.worker import LENGTH, MADE, frame, target_message
+from convc.errors import IRError
+from convc.target import Target
+
+# Measured on two cores at 2.6 GHz: LLVM takes 15 to 20 ms for a kernel of the networks in `benchmarks/`; a worker
+# costs 0.1 s until its first object. A worker has to have thrice that to do.
+SECONDS_PER_KERNEL = 0.018
+WORTH_A_WORKER = 0.3
+
+# Texts that a worker has at once: enough that it never waits, few enough that the last ones are shared evenly.
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """A module to compile. `index` is the caller's, `name` what an error calls it."""
+
+    index: int
+    name: str
+    text: str
+
+
+@dataclass
+class Worker:
+    """A process with what is under way to and from it."""
+
+    process: subprocess.Popen[bytes]
+    messages: IO[bytes]  # its error stream
+    jobs: deque[Job] = field(default_factory=deque)
+    outgoing: bytearray = field(default_factory=bytearray)
+    incoming: bytearray = field(default_factory=bytearray)
+
+
+class Pool:
+    """Compiles modules for a target. A context manager: no process outlives it.
+
+    A machine other than ours always gets a worker: LLVM ends the process at some errors, above all for machines that it
+    was not built for, and must not take the user's session with it.
+    """
+
+    def __init__(self, target: Target, expected: int, processors: int | None = None) -> None:
+        """`expected` modules will come; `processors` default to those that this process may use."""
+        self.target = target
+        self.objects: dict[int, bytes] = {}
+        self.waiting: deque[Job] = deque()
+        self.local = not is_foreign(target)
+        count = workers_for(expected, processors or _processors())
+        self.workers = [start(target) for _ in range(count if self.local else max(1, count))]
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self.workers:
+            stop(worker)
+        self.workers = []
+
+    def add(self, index: int, name: str, text: str) -> None:
+        """Takes a module. IRError if an earlier one turned out to be refused by LLVM."""
+        self.waiting.append(Job(index, name, text))
+        self.exchange(0)
+
+    def finish(self) -> dict[int, bytes]:
+        """The objects of all modules by their index. IRError names the kernel that LLVM refuses."""
+        while self.waiting or any(w.jobs for w in self.workers):
+            if self.waiting and (self.local or not self.workers):
+                self.compile_here(self.waiting.popleft())
+                self.exchange(0)
+            else:
+                self.exchange(None)
+        return self.objects
+
+    def compile_here(self, job: Job) -> None:
+        if not self.local:
+            raise IRError(f"kernel {job.name}: the compilers for {self.target.name} ended early")
+        try:
+            self.objects[job.index] = llvmc.compile_object(job.text, self.target)
+        except IRError as error:
+            raise IRError(f"kernel {job.name}: {error}") from error
+
+    # ------------------------------------------------------------ pipes
+
+    def exchange(self, timeout: float | None) -> None:
+        """Hands out texts, writes and reads what the pipes take and hold; `timeout` None waits for something."""
+        for worker in self.workers:
+            while self.waiting and len(worker.jobs) < _AHEAD:
+                job = self.waiting.popleft()
+                worker.jobs.append(job)
+                worker.outgoing += frame(job.text.encode())
+        busy = [w for w in self.workers if w.jobs or w.outgoing]
+        if not busy:
+            return
+        readable, writable, _ = select.select(
+            [_output(w) for w in busy], [_input(w) for w in busy if w.outgoing], [], timeout
+        )
+        for worker in busy:
+            if _input(worker) in writable:
+                self.write(worker)
+            if _output(worker) in readable:
+                self.read(worker)
+
+    def write(self, worker: Worker) -> None:
+        try:
+            written = os.write(_input(worker), worker.outgoing)
+        except BrokenPipeError:
+            worker.outgoing.clear()  # it is gone: reading says so too
+            return
+        except BlockingIOError:
+            return
+        del worker.outgoing[:written]
+
+    def read(self, worker: Worker) -> None:
+        try:
+            data = os.read(_output(worker), 1 << 20)
+        except BlockingIOError:
+            return
+        if not data:
+            self.bury(worker)
+            return
+        worker.incoming += data
+        while len(worker.incoming) >= LENGTH:
+            end = LENGTH + int.from_bytes(worker.incoming[:LENGTH], "little")
+            if len(worker.incoming) < end:
+                return
+            answer = bytes(worker.incoming[LENGTH:end])
+            del worker.incoming[:end]
+            job = worker.jobs.popleft()
+            if answer[:1] != MADE:
+                raise IRError(f"kernel {job.name}: {answer[1:].decode(errors='replace')}")
+            self.objects[job.index] = answer[1:]
+
+    def bury(self, worker: Worker) -> None:
+        """Takes back what a dead worker had. IRError if LLVM itself ended it: here it would end this process."""
+        self.workers.remove(worker)
+        code = worker.process.wait()
+        said = stop(worker)
+        if worker.jobs and code in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGILL, -signal.SIGBUS):
+            raise IRError(f"kernel {worker.jobs[0].name}: LLVM gave up on it: {said or code}")
+        self.waiting.extendleft(reversed(worker.jobs))
+
+
+def workers_for(modules: int, processors: int) -> int:
+    """Workers that are worth their start, beside this process."""
+    return max(0, min(processors - 1, int(modules * SECONDS_PER_KERNEL / WORTH_A_WORKER)))
+
+
+def is_foreign(target: Target) -> bool:
+    """True for a target of another instruction set than this machine's."""
+    return target.triple.partition("-")[0] != llvmc.host_triple().partition("-")[0]
+
+
+def start(target: Target) -> Worker:
+    """A worker that knows its target. It finds convc where this process has found it."""
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    messages = tempfile.TemporaryFile()  # noqa: SIM115 - `stop` closes it
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convc.codegen.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=messages,
+        bufsize=0,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    worker = Worker(process, messages)
+    os.set_blocking(_input(worker), False)
+    os.set_blocking(_output(worker), False)
+    worker.outgoing += target_message(target)
+    return worker
+
+
+def stop(worker: Worker) -> str:
+    """Ends a worker, and what it had to say on its error stream, in one line."""
+    for pipe in (worker.process.stdin, worker.process.stdout):
+        if pipe is not None:
+            pipe.close()
+    worker.process.kill()
+    worker.process.wait()
+    worker.messages.seek(0)
+    said = worker.messages.read()[-500:].decode(errors="replace")
+    worker.messages.close()
+    return " ".join(said.split())
+
+
+def _input(worker: Worker) -> int:
+    assert worker.process.stdin is not None
+    return worker.process.stdin.fileno()
+
+
+def _output(worker: Worker) -> int:
+    assert worker.process.stdout is not None
+    return worker.process.stdout.fileno()
+
+
+def _processors() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

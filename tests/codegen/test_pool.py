@@ -1,0 +1,177 @@
+"""Modules compiled by workers: the same bytes, whatever becomes of the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from convc.codegen import llvmc, pool
+from convc.codegen.pool import Pool, workers_for
+from convc.codegen.worker import frame
+from convc.errors import IRError
+from convc.target import TARGETS, Target
+
+V2 = TARGETS["x86-64-v2"]
+NEON = TARGETS["aarch64-neon"]
+
+
+def text(n: int, target: Target = V2) -> str:
+    """A module with one function and so much of a comment that a pipe doesn't take it at once."""
+    return (
+        f'target triple = "{target.triple}"\n; {"x" * 100_000}\n'
+        f"define i64 @f{n}(i64 %a) {{\n  %b = mul i64 %a, {n + 3}\n  ret i64 %b\n}}\n"
+    )
+
+
+@pytest.fixture
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "workers_for", lambda modules, processors: 2)
+
+
+def compiled(count: int, target: Target = V2) -> dict[int, bytes]:
+    with Pool(target, count) as running:
+        for n in range(count):
+            running.add(n, f"kernel_{n}", text(n, target))
+        return running.finish()
+
+
+def alive(process: int) -> bool:
+    """True for a process that runs: a zombie doesn't."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_workers_make_the_same_bytes() -> None:
+    assert compiled(30) == {n: llvmc.compile_object(text(n), V2) for n in range(30)}
+
+
+def test_workers_start_only_for_much_work() -> None:
+    assert workers_for(8, 64) == 0
+    assert workers_for(100, 1) == 0
+    assert workers_for(100, 2) == 1
+    assert 2 <= workers_for(100, 64) < 20
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_killed_worker_leaves_its_modules_to_others() -> None:
+    with Pool(V2, 30) as running:
+        for n in range(30):
+            running.add(n, f"kernel_{n}", text(n))
+            if n == 8:
+                os.kill(running.workers[0].process.pid, signal.SIGKILL)
+        assert running.finish() == {n: llvmc.compile_object(text(n), V2) for n in range(30)}
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_refused_module_is_named_wherever_it_is_compiled() -> None:
+    with Pool(V2, 3) as running:
+        running.add(0, "bad", "define nonsense")
+        with pytest.raises(IRError, match=r"kernel bad: LLVM refuses"):
+            running.finish()
+    here = Pool(V2, 1, processors=1)
+    here.workers = []
+    here.add(0, "bad", "define nonsense")
+    with pytest.raises(IRError, match=r"kernel bad: LLVM refuses"):
+        here.finish()
+
+
+def test_llvm_giving_up_ends_a_worker_and_not_this_process() -> None:
+    with Pool(NEON, 1) as running:
+        (worker,) = running.workers
+        running.add(0, "fatal", text(0, NEON))
+        os.kill(worker.process.pid, signal.SIGABRT)
+        worker.process.wait()
+        with pytest.raises(IRError, match="kernel fatal: LLVM gave up on it"):
+            running.finish()
+
+
+def test_another_machines_modules_are_compiled_by_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = llvmc.compile_object(text(1, NEON), NEON)
+    monkeypatch.setattr(llvmc, "compile_object", lambda *_: pytest.fail("compiled in this process"))
+    assert compiled(2, NEON)[1] == expected
+
+
+def test_another_machines_worker_that_is_killed_is_an_error() -> None:
+    with Pool(NEON, 1) as running:
+        running.workers[0].process.kill()
+        running.workers[0].process.wait()
+        running.add(0, "kernel_0", text(0, NEON))
+        with pytest.raises(IRError, match="kernel kernel_0: the compilers for aarch64-neon ended early"):
+            running.finish()
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_no_process_outlives_the_pool_when_it_is_left_early() -> None:
+    started: list[int] = []
+
+    def interrupted() -> None:
+        with Pool(V2, 50) as running:
+            started.extend(w.process.pid for w in running.workers)
+            for n in range(10):
+                running.add(n, f"kernel_{n}", text(n))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(started) == 2
+    assert not any(alive(process) for process in started)
+
+
+SCRIPT = """
+import sys
+print("imported as", __name__, flush=True)
+from convc.codegen import pool
+from convc.target import TARGETS
+pool.workers_for = lambda modules, processors: 2
+running = pool.Pool(TARGETS["x86-64-v2"], 2)
+print(*(w.process.pid for w in running.workers), flush=True)
+text = 'target triple = "x86_64-unknown-linux-gnu"\\ndefine void @f() {\\n  ret void\\n}\\n'
+with running:
+    while True:
+        running.add(0, "f", text)
+        running.exchange(0.01)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_a_script_that_is_stopped_and_do_not_run_it_again(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    script = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert script.stdout is not None
+    assert script.stdout.readline() == b"imported as __main__\n"
+    workers = [int(word) for word in script.stdout.readline().split()]
+    script.send_signal(number)
+    rest, _ = script.communicate()
+    assert b"imported" not in rest
+    for _ in range(500):
+        if not any(alive(process) for process in workers):
+            return
+        time.sleep(0.02)
+    pytest.fail("a worker outlived its parent")
+
+
+def test_a_worker_ends_with_its_input_even_within_a_message() -> None:
+    started = pool.start(V2)
+    assert started.process.stdin is not None
+    started.process.stdin.write(bytes(started.outgoing) + frame(b"define")[:-2])
+    started.process.stdin.close()
+    assert started.process.wait(timeout=60) == 0
+    pool.stop(started)
