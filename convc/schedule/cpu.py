@@ -4,6 +4,7 @@
   product): a register tile of rows x vectors, the moving factor packed in the order that it is read.
 - `lanes`: everything moves along the vector loop together (depthwise convolution, pooling, means over an image).
 - `pointwise`: no reduction: the innermost contiguous loops become one, in vectors.
+- `folded`: a reduction whose elements are neighbours in memory: partial results in vectors, folded at the end.
 - `scalar`: what has no loop that is contiguous in the output and linear everywhere else.
 """
 
@@ -36,12 +37,14 @@ from convc.loops.rewrites import (
     fuse,
     pad_extent,
     parallelize,
+    reduction_over,
     relayout,
     reorder,
     sink,
     speculate,
     split,
     split_fma,
+    split_reduction,
     stage,
     unroll,
     use_border,
@@ -73,7 +76,7 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
         return _several(kernel, target)
     structure, vector = _vector_loop(structure)
     if vector is None:
-        return _scalar(structure, target)
+        return _folded(structure, target) or _scalar(structure, target)
     if not structure.reductions:
         return _pointwise(structure, vector, target)
     factors = structure.contraction()
@@ -380,9 +383,9 @@ def _inner_reduction(kernel: Kernel, structure: Structure, still: Expr) -> tuple
     for other in names[names.index(inner) + 1 :]:
         kernel = reorder(kernel, inner, other)
     extent = structure.extent(inner)
-    if extent is None or extent <= 4:
+    if extent is not None and extent <= 4:
         return kernel, inner
-    factor = next(f for f in (4, 3, 5, 2, 1) if extent % f == 0 or f == 1)
+    factor = next(f for f in (4, 3, 5, 2, 1) if f == 1 or extent and extent % f == 0)
     if factor == 1:
         return split(kernel, inner, 4, f"{inner}o", f"{inner}i", "peel"), f"{inner}i"
     return split(kernel, inner, factor, f"{inner}o", f"{inner}i"), f"{inner}i"
@@ -596,6 +599,50 @@ def _ordered(structure: Structure, names: list[str]) -> Kernel:
         assert again is not None
         kernel = _innermost_output(again, name)
     return kernel
+
+
+# Vectors of partial results that hide the latency of an addition; a reduction of fewer lanes' worth stays as it is.
+_PARTIAL_VECTORS = 4
+
+
+def _folded(structure: Structure, target: Target) -> Kernel | None:
+    """The innermost reduction in vectors, where every access is contiguous along it or stays; None otherwise."""
+    structure = _one_reduction(structure)
+    lanes = _lanes_for(structure, target)
+    if not structure.reductions or lanes < 2:
+        return None
+    inner = structure.reductions[-1]
+    reduction = reduction_over(structure.kernel, inner.var)
+    if reduction is None or reduction.extent < _PARTIAL_VECTORS * lanes:
+        return None
+    steps = [structure.step(x.buffer, x.index, inner.var) for x in loads_of(reduction.update)]
+    if 1 not in steps or not set(steps) <= {0, 1} or _is_guarded(reduction.update, inner.var):
+        return None
+    vectors = min(_PARTIAL_VECTORS, reduction.extent // (_PARTIAL_VECTORS * lanes))
+    kernel = simplify_kernel(split_reduction(structure.kernel, inner.var, lanes, vectors))
+    kernel = unroll(kernel, f"{inner.var}v")
+    for suffix in "lf":
+        kernel = vectorize(kernel, f"{inner.var}{suffix}")
+    return finish(parallel_top(kernel), target, "folded", f"{vectors}x{lanes}")
+
+
+def _one_reduction(structure: Structure) -> Structure:
+    """Reductions that run on in every access become one."""
+    while len(structure.reductions) > 1:
+        outer, inner = structure.reductions[-2:]
+        if inner.extent is None or outer.extent is None or not _runs_on(structure, outer, inner):
+            break
+        fused = f"{outer.var}{inner.var}"
+        again = analyse(simplify_kernel(fuse(structure.kernel, outer.var, inner.var, fused)))
+        if again is None or any(again.step(x.buffer, x.index, fused) is None for x in again.loads()):
+            break
+        structure = again
+    return structure
+
+
+def _is_guarded(expr: Expr, var: str) -> bool:
+    """True if a condition depends on a variable."""
+    return any(isinstance(e, Select) and depends_on(e.condition, var) for e in subexpressions(expr))
 
 
 def _scalar(structure: Structure, target: Target) -> Kernel:
