@@ -14,6 +14,7 @@ from convc.loops.rewrites.nest import (
     unroll,
     vectorize,
 )
+from convc.loops.rewrites.reduction import reduction_over, split_reduction
 
 __all__ = [
     "bind",
@@ -21,12 +22,14 @@ __all__ = [
     "fuse",
     "pad_extent",
     "parallelize",
+    "reduction_over",
     "relayout",
     "reorder",
     "sink",
     "speculate",
     "split",
     "split_fma",
+    "split_reduction",
     "stage",
     "unroll",
     "use_border",

@@ -17,12 +17,12 @@ from convc.loops.interp import run_kernel
 from convc.loops.ir import Axis, Const, For, Kernel, Layout, LoopKind, Role, walk
 from convc.loops.parser import parse_expr, parse_kernel
 from convc.loops.printer import print_kernel
-from convc.loops.rewrites import arithmetic, guards, memory, nest
+from convc.loops.rewrites import arithmetic, guards, memory, nest, reduction
 from convc.loops.simplify import simplify_kernel
 from convc.loops.verify import verify_kernel
 from convc.types import DType
 
-MODULES = (arithmetic, guards, memory, nest, simplify)
+MODULES = (arithmetic, guards, memory, nest, reduction, simplify)
 
 # The parameters of examples that show only a kernel's body.
 FLAT = "in x: float32[16], out y: float32[16]"
@@ -48,6 +48,7 @@ EXAMPLES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "unroll": (FLAT, ("i",)),
     "vectorize": (FLAT, ("i",)),
     "parallelize": (FLAT, ("i",)),
+    "split_reduction": ("", ("k", 2, 2)),
     "simplify_kernel": (FLAT, ()),
 }
 
@@ -87,7 +88,7 @@ def test_every_rewrite_has_an_example() -> None:
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not name.startswith("_")
     }
-    assert public - EXAMPLES.keys() == {"at_loops"}
+    assert public - EXAMPLES.keys() == {"at_loops", "identity_of", "reduction_over"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
