@@ -137,7 +137,9 @@ def plan_graphs(
     with timings.phase("plan"):
         program = plan_memory(reuse_in_place(program))
         note("program", "planned", program)
-    return Planned(name, program, lowered, graphs, rows_of(program, lowered.kernels), timings)
+    with timings.phase("report"):
+        rows = rows_of(program, lowered.kernels)
+    return Planned(name, program, lowered, graphs, rows, timings)
 
 
 def checked(trace: Trace | None) -> Trace:

@@ -36,9 +36,10 @@ def rows_of(program: Program, lowered: Mapping[str, Kernel]) -> dict[str, list[R
 
     `lowered` are the kernels before they were scheduled: those are what is counted.
     """
+    counts = {name: flops(lowered[name]) for name in program.kernels}
     return {
         entry.name: [
-            _row(program, step.kernel, step.layers, [a.region for a in step.args], lowered)
+            _row(program, step.kernel, step.layers, [a.region for a in step.args], counts[step.kernel])
             for step in entry.steps
         ]
         for entry in program.entries
@@ -85,7 +86,7 @@ def _row(
     name: str,
     layers: tuple[str, ...],
     regions: list[str],
-    lowered: Mapping[str, Kernel],
+    count: Extent,
 ) -> Row:
     kernel = program.kernels[name]
     notes = dict(kernel.notes)
@@ -99,7 +100,7 @@ def _row(
         layout=layout_text(output),
         algorithm=notes.get("strategy", ""),
         tile=notes.get("tile", ""),
-        flops=flops(lowered[name]),
+        flops=count,
         weight_bytes=int(weights),
     )
 

@@ -85,6 +85,8 @@ class Dim:
         return frozenset(s for monomial, _ in self.terms for s in monomial)
 
     def __add__(self, other: Extent) -> Extent:
+        if other == 0:
+            return self
         return _from_terms([*self.terms, *_terms(other)])
 
     def __radd__(self, other: int) -> Extent:
@@ -100,6 +102,8 @@ class Dim:
         return self * -1 + other
 
     def __mul__(self, other: Extent) -> Extent:
+        if isinstance(other, int):
+            return Dim(tuple([(m, c * other) for m, c in self.terms])) if other else 0
         products = [
             (tuple(sorted((*m, *n))), a * b) for m, a in self.terms for n, b in _terms(other)
         ]
