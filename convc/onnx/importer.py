@@ -28,7 +28,7 @@ from convc.onnx.reading import LARGEST, array_of, attributes_of, dtype_of, read_
 from convc.ops.elementwise import Identity
 from convc.types import Dim, Extent, TensorType, size_of
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 1
 DEEPEST = 24
 """Subgraphs and functions inside one another."""
 MOST_NODES = 200_000
@@ -190,13 +190,14 @@ class _Importer:
 
     def input_type(self, info: onnx.ValueInfoProto, batch: str | None) -> TensorType:
         if info.type.WhichOneof("value") != "tensor_type":
+            self.unused.pop(info.name, None)
             kind = info.type.WhichOneof("value") or "nothing"
             raise UnsupportedError(f"{kind.removesuffix('_type')} inputs are not supported")
+        self.unused.pop(info.name, None)
         tensor = info.type.tensor_type
         dtype = dtype_of(tensor.elem_type)
         whole = self.shapes.get(info.name)
         if isinstance(whole, Sequence):
-            self.unused.pop(info.name, None)
             return TensorType(dtype, tuple(int(e) for e in whole))
         if not tensor.HasField("shape"):
             raise UnsupportedError("its rank is not given: give its shape by --shape")
@@ -433,10 +434,9 @@ class _Importer:
         if len(values) > len(body.input):
             raise InputFileError(f"{len(values)} inputs, but the function takes {len(body.input)}")
         padded = [*values, *[None] * (len(body.input) - len(values))]
-        opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in body.opset_import}
-        inner = Scope(
-            dict(zip(body.input, padded, strict=True)), None, opsets or scope.opsets, attributes
-        )
+        opsets = {"": defs.onnx_opset_version()} | dict(scope.opsets)
+        opsets |= {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in body.opset_import}
+        inner = Scope(dict(zip(body.input, padded, strict=True)), None, opsets, attributes)
         before = len(self.problems)
         with self.deeper():
             self.run_nodes(body.node, inner)

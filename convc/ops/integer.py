@@ -114,12 +114,13 @@ class ShiftLeft(Integer):
 
 @register
 class ShiftRight(Integer):
-    """x // 2**y; 0 where y is the dtype's width or more."""
+    """x // 2**y; the sign alone where y is the dtype's width or more (or negative, as in numpy)."""
 
     def reference(self, x: Array, y: Array) -> Array:
         width = x.dtype.itemsize * 8
         inside = (y >= 0) & (y < width)
-        return np.asarray(np.where(inside, np.right_shift(x, np.where(inside, y, 0)), 0), x.dtype)
+        sign = np.where(x < 0, -1, 0)
+        return np.where(inside, np.right_shift(x, np.where(inside, y, 0)), sign).astype(x.dtype)
 
     def scalar(self, x: Expr, y: Expr) -> Expr:
         return shifted(">>", x, y)
@@ -130,7 +131,8 @@ def shifted(op: str, x: Expr, y: Expr) -> Expr:
     inside = y < x.dtype.itemsize * 8
     if y.dtype.is_signed:
         inside = inside & (y >= 0)
-    return select(inside, binary(op, x, select(inside, y, 0)), 0)
+    gone = select(x < 0, x * 0 - 1, 0) if op == ">>" and x.dtype.is_signed else 0
+    return select(inside, binary(op, x, select(inside, y, 0)), gone)
 
 
 @register

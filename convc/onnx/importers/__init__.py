@@ -1,9 +1,26 @@
 """How each ONNX operator reads in convc: one module per family, each with a table RULES."""
 
-from convc.onnx.importers import elementwise, norm, products, reduce, shape, windows
+from convc.onnx.importers import (
+    control,
+    elementwise,
+    indexing,
+    norm,
+    products,
+    quantize,
+    recurrent,
+    reduce,
+    resize,
+    sampling,
+    shape,
+    spectral,
+    windows,
+)
 from convc.onnx.importers.call import Rule
 
-FAMILIES = (elementwise, norm, products, reduce, shape, windows)
+FAMILIES = (
+    control, elementwise, indexing, norm, products, quantize, recurrent, reduce, resize, sampling, shape, spectral,
+    windows,
+)  # fmt: skip
 
 RULES: dict[str, dict[str, Rule]] = {
     "": {name: rule for family in FAMILIES for name, rule in family.RULES.items()},

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from convc.graph.op import Op
 from convc.onnx.importers.call import Call, Rejected, Rule
@@ -102,7 +103,16 @@ def plain(op: type[Op], **defaults: Any) -> Rule:
 
 def pair(op: type[Broadcasting]) -> Rule:
     """An operator on two tensors that numpy broadcasts."""
-    return lambda c: c.add(op(), c[0], c[1])
+    return lambda c: c.add(op(), c[0], lined_up(c))
+
+
+def lined_up(c: Call) -> str:
+    """The second operand. Up to opset 6 an attribute says at which axis of the first it begins."""
+    axis = c.attr("axis")
+    if c.opset >= 7 or axis is None or not c.attr("broadcast", 0):
+        return c[1]
+    after = c.rank(0) - c.from_front(int(axis), c.rank(0)) - c.rank(1)
+    return c.reshape(c[1], (*c.shape(1), *[1] * after))
 
 
 def variadic(op: type[Broadcasting]) -> Rule:
@@ -121,20 +131,20 @@ def mean(c: Call) -> str:
 
 
 def div(c: Call) -> str:
-    return c.add(TruncDiv() if c.dtype(0).is_integer else Div(), c[0], c[1])
+    return c.add(TruncDiv() if c.dtype(0).is_integer else Div(), c[0], lined_up(c))
 
 
 def mod(c: Call) -> str:
     if c.attr("fmod", 0):
         return c.add(Remainder(), c[0], c[1])
-    if c.dtype(0).is_float:
+    if c.dtype(0).is_float and c.opset < 28:
         raise Rejected("Mod of floats needs fmod=1")
     return c.add(Mod(), c[0], c[1])
 
 
 def power(c: Call) -> str:
     """The result has the dtype of the base; integers are raised in float64."""
-    base, exponent, dtype = c[0], c[1], c.dtype(0)
+    base, exponent, dtype = c[0], lined_up(c), c.dtype(0)
     if c.importer.known(exponent) and c.shape(exponent) in ((), (1,)) and dtype.is_float:
         number = float(c.importer.evaluate(exponent).reshape(()))
         if number in (1.0, 2.0) and len(c.shape(exponent)) <= c.rank(base):
@@ -148,6 +158,8 @@ def power(c: Call) -> str:
 
 def prelu(c: Call) -> str:
     x, slope = c[0], c[1]
+    if c.opset < 7 and c.rank(1) == 1 and c.rank(0) > 2:
+        slope = c.reshape(slope, (*c.shape(1), *[1] * (c.rank(0) - 2)))
     if c.dtype(0).is_float:
         return c.add(PRelu(), x, slope)
     negative = c.add(Less(), x, c.scalar(0, x))
@@ -179,7 +191,10 @@ def clip(c: Call) -> str:
 
 
 def cast(c: Call) -> str:
-    return c.add(Cast(dtype_of(int(c.attr("to")))), c[0])
+    """The type is a number, or its name up to opset 5."""
+    to = c.attr("to")
+    code = TensorProto.DataType.Value(to) if isinstance(to, str) else int(to)
+    return c.add(Cast(dtype_of(code)), c[0])
 
 
 def cast_like(c: Call) -> str:

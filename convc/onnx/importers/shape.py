@@ -115,7 +115,7 @@ def transpose(c: Call) -> str:
 
 def concat(c: Call) -> str:
     values = c.rest()
-    axis = c.axis(0)
+    axis = c.axis(0, default=1)
     return c.add(Concat(axis), *values)
 
 
@@ -170,7 +170,7 @@ def bounded(start: int, end: int, step: int, extent: int) -> tuple[int, int | No
 
 def pad(c: Call) -> str:
     rank = c.rank(0)
-    pads = parameter(c, 1, "pads")
+    pads = parameter(c, 1, "pads" if c.opset > 1 else "paddings")
     if pads is None:
         raise Rejected("pads are missing")
     axes = list(c.ints(3)) if c.has(3) else list(range(rank))
@@ -281,9 +281,11 @@ def one_hot(c: Call) -> str:
 
 
 def trilu(c: Call) -> str:
-    rows, columns = c.numbers(0)[-2:] if all(isinstance(e, int) for e in c.shape(0)) else c.shape(0)[-2:]
+    rows, columns = c.shape(0)[-2:]
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        raise Rejected(f"needs numbers of rows and columns, got {rows} x {columns}: give --shape")
     k = int(c.array(1).reshape(())) if c.has(1) else 0
-    distance = np.arange(columns)[None, :] - np.arange(rows)[:, None]  # type: ignore[arg-type]
+    distance = np.arange(columns)[None, :] - np.arange(rows)[:, None]
     kept = distance >= k if c.attr("upper", 1) else distance <= k
     zero = c.constant(np.zeros((), c.dtype(0).numpy))
     return c.add(Where(), c.constant(kept), c[0], zero)

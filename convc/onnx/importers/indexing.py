@@ -1,0 +1,220 @@
+"""Import rules of operators that pick or place elements by position."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from convc.onnx.importers.call import Call, Rejected, Rule
+from convc.ops.broadcasting import Add, GreaterEqual, Less, Maximum, Mul, Where
+from convc.ops.elementwise import Cast
+from convc.ops.ordering import (
+    BitCast,
+    CumProd,
+    CumSum,
+    GatherElements,
+    LastPosition,
+    Rank,
+    Running,
+    ScatterReduce,
+)
+from convc.ops.shape import Broadcast, Gather, Pad
+from convc.onnx.reading import dtype_of
+from convc.types import DType, Extent
+
+
+def gather(c: Call) -> str:
+    return c.add(Gather(c.axis(0)), c[0], c[1])
+
+
+def gather_elements(c: Call) -> str:
+    return c.add(GatherElements(c.axis(0)), c[0], c[1])
+
+
+def from_front(c: Call, indices: str, extent: Extent) -> str:
+    """int64 indices with the negative ones counted from the front."""
+    wide = c.cast(indices, DType.int64)
+    if not isinstance(extent, int):
+        raise Rejected(f"indices into the symbolic extent {extent}: give --shape")
+    negative = c.add(Less(), wide, c.scalar(0, wide))
+    return c.add(Where(), negative, c.add(Add(), wide, c.scalar(extent, wide)), wide)
+
+
+def linear(c: Call, indices: str, extents: tuple[int, ...]) -> str:
+    """The row-major position of each index vector in the last dimension, which goes away."""
+    last = c.rank(indices) - 1
+    total: str | None = None
+    for d, extent in enumerate(extents):
+        part = from_front(c, c.take(indices, last, d), extent)
+        stride = math.prod(extents[d + 1 :])
+        scaled = c.add(Mul(), part, c.scalar(stride, part)) if stride != 1 else part
+        total = scaled if total is None else c.add(Add(), total, scaled)
+    assert total is not None
+    return total
+
+
+def gather_nd(c: Call) -> str:
+    """Index vectors into the dimensions after the batch, as positions in these merged to one."""
+    batch = int(c.attr("batch_dims", 0))
+    shape, indices = c.numbers(0), c.numbers(1)
+    depth = indices[-1]
+    picked, rest = shape[batch : batch + depth], shape[batch + depth :]
+    groups = math.prod(shape[:batch])
+    rows = linear(c, c[1], picked)
+    count, width = math.prod(indices[batch:-1]), math.prod(rest)
+    data = c.reshape(c[0], (groups, math.prod(picked), width))
+    if groups == 1:
+        result = c.add(Gather(1), data, c.reshape(rows, (count,)))
+    else:
+        spread = c.add(Broadcast((groups, count, width)), c.reshape(rows, (groups, count, 1)))
+        result = c.add(GatherElements(1), data, spread)
+    return c.reshape(result, (*indices[:-1], *rest))
+
+
+# ---------------------------------------------------------------- scatter
+
+
+def scatter(c: Call, data: str, rows: str, updates: str, reduction: str) -> str:
+    """data[p, r] with the updates[k, r] for which rows[k, r or 0] is p; the last one wins, or all are combined."""
+    if reduction in ("none", ""):
+        last = c.add(LastPosition(0, c.shape(data)[0]), rows)
+        zero = c.scalar(0, last)
+        where = c.add(Maximum(), last, zero)
+        if c.shape(rows)[1] != c.shape(data)[1]:
+            where = c.add(Broadcast(c.shape(data)), where)
+        chosen = c.add(GatherElements(0), updates, where)
+        return c.add(Where(), c.add(GreaterEqual(), last, zero), chosen, data)
+    return c.add(ScatterReduce(reduction), data, rows, updates)
+
+
+def scatter_elements(c: Call) -> str:
+    axis, shape = c.axis(0), c.numbers(0)
+    given = c.numbers(1)
+    if not math.prod(given):
+        return c.add(Cast(c.dtype(0)), c[0])
+    order = [axis, *(d for d in range(len(shape)) if d != axis)]
+    back = [order.index(d) for d in range(len(shape))]
+    rows = c.transpose(from_front(c, c[1], shape[axis]), order)
+    updates, data = c.transpose(c[2], order), c.transpose(c[0], order)
+    wide = [shape[d] for d in order]
+    pads = tuple((0, 0) if d == 0 else (0, wide[d] - e) for d, e in enumerate(c.numbers(rows)))
+    if any(p != (0, 0) for p in pads):
+        rows, updates = c.add(Pad(pads, "constant", -1), rows), c.add(Pad(pads), updates)
+    columns = math.prod(wide[1:])
+    result = scatter(
+        c,
+        c.reshape(data, (wide[0], columns)),
+        c.reshape(rows, (given[axis], columns)),
+        c.reshape(updates, (given[axis], columns)),
+        c.attr("reduction", "none"),
+    )
+    return c.transpose(c.reshape(result, wide), back)
+
+
+def scatter_nd(c: Call) -> str:
+    shape, indices = c.numbers(0), c.numbers(1)
+    picked, rest = shape[: indices[-1]], shape[indices[-1] :]
+    count, width = math.prod(indices[:-1]), math.prod(rest)
+    rows = c.reshape(linear(c, c[1], picked), (count, 1))
+    data = c.reshape(c[0], (math.prod(picked), width))
+    updates = c.reshape(c[2], (count, width))
+    return c.reshape(scatter(c, data, rows, updates, c.attr("reduction", "none")), shape)
+
+
+def tensor_scatter(c: Call) -> str:
+    """A cache with rows replaced from each batch's write index on."""
+    shape, new = c.numbers(0), c.numbers(1)
+    axis = c.from_front(int(c.attr("axis", -2)), len(shape))
+    extent, count = shape[axis], new[axis]
+    begin = c.cast(c[2], DType.int64) if c.has(2) else c.constant(np.zeros(shape[0], np.int64))
+    steps = c.constant(np.arange(count).reshape((1, count)), DType.int64)
+    rows = c.add(Add(), c.reshape(begin, (shape[0], 1)), steps)
+    if c.attr("mode", "linear") == "circular":
+        wrapped = c.add(Add(), rows, c.scalar(-extent, rows))
+        rows = c.add(Where(), c.add(Less(), rows, c.scalar(extent, rows)), rows, wrapped)
+    last = c.add(LastPosition(1, extent), rows)
+    zero = c.scalar(0, last)
+    middle = [1] * (axis - 1)
+    spread = (shape[0], *middle, extent, *[1] * (len(shape) - axis - 1))
+    where = c.reshape(c.add(Maximum(), last, zero), spread)
+    chosen = c.add(GatherElements(axis), c[1], c.add(Broadcast(shape), where))
+    hit = c.reshape(c.add(GreaterEqual(), last, zero), spread)
+    return c.add(Where(), hit, chosen, c[0])
+
+
+# ---------------------------------------------------------------- order
+
+
+def running(op: type[Running]) -> Rule:
+    def rule(c: Call) -> str:
+        axis = c.from_front(int(c.array(1).reshape(())), c.rank(0))
+        return c.add(op(axis, bool(c.attr("exclusive", 0)), bool(c.attr("reverse", 0))), c[0])
+
+    return rule
+
+
+def top_k(c: Call) -> tuple[str, str]:
+    """The element whose rank is k, for each k asked for."""
+    count = int(c.array(1).reshape(())) if c.opset >= 10 else int(c.attr("k"))
+    axis = c.axis(0, -1)
+    if not 0 <= count <= c.numbers(0)[axis]:
+        raise Rejected(f"k = {count} of {c.numbers(0)[axis]} elements")
+    ranks = c.add(Rank(axis, bool(c.attr("largest", 1))), c[0])
+    positions = c.slice(c.add(LastPosition(axis, c.numbers(0)[axis]), ranks), axis, 0, count)
+    return c.add(GatherElements(axis), c[0], positions), positions
+
+
+def reverse_sequence(c: Call) -> str:
+    """x[len - 1 - t] for t < len, else x[t]."""
+    shape = c.numbers(0)
+    time, batch = int(c.attr("time_axis", 0)), int(c.attr("batch_axis", 1))
+    rank = len(shape)
+    positions = c.constant(np.arange(shape[time]).reshape([-1 if d == time else 1 for d in range(rank)]), DType.int64)
+    lengths = c.reshape(c.cast(c[1], DType.int64), [shape[d] if d == batch else 1 for d in range(rank)])
+    inside = c.add(Less(), positions, lengths)
+    minus = c.add(Mul(), positions, c.scalar(-1, positions))
+    mirrored = c.add(Add(), c.add(Add(), lengths, minus), c.scalar(-1, positions))
+    chosen = c.add(Where(), inside, mirrored, positions)
+    return c.add(GatherElements(time), c[0], c.add(Broadcast(shape), chosen))
+
+
+def max_unpool(c: Call) -> str:
+    """Each element at its position in the whole output, zeros elsewhere."""
+    shape = c.numbers(0)
+    rank = len(shape) - 2
+    kernel, stride = c.attr("kernel_shape"), c.attr("strides") or [1] * rank
+    pads = c.attr("pads") or [0] * 2 * rank
+    own = (*shape[:2], *(
+        (e - 1) * s + k - pads[d] - pads[d + rank]
+        for d, (e, s, k) in enumerate(zip(shape[2:], stride, kernel, strict=True))
+    ))  # fmt: skip
+    wanted = c.ints(2) if c.has(2) else own
+    size = math.prod(own)
+    zeros = c.constant(np.zeros((size, 1)), c.dtype(0))
+    rows = c.reshape(c.cast(c[1], DType.int64), (math.prod(shape), 1))
+    flat = scatter(c, zeros, rows, c.reshape(c[0], (math.prod(shape), 1)), "none")
+    result = c.reshape(flat, own)
+    grown = tuple((0, w - o) for w, o in zip(wanted, own, strict=True))
+    return result if own == tuple(wanted) else c.add(Pad(grown), result)
+
+
+def bit_cast(c: Call) -> str:
+    return c.add(BitCast(dtype_of(int(c.attr("to")))), c[0])
+
+
+RULES: dict[str, Rule] = {
+    "Gather": gather,
+    "GatherElements": gather_elements,
+    "GatherND": gather_nd,
+    "Scatter": scatter_elements,
+    "ScatterElements": scatter_elements,
+    "ScatterND": scatter_nd,
+    "TensorScatter": tensor_scatter,
+    "CumSum": running(CumSum),
+    "CumProd": running(CumProd),
+    "TopK": top_k,
+    "ReverseSequence": reverse_sequence,
+    "MaxUnpool": max_unpool,
+    "BitCast": bit_cast,
+}
