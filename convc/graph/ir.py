@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convc.graph.op import Op, OpError
+from convc.graph.view import View
 from convc.types import DType, TensorType
 
 Array = NDArray[np.generic]
@@ -55,6 +56,10 @@ class Graph:
             for name in dict.fromkeys(node.inputs):
                 found[name].append(node)
         return found
+
+    def view(self, node: Node) -> View | None:
+        """How a node's output can be its inputs' memory, if its operator knows a way."""
+        return node.op.view(*(self.types[i] for i in node.inputs)) if node.op.view else None
 
     def rebuilt(self, nodes: Iterable[Node], outputs: Iterable[str] | None = None) -> Graph:
         """The same graph over other nodes: types are inferred again, unused weights dropped."""

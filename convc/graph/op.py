@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from convc.errors import ConvcError, UnsupportedError
+from convc.graph.view import View
 from convc.types import TensorType
 
 
@@ -52,8 +53,8 @@ class Op:
     """Optional: `permute(self, perm, *types)`: the operator that maps inputs transposed by `perm` to the output
     transposed by `perm`, or None where there is none."""
 
-    alias: ClassVar[bool] = False
-    """True if the output may be a view of the first input's memory (transpose, reshape)."""
+    view: ClassVar[Callable[..., View | None] | None] = None
+    """Optional: `view(self, *types)`: how the output can be the inputs' memory, or None where it can't."""
 
     mnemonic: ClassVar[str] = ""
 

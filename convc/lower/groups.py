@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from convc.graph.ir import Graph, Node
 from convc.graph.op import Op
+from convc.graph.view import Part
 from convc.loops.formula import Tensor
 from convc.loops.ir import Const, Expr, Load, Reduce, Var, children, subexpressions
 from convc.types import TensorType
@@ -64,7 +65,7 @@ def group_nodes(graph: Graph) -> list[Group]:
         order.append(group)
         for output in node.outputs:
             placed[output] = position
-        if len(node.outputs) == 1 and not node.op.alias and not is_concat(node.op):
+        if len(node.outputs) == 1 and isinstance(graph.view(node), Part | None):
             open_groups[node.outputs[0]] = group
     return [Group(tuple(g)) for g in order]
 
@@ -149,18 +150,13 @@ def _all_pointwise(graph: Graph, nodes: list[Node]) -> bool:
     return all(is_pointwise(n.op, tuple(graph.types[i] for i in n.inputs)) for n in nodes)
 
 
-def is_concat(op: Op) -> bool:
-    """Concatenation is placed by storage, not computed."""
-    return op.mnemonic == "concat"
-
-
 @functools.lru_cache(maxsize=4096)
 def is_pointwise(op: Op, types: tuple[TensorType, ...]) -> bool:
     """True if each output element needs only the operands' elements at its own (broadcast) index.
 
     Read off the formula: every operand is loaded at the output's variables or at 0.
     """
-    if op.formula is None or op.alias or not types:
+    if op.formula is None or op.view is not None or not types:
         return False
     outputs = op.infer(*types)
     if len(outputs) != 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from convc.errors import IRError
 from convc.graph.ir import Array, Builder, Graph, Node
+from convc.graph.view import Joined
 from convc.loops.formula import At, Tensor, tensor_of
 from convc.loops.ir import (
     Buffer,
@@ -30,7 +31,7 @@ from convc.loops.ir import (
     walk,
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range
-from convc.lower.groups import Group, group_nodes, is_concat
+from convc.lower.groups import Group, group_nodes
 from convc.lower.nest import loop_names, naive_kernel, nest_kernel
 from convc.lower.storage import Border, Storage, Storages, covers, merged_border
 from convc.ops.elementwise import Identity
@@ -134,10 +135,7 @@ class _Lowering:
 
     def is_view(self, group: Group) -> bool:
         """Nodes that storage may make free; kernels for them are built only where it doesn't."""
-        op = group.nodes[0].op
-        return len(group.nodes) == 1 and (
-            op.alias or is_concat(op) or op.mnemonic in ("slice", "identity")
-        )
+        return len(group.nodes) == 1 and self.graph.view(group.nodes[0]) is not None
 
     def program(self) -> Program:
         entry = Entry(
@@ -235,14 +233,14 @@ class _Lowering:
         node = group.nodes[-1]
         if call is not None:
             self.step(call)
-        elif is_concat(node.op):
-            self.concatenate(node)
+        elif isinstance(view := self.graph.view(node), Joined):
+            self.join(node, view.axis)
         elif self.storages.view(node) != self.storages.of[group.output]:
             self.step(self.call_of(group))
 
-    def concatenate(self, node: Node) -> None:
+    def join(self, node: Node, axis: int) -> None:
         """Copies the operands that storage could not place inside the result."""
-        parts = [self.storages.part_of_concat(node, n) for n in range(len(node.inputs))]
+        parts = self.storages.parts_of(node, axis)
         if None in parts:
             self.step(self.call_of(Group((node,))))
             return

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from convc.graph.ir import Graph, Node
+from convc.graph.view import Joined, Part, Permuted, Reshaped
 from convc.loops.ir import Axis, Layout
 from convc.program.ir import Region, RegionKind
 from convc.types import Extent, Shape, TensorType, size_of
@@ -58,13 +60,10 @@ class Storages:
             wanted = self.borders.get(node.outputs[0])
             if wanted is None:
                 continue
-            if node.op.mnemonic == "transpose":
-                perm = node.op.attributes["perm"]
-                moved = tuple(wanted[perm.index(d)] for d in range(len(perm)))
-                self._want_border(node.inputs[0], moved)
-            elif node.op.mnemonic == "concat":
-                axis = node.op.attributes["axis"] % len(wanted)
-                if wanted[axis] == (0, 0):
+            match self.graph.view(node):
+                case Permuted(perm):
+                    self._want_border(node.inputs[0], tuple(wanted[p] for p in invert(perm)))
+                case Joined(axis) if wanted[axis] == (0, 0):
                     for name in node.inputs:
                         self._want_border(name, wanted)
 
@@ -95,25 +94,24 @@ class Storages:
             self._place(node.inputs[0], source)
 
     def _source_of_view(self, node: Node, storage: Storage) -> Storage | None:
-        if node.op.mnemonic == "transpose":
-            perm = node.op.attributes["perm"]
-            return replace(storage, layout=permuted(storage.layout, invert(perm)))
-        if node.op.mnemonic == "reshape":
-            source, target = self.graph.types[node.inputs[0]], self.graph.types[node.outputs[0]]
-            layout = reshaped(storage.layout, target.shape, source.shape)
-            return replace(storage, layout=layout) if layout is not None else None
+        match self.graph.view(node):
+            case Permuted(perm):
+                return replace(storage, layout=permuted(storage.layout, invert(perm)))
+            case Reshaped():
+                source, target = self.graph.types[node.inputs[0]], self.graph.types[node.outputs[0]]
+                return _reshaped(storage, target.shape, source.shape)
         return None
 
     def _concatenations(self) -> None:
         """Last first, so that a chain of concatenations (dense blocks) ends in one region."""
         for node in reversed(self.graph.nodes):
-            if node.op.mnemonic != "concat":
+            view = self.graph.view(node)
+            if not isinstance(view, Joined):
                 continue
             name = node.outputs[0]
             if name not in self.of:
                 self.of[name] = self._default(name)
-            for position, source in enumerate(node.inputs):
-                part = self.part_of_concat(node, position)
+            for source, part in zip(node.inputs, self.parts_of(node, view.axis), strict=True):
                 if part is not None and node.inputs.count(source) == 1 and self._is_computed(source):
                     self._place(source, part)
 
@@ -130,41 +128,35 @@ class Storages:
 
     def view(self, node: Node) -> Storage | None:
         """The storage of a node's output as a view of its input's, or None if it has to be computed."""
-        if node.op.mnemonic not in ("transpose", "reshape", "slice") or node.inputs[0] not in self.of:
+        view = self.graph.view(node)
+        if view is None or node.inputs[0] not in self.of:
             return None
         if node.inputs[0] in self.graph.weights:
             return None  # packed as its reader wants it: no view of it would fit (constants are folded before)
         storage = self.of[node.inputs[0]]
         source, target = self.graph.types[node.inputs[0]], self.graph.types[node.outputs[0]]
-        if node.op.mnemonic == "transpose":
-            return replace(storage, layout=permuted(storage.layout, node.op.attributes["perm"]))
-        if node.op.mnemonic == "reshape":
-            layout = reshaped(storage.layout, source.shape, target.shape)
-            return replace(storage, layout=layout) if layout is not None else None
-        return self._slice_view(node, storage, source.shape)
+        match view:
+            case Permuted(perm):
+                return replace(storage, layout=permuted(storage.layout, perm))
+            case Reshaped():
+                return _reshaped(storage, source.shape, target.shape)
+            case Part(starts):
+                return _box(storage, source.shape, starts, target.shape)
+            case Joined():
+                return None  # its inputs are views of it
+            case _:
+                assert_never(view)
 
-    def _slice_view(self, node: Node, storage: Storage, shape: Shape) -> Storage | None:
-        ranges = node.op.ranges(shape)  # type: ignore[attr-defined]
-        for dim, (start, step, extent) in enumerate(ranges):
-            if step != 1:
-                return None
-            if start == 0 and extent == shape[dim]:
-                continue
-            part = part_of(storage, shape, dim, start)
-            if part is None:
-                return None
-            storage = part
-            shape = (*shape[:dim], extent, *shape[dim + 1 :])
-        return storage
-
-    def part_of_concat(self, node: Node, position: int) -> Storage | None:
-        """The place of one operand inside a concatenation's output."""
-        whole = self.graph.types[node.outputs[0]]
-        axis = node.op.attributes["axis"] % whole.rank
+    def parts_of(self, node: Node, axis: int) -> list[Storage | None]:
+        """The place of each operand inside the output of a node that joins them, None where no layout says it."""
+        (name,) = node.outputs
+        whole = self.graph.types[name].shape
+        parts = []
         start: Extent = 0
-        for name in node.inputs[:position]:
-            start = start + self.graph.types[name].shape[axis]
-        return part_of(self.of[node.outputs[0]], whole.shape, axis, start)
+        for source in node.inputs:
+            parts.append(part_of(self.of[name], whole, axis, start))
+            start = start + self.graph.types[source].shape[axis]
+        return parts
 
     # ------------------------------------------------------------ regions
 
@@ -194,9 +186,10 @@ class Storages:
     def _must_be_dense(self, name: str) -> bool:
         """True if a reshape somewhere behind wants to see the value as one run of memory."""
         for node in self.consumers[name]:
-            if node.op.mnemonic == "reshape":
+            view = self.graph.view(node)
+            if isinstance(view, Reshaped):
                 return True
-            if node.op.mnemonic == "transpose" and self._must_be_dense(node.outputs[0]):
+            if isinstance(view, Permuted) and self._must_be_dense(node.outputs[0]):
                 return True
         return False
 
@@ -275,6 +268,24 @@ def reshaped(layout: Layout, source: Shape, target: Shape) -> Layout | None:
     for old, new in moved.items():
         border[new] = layout.border[old]
     return Layout(tuple(axes), tuple(border))
+
+
+def _reshaped(storage: Storage, source: Shape, target: Shape) -> Storage | None:
+    layout = reshaped(storage.layout, source, target)
+    return replace(storage, layout=layout) if layout is not None else None
+
+
+def _box(storage: Storage, shape: Shape, starts: Shape, target: Shape) -> Storage | None:
+    """The storage of a box of a value."""
+    for dim, (start, extent) in enumerate(zip(starts, target, strict=True)):
+        if start == 0 and extent == shape[dim]:
+            continue
+        part = part_of(storage, shape, dim, start)
+        if part is None:
+            return None
+        storage = part
+        shape = (*shape[:dim], extent, *shape[dim + 1 :])
+    return storage
 
 
 def is_dense(layout: Layout, shape: Shape) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from convc.graph.ir import Builder
 from convc.graph.op import Op, register
+from convc.graph.view import Joined, Part, Permuted, Reshaped, View
 from convc.loops.formula import At, Tensor
 from convc.loops.ir import Cast, Expr, const, index, maximum, minimum, select
 from convc.ops.base import (
@@ -35,7 +36,6 @@ class Transpose(Op):
     """Output dimension d is dimension perm[d] of x."""
 
     perm: tuple[int, ...] = ()
-    alias = True
 
     def infer(self, x: TensorType) -> Types:
         if sorted(self.perm) != list(range(x.rank)):
@@ -54,6 +54,9 @@ class Transpose(Op):
     def formula(self, x: Tensor) -> At:
         return lambda *at: x(*(at[self.perm.index(d)] for d in range(x.rank)))
 
+    def view(self, x: TensorType) -> View:
+        return Permuted(self.perm)
+
 
 @register
 @dataclass(frozen=True)
@@ -61,7 +64,6 @@ class Reshape(Op):
     """The elements of x in row-major order under another shape; one extent may be -1: what remains."""
 
     shape: Shape = ()
-    alias = True
 
     def infer(self, x: TensorType) -> Types:
         return (TensorType(x.dtype, self.resolved(x.shape)),)
@@ -109,6 +111,9 @@ class Reshape(Op):
             return x(*found)
 
         return at
+
+    def view(self, x: TensorType) -> View:
+        return Reshaped()
 
 
 def quotient(a: Extent, b: Extent) -> Extent | None:
@@ -233,6 +238,9 @@ class Concat(Op):
     def permute(self, perm: tuple[int, ...], *xs: TensorType) -> Op | None:
         return Concat(perm.index(axis_of(self, self.axis, xs[0].rank)))
 
+    def view(self, *xs: TensorType) -> View:
+        return Joined(axis_of(self, self.axis, xs[0].rank))
+
 
 def never_negative(extent: Extent) -> bool:
     """Whether an extent is 0 or more whatever its symbols' values (at least 0)."""
@@ -326,6 +334,10 @@ class Slice(Op):
             tuple(self.ends[p] for p in perm),
             tuple(self.steps[p] for p in perm),
         )
+
+    def view(self, x: TensorType) -> View | None:
+        ranges = self.ranges(x.shape)
+        return Part(tuple(s for s, _, _ in ranges)) if all(t == 1 for _, t, _ in ranges) else None
 
 
 @register
