@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -50,23 +50,28 @@ def gradient(graph: Graph, loss: str, wrt: Sequence[str]) -> Graph:
     for node in graph.nodes:
         builder.emit(node)
     found = add_gradients(builder, loss, wrt)
-    names: dict[str, str] = {}
+    wanted = {loss: loss}
     for value, name in zip(wrt, found, strict=True):
-        wanted = builder.fresh(f"{value}_gradient")
-        if name in graph.types or name in builder.weights or name in names:
+        wanted[builder.fresh(f"{value}_gradient")] = name
+    return with_outputs(builder, wanted)
+
+
+def with_outputs(builder: Builder, outputs: Mapping[str, str]) -> Graph:
+    """The builder's graph, whose outputs have the given names: the values get them, or are copied where they are
+    inputs, weights or outputs already."""
+    names: dict[str, str] = {}
+    for wanted, name in outputs.items():
+        fixed = name in builder.inputs or name in builder.weights or name in names
+        if fixed and name != wanted:
             builder.emit(Node(Identity(), (name,), (wanted,)))
             names[wanted] = wanted
         else:
             names[name] = wanted
-    return renamed_values(builder.finish((loss, *names)), names)
-
-
-def renamed_values(graph: Graph, names: dict[str, str]) -> Graph:
-    """The graph with other names for computed values."""
+    graph = builder.finish(names)
     return replace(
         graph,
         nodes=tuple(renamed_all(node, names) for node in graph.nodes),
-        outputs=tuple(names.get(n, n) for n in graph.outputs),
+        outputs=tuple(outputs),
         types={names.get(n, n): t for n, t in graph.types.items()},
     )
 

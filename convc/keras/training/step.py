@@ -1,0 +1,151 @@
+"""A whole training step as one graph: forward, loss, metrics, backward, update.
+
+State is an input and an output: the next value of the input `p` is the output `next/p`, of the same type, and the two
+may share their memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from convc.errors import IRError
+from convc.graph.ir import Builder, Graph
+from convc.keras.training.losses import averaged
+from convc.keras.training.optimizer import PREFIX, slot_name, updated
+from convc.keras.training.rules import Rule
+from convc.ops.values import Value, values
+from convc.passes.gradient import add_gradients, with_outputs
+from convc.passes.training_mode import TrainingGraph
+from convc.types import DType, TensorType
+
+NEXT = "next/"
+ITERATIONS = "iterations"
+RATE = "learning_rate"
+LOSS = "loss"
+
+Loss = Callable[[Value, Value], Value]
+Metric = Callable[[Value, Value], Sequence[Value]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one output is trained towards: an input of its own, a loss and metrics of the two."""
+
+    name: str
+    type: TensorType
+    loss: Loss
+    """`loss(y_true, y_pred)`: a value per sample."""
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    """`metric(y_true, y_pred)`: what the batch adds to the metric's sums."""
+    weight: float = 1.0
+    sample_weight: str = ""
+    """The name of an input of weights per sample, if there are any."""
+
+
+def train_step(
+    forward: TrainingGraph,
+    targets: Sequence[Target],
+    parameters: Sequence[str],
+    rule: Rule,
+    without_decay: Collection[str] = (),
+    penalty: Callable[[Builder], Value | None] = lambda builder: None,
+) -> Graph:
+    """The step's graph. `targets` has one for each output; `penalty` is a scalar that the loss gets besides.
+
+    Beside the forward graph's inputs it takes the targets, `iterations`, `learning_rate`, the optimizer's state and
+    the metrics' sums. Its outputs are the loss and the next state.
+    """
+    builder = forward.builder
+    loss, state = scored(builder, forward.outputs, targets)
+    extra = penalty(builder)
+    if extra is not None:
+        loss = loss + extra
+    state |= {name: Value(builder, value) for name, value in forward.state.items()}
+    trained = {p: Value(builder, p) for p in parameters}
+    rate = Value(builder, builder.input(RATE, TensorType(loss.dtype, ())))
+    iterations = Value(builder, builder.input(ITERATIONS, TensorType(DType.int64, ())))
+    names = add_gradients(builder, loss.name, parameters)
+    gradients = dict(zip(parameters, values(builder, names), strict=True))
+    slots = optimizer_inputs(builder, rule, trained, rate.type)
+    state |= updated(rule, trained, gradients, slots, iterations, rate, without_decay)
+    state[ITERATIONS] = iterations + 1
+    return finished(builder, loss, state)
+
+
+def test_step(graph: Graph, targets: Sequence[Target]) -> Graph:
+    """The graph that adds a batch to the loss's and the metrics' sums."""
+    builder = Builder(graph.name, dict(graph.weights))
+    for name in graph.inputs:
+        builder.input(name, graph.types[name])
+    for node in graph.nodes:
+        builder.emit(node)
+    loss, state = scored(builder, graph.outputs, targets)
+    return finished(builder, loss, state)
+
+
+def scored(
+    builder: Builder, outputs: Sequence[str], targets: Sequence[Target]
+) -> tuple[Value, dict[str, Value]]:
+    """The weighted sum of the targets' losses, and the next sums of metrics."""
+    total: Value | None = None
+    state: dict[str, Value] = {}
+    for target, y_pred in zip(targets, values(builder, outputs), strict=True):
+        y_true = Value(builder, builder.input(target.name, target.type))
+        weights = None
+        if target.sample_weight:
+            shape = target.type.shape[:1]
+            weight_type = TensorType(y_pred.dtype, shape)
+            weights = Value(builder, builder.input(target.sample_weight, weight_type))
+        part = averaged(target.loss(y_true, y_pred), weights)
+        part = part * target.weight if target.weight != 1.0 else part
+        total = part if total is None else total + part
+        for name, metric in target.metrics.items():
+            state |= summed(builder, name, metric(y_true, y_pred))
+    assert total is not None, "a model has an output"
+    samples = values(builder, outputs[:1])[0].count((0,))
+    count = samples if isinstance(samples, Value) else total.constant(samples)
+    return total, {**state, **summed(builder, LOSS, [total * count, count])}
+
+
+def summed(builder: Builder, name: str, parts: Sequence[Value]) -> dict[str, Value]:
+    """The next sums of a metric."""
+    found = {}
+    for k, part in enumerate(parts):
+        state = f"metrics/{name}/{k}"
+        found[state] = Value(builder, builder.input(state, part.type)) + part
+    return found
+
+
+def optimizer_inputs(
+    builder: Builder, rule: Rule, parameters: Mapping[str, Value], scalar: TensorType
+) -> dict[str, Value]:
+    """The optimizer's state as inputs."""
+    types = {f"{PREFIX}/{name}": scalar for name in rule.scalars}
+    slots = [*rule.slots, *(["average"] if rule.use_ema else [])]
+    types |= {slot_name(p, s): v.type for p, v in parameters.items() for s in slots}
+    return {name: Value(builder, builder.input(name, type)) for name, type in types.items()}
+
+
+def finished(builder: Builder, loss: Value, state: Mapping[str, Value]) -> Graph:
+    """The builder's graph with the loss and the next state as outputs."""
+    outputs = {LOSS: loss.name, **{f"{NEXT}{name}": v.name for name, v in state.items()}}
+    graph = with_outputs(builder, outputs)
+    state_of(graph)
+    return graph
+
+
+def state_of(graph: Graph) -> dict[str, str]:
+    """The outputs that are the next values of inputs, by input; IRError where the types differ."""
+    found = {}
+    for output in graph.outputs:
+        if not output.startswith(NEXT):
+            continue
+        name = output.removeprefix(NEXT)
+        if name not in graph.inputs or graph.types[name] != graph.types[output]:
+            raise IRError(
+                f"{graph.name}: {output!r} is {graph.types[output]}, the next value of {name!r}, "
+                f"which is {graph.types.get(name)}"
+            )
+        found[name] = output
+    return found
