@@ -54,20 +54,21 @@ class Options:
 
 @dataclass
 class Timings:
-    """Seconds spent in each phase, in order."""
+    """Seconds spent in each phase, in order.
+
+    `python` are the seconds of CPU time that Python took itself: all phases but LLVM's machine code.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def python(self) -> float:
-        """Seconds that Python took itself: everything but LLVM's machine code."""
-        return sum(s for name, s in self.seconds.items() if name != "machine code")
+    python: float = 0.0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.thread_time()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        if name != "machine code":
+            self.python += time.thread_time() - busy
 
 
 @dataclass(frozen=True)

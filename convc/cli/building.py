@@ -69,6 +69,11 @@ class Built:
     def phases(self) -> dict[str, float]:
         return self.compiled.timings.seconds
 
+    @property
+    def python_seconds(self) -> float:
+        """Python's own share of the phases, in CPU time."""
+        return self.compiled.timings.python
+
 
 def build(
     source: str, target: str, batch: int | str, keep: bool = False, verify: bool = False

@@ -105,6 +105,7 @@ def facts_of(built: Built, files: list[Path], threads: int | None) -> dict[str, 
         "files": [{"path": str(f), "bytes": f.stat().st_size} for f in files],
         "seconds": built.seconds,
         "phases": built.phases,
+        "python_seconds": built.python_seconds,
     }
 
 
@@ -119,6 +120,6 @@ def readable(facts: dict[str, Any]) -> dict[str, str]:
         "kernels": f"{facts['kernels']} in {facts['steps']} calls, {facts['flops'] / 1e6:.2f} MFLOP per image",
         "memory": f"{memory} for one image (largest live set {least}); {facts['arena_bytes']} bytes for a batch of N",
         "weights": bytes_text(facts["weight_bytes"]),
-        "compiled": f"in {seconds_text(facts['seconds'])}: {phases}",
+        "compiled": f"in {seconds_text(facts['seconds'])}: {phases} (Python {seconds_text(facts['python_seconds'])})",
         "written": files,
     }

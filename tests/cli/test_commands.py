@@ -55,6 +55,8 @@ def test_compile_tells_what_became_of_each_layer(
     ]
     assert facts["flops"] >= 2 * (8 * 8 * 27 * 16 + 4 * 4 * 16 * 5)
     assert facts["arena_bytes_batch_1"] >= facts["live_bytes_batch_1"] > 0
+    share = sum(s for name, s in facts["phases"].items() if name != "machine code")
+    assert 0 < facts["python_seconds"] <= share + 0.05
 
 
 def test_compile_prints_a_table(
@@ -64,6 +66,7 @@ def test_compile_prints_a_table(
     assert (code, err) == (0, [])
     for word in ("layers", "layout", "algorithm", "tile", "edges", "memory", "weights", "compiled"):
         assert word in out
+    assert "(Python " in out
 
 
 @pytest.mark.parametrize(
