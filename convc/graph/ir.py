@@ -11,7 +11,7 @@ mutated. Nodes stand in an order in which every value is defined before its use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -72,10 +72,19 @@ class Graph:
 
 
 class Builder:
-    """Builds a graph node by node; every value's type is inferred as it appears."""
+    """Builds a graph node by node; every value's type is inferred as it appears.
 
-    def __init__(self, name: str, weights: dict[str, Array] | None = None) -> None:
+    Names in `reserved` are left to nodes that are still to come.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: dict[str, Array] | None = None,
+        reserved: Container[str] = (),
+    ) -> None:
         self.name = name
+        self.reserved = reserved
         self.inputs: list[str] = []
         self.nodes: list[Node] = []
         self.weights: dict[str, Array] = dict(weights or {})
@@ -124,7 +133,7 @@ class Builder:
     def fresh(self, base: str) -> str:
         """A value name that isn't taken yet."""
         name = base
-        while name in self.types:
+        while name in self.types or name in self.reserved:
             self._counts[base] = self._counts.get(base, 0) + 1
             name = f"{base}_{self._counts[base]}"
         return name

@@ -47,7 +47,8 @@ def training_mode(
         for name in node.inputs[3:]
     }
     variable = {*parameters, *moving}
-    builder = Builder(graph.name, {n: a for n, a in graph.weights.items() if n not in variable})
+    constants = {n: a for n, a in graph.weights.items() if n not in variable}
+    builder = Builder(graph.name, constants, reserved=graph.types)
     for name in graph.inputs:
         builder.input(name, graph.types[name])
     for name in graph.weights:
