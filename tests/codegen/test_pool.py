@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from convc.codegen import llvmc, pool
+from convc import driver, keras
+from convc.codegen import llvm, llvmc, pool
+from convc.codegen.cache import Cache
 from convc.codegen.pool import Pool, workers_for
 from convc.codegen.worker import frame
 from convc.errors import IRError
@@ -175,3 +177,20 @@ def test_a_worker_ends_with_its_input_even_within_a_message() -> None:
     started.process.stdin.close()
     assert started.process.wait(timeout=60) == 0
     pool.stop(started)
+
+
+def test_a_model_is_the_same_with_and_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = keras.Input((9, 9, 3), name="image")
+    hidden = keras.layers.Conv2D(8, 3, activation="relu", name="conv")(image)
+    outputs = keras.layers.Dense(4, name="dense")(keras.layers.Flatten(name="flat")(hidden))
+    graphs = keras.Model(image, outputs).graphs()
+    made = []
+    for count in (0, 2):
+        monkeypatch.setattr(pool, "workers_for", lambda modules, processors, n=count: n)
+        timings = driver.Timings()
+        program = driver.plan_graphs("net", graphs, V2).program
+        units = llvm.program_units(program, V2, "net")
+        made.append(driver.compile_units(units, V2, Cache(None), timings))
+        assert set(timings.seconds) == {"cache", "generate", "machine code"}
+    assert made[0] == made[1]
+    assert len(made[0]) == len(program.kernels) + 1
