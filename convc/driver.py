@@ -32,7 +32,7 @@ from convc.program.verify import verify_program
 from convc.report import Row, extent_json, rows_of, total_flops
 from convc.schedule.program import schedule
 from convc.scripts import Model as Source
-from convc.scripts import load_model
+from convc.scripts import Shapes, load_model
 from convc.target import Target
 from convc.target import target as find_target
 
@@ -298,15 +298,17 @@ def compile(
 
 
 def graphs_of(
-    model: Source | Graph | str | os.PathLike[str], batch: int | str = "dynamic"
+    model: Source | Graph | str | os.PathLike[str],
+    batch: int | str = "dynamic",
+    shapes: Shapes | None = None,
 ) -> tuple[str, Mapping[str, Graph]]:
-    """The name of a model and its entry graphs, for a fixed batch or any."""
+    """The name of a model and its entry graphs, for a fixed batch or any; `shapes` are for an ONNX model."""
     if batch != "dynamic" and not (isinstance(batch, int) and batch > 0):
         raise UsageError(f"batch: expected a number from 1 or 'dynamic', got {batch!r}")
     if isinstance(model, Graph):
         graphs: Mapping[str, Graph] = {"predict": model}
         return model.name, at_batch(graphs, batch)
-    source = load_model(str(model)) if isinstance(model, str | os.PathLike) else model
+    source = load_model(str(model), shapes) if isinstance(model, str | os.PathLike) else model
     if not isinstance(source, Source):
         raise UsageError(f"expected a model or a path, got a {type(source).__name__}")
     graphs = source.graphs()

@@ -1,4 +1,4 @@
-"""Model scripts: `model.py[:name]` is run, and the model that it defines is found.
+"""Model scripts: `model.py[:name]` is run, and the model that it defines is found. ONNX files are models too.
 
 A script that imports `keras` or `tensorflow.keras` gets `convc.keras` under those names while it loads, where the real
 ones aren't installed.
@@ -18,10 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
-from convc.errors import InputFileError, ModelError
+from convc.errors import InputFileError, ModelError, UsageError
 from convc.graph.ir import Graph
 
 FRONT_END = "convc.keras"
+ONNX_READER = "convc.onnx.importer"
+Shapes = Mapping[str, int | Sequence[int]]
 LENT_AS = ("keras", "tensorflow.keras")
 
 
@@ -32,12 +34,17 @@ class Model(Protocol):
     def graphs(self) -> Mapping[str, Graph]: ...
 
 
-def load_model(spec: str) -> Model:
-    """The one model of `path.py`, or the one called `name` of `path.py:name`.
+def load_model(spec: str, shapes: Shapes | None = None) -> Model:
+    """The one model of `path.py`, or the one called `name` of `path.py:name`, or that of `path.onnx`.
 
-    InputFileError if the file can't be read; ModelError (with file and line) if the script raises, defines no model, or
+    `shapes` has numbers for an ONNX model's named dimensions. InputFileError if the file can't be read; ModelError (with file and line) if the script raises, defines no model, or
     defines several and `name` doesn't choose.
     """
+    if spec.endswith(".onnx"):
+        opened: Model = importlib.import_module(ONNX_READER).OnnxModel(spec, shapes or {})
+        return opened
+    if shapes:
+        raise UsageError(f"--shape is for ONNX models, got {spec}")
     path, name = split_spec(spec)
     values = run_script(path, lent=missing_packages())
     if not models_in(values) and any(map(is_foreign, values.values())):

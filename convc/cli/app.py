@@ -10,6 +10,8 @@ import typer
 import convc
 from convc.cli.bench import bench
 from convc.cli.compile import compile  # noqa: A004
+from convc.cli.doctor import doctor
+from convc.cli.export import export
 from convc.cli.inspect import inspect
 from convc.cli.run import run
 from convc.cli.verify import verify
@@ -19,12 +21,14 @@ EXAMPLES: dict[Callable[..., None], str] = {
     run: "convc run digits.cvc --input images.npy --output scores.npy",
     bench: "convc bench examples/digits/model.py --threads 1 --profile",
     inspect: "convc inspect examples/digits/model.py --stage lowered",
+    export: "convc export examples/digits/model.py -o digits.onnx --opset 17",
+    doctor: "convc doctor model.onnx --shape batch=1",
     verify: "convc verify examples/digits/model.py --tolerance 1e-5",
 }
 
 app = typer.Typer(
     name="convc",
-    help="Compiles Keras-like models to native code that an application embeds.",
+    help="Compiles Keras-like and ONNX models to native code that an application embeds.",
     epilog="Example: convc compile model.py && convc bench model.cvc",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,7 +43,7 @@ def root(
         bool, typer.Option("--version", help="Print the version and leave.")
     ] = False,
 ) -> None:
-    """Compiles Keras-like models to native code that an application embeds."""
+    """Compiles Keras-like and ONNX models to native code that an application embeds."""
     if version:
         typer.echo(f"convc {convc.__version__}")
         raise typer.Exit

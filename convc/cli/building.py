@@ -22,6 +22,7 @@ from convc.plan.memory import lifetimes_of, lower_bound
 from convc.program.ir import Program
 from convc.program.printer import print_program
 from convc.report import Row, total_flops
+from convc.scripts import Shapes
 from convc.target import Target
 from convc.types import Extent, evaluate, symbols_of
 
@@ -76,7 +77,12 @@ class Built:
 
 
 def build(
-    source: str, target: str, batch: int | str, keep: bool = False, verify: bool = False
+    source: str,
+    target: str,
+    batch: int | str,
+    keep: bool = False,
+    verify: bool = False,
+    shapes: Shapes | None = None,
 ) -> Built:
     """Compiles `model.py[:name]` for a CPU; `keep` keeps every stage to be shown, `verify` checks each."""
     machine = driver.host_target(target)
@@ -84,17 +90,22 @@ def build(
         raise TargetError(
             f"target {target}: expected a CPU here: only compile --emit cuda makes code for it"
         )
-    return _build(source, machine, batch, keep, verify, driver.compile_graphs)
+    return _build(source, machine, batch, keep, verify, shapes, driver.compile_graphs)
 
 
 def build_cuda(
-    source: str, target: str, batch: int | str, keep: bool = False, verify: bool = False
+    source: str,
+    target: str,
+    batch: int | str,
+    keep: bool = False,
+    verify: bool = False,
+    shapes: Shapes | None = None,
 ) -> Built:
     """The same road up to a planned program for a GPU: `target`, or the oldest that we know if that is a CPU."""
     machine = driver.host_target(target)
     if machine.kind != "cuda":
         machine = driver.host_target(OLDEST_GPU)
-    return _build(source, machine, batch, keep, verify, driver.plan_graphs)
+    return _build(source, machine, batch, keep, verify, shapes, driver.plan_graphs)
 
 
 def _build(
@@ -103,10 +114,11 @@ def _build(
     batch: int | str,
     keep: bool,
     verify: bool,
+    shapes: Shapes | None,
     compiler: Callable[..., driver.Planned],
 ) -> Built:
     start = time.perf_counter()
-    name, graphs = driver.graphs_of(source, batch)
+    name, graphs = driver.graphs_of(source, batch, shapes)
     stages = Stages()
     for entry, graph in graphs.items():
         stages("graph", "input" if len(graphs) == 1 else f"{entry}-input", graph)

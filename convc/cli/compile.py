@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convc.cli.heavy import building
-from convc.cli.options import Batch, Debug, Json, Target, Threads, parse_batch
+from convc.cli.options import (
+    Batch,
+    Debug,
+    Json,
+    Shape,
+    Target,
+    Threads,
+    parse_batch,
+    parse_shapes,
+)
 from convc.cli.tables import bytes_text, seconds_text, show_facts, show_json, show_layers
 from convc.errors import UsageError
 
@@ -35,7 +44,7 @@ Emit = Annotated[
 def compile(
     source: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="model.py, or model.py:name where it has several."),
+        typer.Argument(metavar="MODEL", help="model.py (model.py:name where it has several) or model.onnx."),
     ],
     output: Annotated[
         Path | None,
@@ -45,6 +54,7 @@ def compile(
     batch: Batch = "dynamic",
     threads: Threads = None,
     emit: Emit = None,
+    shape: Shape = None,
     dump: Annotated[
         Path | None, typer.Option("--dump", metavar="DIR", help="Write every stage there, as text.")
     ] = None,
@@ -59,7 +69,8 @@ def compile(
         emit = "cuda"
     kind, path = destination(source, output, emit)
     build = building.build_cuda if kind == "cuda" else building.build
-    built = build(source, target, parse_batch(batch), keep=dump is not None, verify=verify)
+    shapes = parse_shapes(shape)
+    built = build(source, target, parse_batch(batch), dump is not None, verify, shapes)
     if dump is not None:
         built.stages.write(dump)
     files = building.emit(built, kind, path)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from convc import driver, scripts
     from convc.cli import accuracy, building, files, measure, peak, stepping
+    from convc.onnx import exporter as onnx_exporter
+    from convc.onnx import importer as onnx_importer
 else:
 
     class OnFirstUse:
@@ -30,6 +32,8 @@ else:
     driver = OnFirstUse("convc.driver")
     files = OnFirstUse("convc.cli.files")
     measure = OnFirstUse("convc.cli.measure")
+    onnx_exporter = OnFirstUse("convc.onnx.exporter")
+    onnx_importer = OnFirstUse("convc.onnx.importer")
     numpy = OnFirstUse("numpy")
     peak = OnFirstUse("convc.cli.peak")
     scripts = OnFirstUse("convc.scripts")
@@ -44,6 +48,8 @@ __all__ = [
     "files",
     "measure",
     "numpy",
+    "onnx_exporter",
+    "onnx_importer",
     "peak",
     "scripts",
     "stepping",

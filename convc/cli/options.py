@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -24,6 +25,29 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Threads to run on. [default: all cores]"),
 ]
+
+
+Shape = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=N|N,N,…",
+        help="An ONNX model's named dimension, or the whole shape of an input. May be repeated.",
+    ),
+]
+
+
+def parse_shapes(texts: Iterable[str] | None) -> dict[str, int | tuple[int, ...]]:
+    """`name=4` and `name=1,3,224,224`; UsageError for others."""
+    found: dict[str, int | tuple[int, ...]] = {}
+    for text in texts or ():
+        name, equals, value = text.rpartition("=")
+        parts = value.split(",")
+        if not name or not equals or not all(p.strip().isdecimal() for p in parts):
+            raise UsageError(f"--shape: expected name=4 or name=1,3,224,224, got {text!r}")
+        numbers = tuple(int(p) for p in parts)
+        found[name] = numbers if len(numbers) > 1 else numbers[0]
+    return found
 
 
 def parse_batch(text: str) -> int | str:

@@ -63,10 +63,12 @@ class Scope:
 
 
 class Incomplete(UnsupportedError):
-    """An import that needs the values of some inputs: `needed` are their names."""
+    """All the problems of an import. `needed` are inputs whose values would solve some."""
 
-    def __init__(self, message: str, needed: tuple[str, ...]) -> None:
-        super().__init__(message)
+    def __init__(self, problems: tuple[str, ...], needed: tuple[str, ...]) -> None:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        super().__init__(f"{count}: {'; '.join(problems)}")
+        self.problems = problems
         self.needed = needed
 
 
@@ -94,6 +96,34 @@ def import_model(
                 error.args = (f"{path}: {error}",)
             raise
     return _Importer(model, None, shapes or {}, values or {}).run(model.graph.name)
+
+
+def problems_of(
+    path: str | os.PathLike[str], shapes: Mapping[str, int | Sequence[int]] | None = None
+) -> list[str]:
+    """Everything in a file that can't be imported, a line each. InputFileError for a damaged file."""
+    try:
+        import_model(path, shapes)
+    except Incomplete as error:
+        return list(error.problems)
+    except UnsupportedError as error:
+        return [str(error)]
+    return []
+
+
+class OnnxModel:
+    """An ONNX file as a model with one entry graph."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], shapes: Mapping[str, int | Sequence[int]] | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.shapes = dict(shapes or {})
+        self.name = self.path.stem
+
+    def graphs(self) -> dict[str, Graph]:
+        """The graph under the name "predict"; errors as import_model's."""
+        return {"predict": import_model(self.path, self.shapes)}
 
 
 class _Importer:
@@ -141,10 +171,7 @@ class _Importer:
         return self.builder.finish(outputs)
 
     def refuse(self) -> None:
-        problems = list(dict.fromkeys(self.problems))
-        text = "; ".join(problems)
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise Incomplete(f"{count}: {text}", tuple(self.needed))
+        raise Incomplete(tuple(dict.fromkeys(self.problems)), tuple(self.needed))
 
     def check_opsets(self) -> None:
         newest = defs.onnx_opset_version()
@@ -603,4 +630,4 @@ def resolved(node: NodeProto, scope: Scope) -> NodeProto:
     return copy
 
 
-__all__ = ["Incomplete", "import_model"]
+__all__ = ["Incomplete", "OnnxModel", "import_model", "problems_of"]

@@ -90,8 +90,29 @@ from convc.ops.elementwise import (
 )
 from convc.ops.indexing import OneHot, ScatterAdd
 from convc.ops.loss import SigmoidCrossentropy, SoftmaxCrossentropy, SparseSoftmaxCrossentropy
+from convc.ops.integer import (
+    BitAnd,
+    BitNot,
+    BitOr,
+    BitXor,
+    IsInf,
+    IsNan,
+    Remainder,
+    ShiftLeft,
+    ShiftRight,
+    TruncDiv,
+)
 from convc.ops.matmul import MatMul
 from convc.ops.norm import BatchNorm, BatchNormTraining, LayerNorm, LogSoftmax, Softmax
+from convc.ops.ordering import (
+    BitCast,
+    CumProd,
+    CumSum,
+    GatherElements,
+    LastPosition,
+    Rank,
+    ScatterReduce,
+)
 from convc.ops.pool import (
     AvgPool2d,
     AvgPool2dGradient,
@@ -122,6 +143,7 @@ from convc.ops.shape import (
     SpaceToDepth,
     Transpose,
 )
+from convc.ops.volume import Conv3d
 from convc.ops.winograd import WinogradInput, WinogradOutput
 from convc.types import Dim, DType, Extent, TensorType
 
@@ -578,7 +600,64 @@ RANDOM = [
     Case("dropout_mask", DropoutMask(0.3, (3, 40)), (u32(2),), ((0, 2**32 - 1),)),
 ]
 
+INTEGER = [
+    Case("trunc_div-int32", TruncDiv(), (i32(N, 7), i32(7)), ((-20, 20), (1, 5))),
+    Case("trunc_div-negative", TruncDiv(), (i64(N, 7), i64(7)), ((-20, 20), (-5, -1))),
+    Case("trunc_div-uint8", TruncDiv(), (u8(N, 7), u8(7)), ((0, 200), (1, 9))),
+    Case("remainder", Remainder(), (f32(N, 7), f32(7)), ((-20, 20), (0.5, 5))),
+    Case("remainder-float16", Remainder(), (f16(N, 7), f16(7)), ((-20, 20), (0.5, 5))),
+    Case("remainder-int32", Remainder(), (i32(N, 7), i32(7)), ((-20, 20), (-5, -1))),
+    Case("remainder-uint32", Remainder(), (u32(N, 7), u32(7)), ((0, 20), (1, 5))),
+    Case("bit_and", BitAnd(), (u8(N, 7), u8(7)), ((0, 255), (0, 255))),
+    Case("bit_or", BitOr(), (i32(N, 7), i32(7)), ((-99, 99), (-99, 99))),
+    Case("bit_xor", BitXor(), (i64(N, 7), i64(7)), ((-99, 99), (-99, 99))),
+    Case("bit_not", BitNot(), (i8(N, 7),), ((-128, 127),)),
+    Case("bit_not-uint8", BitNot(), (u8(N, 7),), ((0, 255),)),
+    Case("shift_left", ShiftLeft(), (u32(N, 7), u32(7)), ((0, 99), (0, 40))),
+    Case("shift_left-int32", ShiftLeft(), (i32(N, 7), i32(7)), ((0, 9), (-3, 9))),
+    Case("shift_right", ShiftRight(), (u8(N, 7), u8(7)), ((0, 255), (0, 12))),
+    Case("shift_right-int8", ShiftRight(), (i8(N, 7), i8(7)), ((-99, 99), (-2, 12))),
+    Case("is_nan", IsNan(), (f32(N, 7),)),
+    Case("is_nan-bfloat16", IsNan(), (bf16(N, 7),)),
+    Case("is_inf", IsInf(), (f64(N, 7),)),
+    Case("is_inf-negative", IsInf(True, False), (f32(N, 7),)),
+    Case("is_inf-neither", IsInf(False, False), (f16(N, 7),)),
+    Case("bit_cast", BitCast(DType.int32), (u32(N, 7),)),
+]
+
+ORDERING = [
+    Case("cum_sum", CumSum(1), (f32(N, 7, 2),)),
+    Case("cum_sum-exclusive", CumSum(-1, exclusive=True), (f32(N, 7),)),
+    Case("cum_sum-reverse", CumSum(0, reverse=True), (i32(5, N),)),
+    Case("cum_sum-float16", CumSum(1, True, True), (f16(N, 7),)),
+    Case("cum_prod", CumProd(1), (f32(N, 5, 2),), ((-2, 2),)),
+    Case("cum_prod-exclusive-reverse", CumProd(0, True, True), (f64(5, N),), ((-2, 2),)),
+    Case("rank", Rank(), (i32(N, 9),), ((-3, 3),)),
+    Case("rank-descending", Rank(0, True), (f32(9, N),)),
+    Case("rank-descending-ties", Rank(1, True), (i8(N, 9),), ((-2, 2),)),
+    Case("last_position", LastPosition(1, 6), (i64(N, 9),), ((-2, 7),)),
+    Case("gather_elements", GatherElements(1), (f32(N, 5, 2), i64(N, 3, 2)), ((-3, 3), (-5, 4))),
+    Case("gather_elements-part", GatherElements(), (f32(5, 4), i32(3, 2)), ((-3, 3), (0, 4))),
+    *(
+        Case(f"scatter_reduce-{r}", ScatterReduce(r), (f32(5, 3), i64(7, w), f32(7, 3)), ((-3, 3), (-1, 5), (-3, 3)))
+        for r, w in (("add", 1), ("mul", 3), ("max", 1), ("min", 3))
+    ),
+    Case("scatter_reduce-int8", ScatterReduce("max"), (i8(5, 3), i64(4, 3), i8(4, 3)), ((-9, 9), (0, 4), (-9, 9))),
+]
+
+VOLUME = [
+    Case("conv3d", Conv3d(), (f32(N, 3, 4, 5, 6), f32(4, 3, 2, 3, 3))),
+    Case(
+        "conv3d-all",
+        Conv3d((2, 1, 2), ((1, 0), (2, 1), (1, 1)), (1, 2, 1), 2),
+        (f32(N, 4, 4, 5, 6), f32(6, 2, 2, 3, 3)),
+    ),
+]
+
 CASES: list[Case] = [
+    *INTEGER,
+    *ORDERING,
+    *VOLUME,
     *WINOGRAD,
     *ELEMENTWISE,
     *CASTS,

@@ -29,6 +29,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "&": np.bitwise_and,
     "|": np.bitwise_or,
     "^": np.bitwise_xor,
+    "<<": np.left_shift,
     ">>": np.right_shift,
     "<": np.less,
     "<=": np.less_equal,
@@ -48,7 +49,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fma": lambda x, y, z: fused(x, y, z),
     **{
         name: getattr(np, name)
-        for name in ("sqrt", "abs", "floor", "ceil", "exp", "log", "log1p", "expm1", "sin", "cos",
+        for name in ("sqrt", "abs", "floor", "ceil", "trunc", "isnan", "isinf", "exp", "log", "log1p", "expm1", "sin", "cos",
                      "tan", "tanh", "sinh", "cosh")
     },
 }  # fmt: skip
@@ -108,6 +109,10 @@ class Evaluator:
                 return self.select(expr, env, used)
             case Cast():
                 return cast(np.asarray(self.of(expr.value, env, used)), expr.dtype)
+            case Call("bitcast"):
+                return np.asarray(self.of(expr.args[0], env, used)).view(expr.dtype.numpy)
+            case Call("isnan" | "isinf"):
+                return FUNCTIONS[expr.function](self.of(expr.args[0], env, used))
             case Call():
                 assert all(a.dtype is expr.dtype for a in expr.args), str(expr.args)
                 args = (np.asarray(self.of(a, env, used)) for a in expr.args)
