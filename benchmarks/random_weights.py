@@ -19,7 +19,9 @@ def randomised(graph: Graph, inputs: Mapping[str, Array], seed: int = 0) -> Grap
     """The graph with other weights of the same shapes.
 
     Kernels are normal with He et al.'s variance (2015), biases small. A batch norm's statistics are those of what
-    reaches it for `inputs`, off by random factors; its gamma and beta are random.
+    reaches it for `inputs`, off by random factors; its gamma and beta are random, beta around 1: with betas around 0
+    each pair of batch norm and ReLU multiplies every rounding error by 1.2 (Yang et al. 2019, A mean field theory of
+    batch normalization), 10,000 times in fifty layers, and no float32 result is near the float64 one.
     """
     rng = np.random.default_rng(seed)
     symbols = bind_symbols(graph, inputs)
@@ -71,7 +73,7 @@ def statistic(rng: np.random.Generator, place: int, axis: int, x: Any, old: Arra
         case 1:
             found = rng.uniform(0.5, 1.5, size)
         case 2:
-            found = 0.3 * rng.standard_normal(size)
+            found = 1 + 0.3 * rng.standard_normal(size)
         case 3:
             found = x.mean(others) + 0.2 * x.std(others) * rng.standard_normal(size)
         case _:
