@@ -65,5 +65,5 @@ def described(error: BaseException) -> tuple[str, int]:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}", OutputError.exit_code
     if isinstance(error, MemoryError):
-        return f"out of memory {error}", OutputError.exit_code
+        return f"out of memory: {error}".removesuffix(": "), OutputError.exit_code
     return f"internal error: {type(error).__name__}: {error} (--debug shows where)", INTERNAL

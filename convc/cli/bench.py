@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 def bench(
     source: Annotated[str, typer.Argument(metavar="MODEL", help="A .cvc file, or a model script.")],
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per run.")] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            metavar="N",
+            min=1,
+            help="Images per run. [default: 1, or what the model was compiled for]",
+        ),
+    ] = None,
     threads: Threads = None,
     seconds: Annotated[
         float, typer.Option("--seconds", metavar="S", min=0.01, help="How long to measure.")
@@ -36,18 +44,29 @@ def bench(
     model, built = open_model(source, target, threads)
     if profile and built is None:
         raise UsageError(f"{source}: --profile needs the model script that it was compiled from")
-    inputs = measure.random_inputs(model, batch)
+    images = images_of(source, model, batch)
+    inputs = measure.random_inputs(model, images)
     latency = measure.latency_of(lambda: model(inputs), seconds)
-    facts = figures(model, batch, latency)
-    kernels = profiled(built, inputs, batch, seconds) if profile and built is not None else []
+    facts = figures(model, images, latency)
+    kernels = profiled(built, inputs, images, seconds) if profile and built is not None else []
     if as_json:
         show_json(facts | ({"kernels": kernels} if profile else {}))
         return
-    show_facts(f"{model.name}, batch {batch}, threads {model.threads}", readable(facts))
+    show_facts(f"{model.name}, batch {images}, threads {model.threads}", readable(facts))
     if profile:
         columns = (">ms", ">share", ">GFLOP/s", ">of peak", "algorithm", "tile", "layers")
         cells = ([r[c.removeprefix(">")] for c in columns] for r in map(readable_kernel, kernels))
         show("each kernel, on one thread", columns, cells)
+
+
+def images_of(source: str, model: Model, wanted: int | None) -> int:
+    """The images of a run: `wanted`, else 1. A model of a fixed batch has its own; UsageError where they differ."""
+    if model.description.symbols:
+        return wanted or 1
+    fixed = measure.fixed_batch(model)
+    if wanted not in (None, fixed):
+        raise UsageError(f"{source}: --batch: compiled for {fixed}, got {wanted}")
+    return fixed
 
 
 def figures(model: Model, batch: int, latency: Any) -> dict[str, Any]:

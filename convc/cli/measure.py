@@ -60,6 +60,12 @@ def random_inputs(model: Model, batch: int, seed: int = 0) -> dict[str, NDArray[
     return {info.name: random_array(info, symbols, rng) for info in model.inputs}
 
 
+def fixed_batch(model: Model) -> int:
+    """The first dimension of the first input of a model without symbols; 1 where there is none."""
+    shape = model.inputs[0].shape if model.inputs else ()
+    return evaluate(shape[0], {}) if shape else 1
+
+
 def random_array(
     info: TensorInfo, symbols: Mapping[str, int], rng: np.random.Generator
 ) -> NDArray[Any]:

@@ -67,15 +67,18 @@ def gather(model: Model, specs: Sequence[str]) -> dict[str, Any]:
                 raise UsageError(
                     f"--input {spec}: a .npz brings its own names, expected FILE alone"
                 )
-            arrays |= found
+            new = found
         elif equals:
-            arrays[name] = found
+            new = {name: found}
         elif len(names) == 1:
-            arrays[names[0]] = found
+            new = {names[0]: found}
         else:
             raise UsageError(
                 f"--input {spec}: {len(names)} inputs: expected NAME=FILE for {expected}"
             )
+        if twice := sorted(arrays.keys() & new.keys()):
+            raise UsageError(f"--input {spec}: a second array for {', '.join(twice)}")
+        arrays |= new
     if len(arrays) == 1 and len(names) == 1:
         return (
             {names[0]: next(iter(arrays.values()))}

@@ -169,6 +169,28 @@ def test_bench_measures(capsys: pytest.CaptureFixture[str], folder: Path) -> Non
     assert facts["gflops"] == pytest.approx(facts["gflop"] / facts["p50_ms"] * 1e3)
 
 
+def test_bench_takes_the_batch_that_a_model_was_compiled_for(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    fixed = tmp_path / "fixed.cvc"
+    assert main(["compile", str(folder / "small.py"), "--batch", "4", "-o", str(fixed)]) == 0
+    capsys.readouterr()
+    facts = printed(capsys, "bench", fixed, "--seconds", "0.05")
+    assert facts["batch"] == 4
+    assert facts["images_per_second"] == pytest.approx(4e3 / facts["p50_ms"])
+    code, _, err = outcome(capsys, "bench", fixed, "--batch", "7")
+    assert (code, err) == (2, [f"convc: {fixed}: --batch: compiled for 4, got 7"])
+
+
+def test_run_refuses_two_arrays_for_one_input(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    x = folder / "x.npy"
+    code, _, err = outcome(capsys, "run", folder / "small.cvc", "-i", x, "-i", x)
+    assert code == 2
+    assert "a second array for input_layer" in err[0]
+
+
 def test_profile_shares_out_the_time(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     facts = printed(capsys, "bench", folder / "small.py", "--seconds", "0.05", "--profile")
     assert sum(row["share"] for row in facts["kernels"]) == pytest.approx(1)
