@@ -45,6 +45,7 @@ ROWS = [
     (lambda: layers.Permute((0, 1)), "dims must be an order of 1 … n such as (2, 1); received (0, 1)"),
     (lambda: layers.UpSampling2D(interpolation="cubic"),
      "interpolation must be 'nearest' or 'bilinear'; received 'cubic'"),
+    (lambda: keras.Input((0, 8, 3)), "sizes must be at least 1; received shape (None, 0, 8, 3)"),
     (lambda: keras.Input((None, None, 3)), "only the batch size may be None; received shape (None, None, 3)"),
     (lambda: layers.Conv2D(4, 3)(keras.Input((5,))),
      "layer 'conv2d' (Conv2D): expected shape (batch, height, width, channels)"),

@@ -46,6 +46,10 @@ class InputLayer(Layer):
                 f"Input {self.name!r}: only the batch size may be None; received shape {tuple(batch_shape)[1:]}: "
                 f"give the sizes that the model is compiled for"
             )
+        if 0 in tuple(batch_shape):
+            raise ModelError(
+                f"Input {self.name!r}: sizes must be at least 1; received shape {tuple(batch_shape)}"
+            )
         extents = tuple(extent(d, f"Input {self.name!r}: shape") for d in batch_shape)
         kind = DType.of(dtype) if dtype is not None else self.dtype
         tensor = placeholder(self.name, extents, kind)
