@@ -322,9 +322,14 @@ static inline int32_t convc_report(convc_context *context, int32_t status) {
                  "%s: %s%s: expected type code %d with %d bits, got type code %d with %d bits", context->model->name,
                  where, what, (int)(e->expected & 255), (int)(e->expected >> 8 & 255), (int)(e->got & 255),
                  (int)(e->got >> 8 & 255));
-    else if (e->status == status && status != CONVC_OK)
+    else if (e->status == status && status != CONVC_OK && e->expected != e->got)
         snprintf(context->message, sizeof context->message, "%s: %s%s: expected %lld, got %lld", context->model->name,
                  where, what, (long long)e->expected, (long long)e->got);
+    else if (e->status == status && status == CONVC_ERROR_SHAPE) /* the first to use a symbol, which can't be negative */
+        snprintf(context->message, sizeof context->message, "%s: %s%s: got %lld", context->model->name, where, what,
+                 (long long)e->got);
+    else if (e->status == status && status != CONVC_OK)
+        snprintf(context->message, sizeof context->message, "%s: %s%s", context->model->name, where, what);
     else
         snprintf(context->message, sizeof context->message, "%s: %s (%d)", context->model->name, what, (int)status);
     return status;
