@@ -240,7 +240,7 @@ def _entry_info(program: Program, entry: Entry) -> Any:
         llvm.entry_name(c_identifier(program.name), entry.name),
         [(p.name, p.type) for p in entry.inputs],
         [(p.name, p.type) for p in entry.outputs],
-        program.arena,
+        program.workspace(entry),
     )
 
 
