@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convc.loops.ir import Kernel
-from convc.types import Dim, Extent, TensorType
+from convc.types import Dim, Extent, TensorType, size_of, symbols_of
 
 Array = NDArray[np.generic]
 
@@ -84,6 +84,11 @@ class Entry:
     outputs: tuple[Port, ...]
     steps: tuple[Step, ...]
 
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The symbols of the inputs."""
+        return symbols_of(e for port in self.inputs for e in port.type.shape)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -103,12 +108,14 @@ class Program:
     @property
     def symbols(self) -> tuple[str, ...]:
         """Every symbol of the entries' inputs, sorted: the order of an entry call's symbol values."""
-        found = {
-            s
-            for entry in self.entries
-            for port in entry.inputs
-            for e in port.type.shape
-            if isinstance(e, Dim)
-            for s in e.symbols
-        }
-        return tuple(sorted(found))
+        return tuple(sorted(frozenset[str]().union(*(e.symbols for e in self.entries))))
+
+    def workspace(self, entry: Entry) -> Extent:
+        """The bytes of arena that an entry needs: without what grows with symbols that only others have."""
+        if isinstance(self.arena, int):
+            return self.arena
+        total: Extent = 0
+        for monomial, coefficient in self.arena.terms:
+            if entry.symbols.issuperset(monomial):
+                total = total + size_of(map(Dim.symbol, monomial)) * coefficient
+        return total

@@ -71,7 +71,10 @@ def _wrong_dtype(info: TensorInfo, array: np.ndarray) -> InputError:
 def bind(
     infos: Sequence[TensorInfo], shapes: Sequence[tuple[int, ...]], symbols: Sequence[str]
 ) -> dict[str, int]:
-    """The value of every symbol, from the shapes of the inputs. InputError if they don't fit."""
+    """The value of every symbol, from the shapes of the inputs. InputError if they don't fit.
+
+    A symbol that only other entries have is 1.
+    """
     values: dict[str, int] = {}
     for info, shape in zip(infos, shapes, strict=True):
         if len(shape) != len(info.shape):
@@ -79,9 +82,11 @@ def bind(
         for extent, got in zip(info.shape, shape, strict=True):
             if isinstance(extent, str) and extent in symbols:
                 values.setdefault(extent, got)
-    missing = [s for s in symbols if s not in values]
+    used = {s for info in infos for e in info.shape for _, names in terms(e) for s in names}
+    missing = sorted(used - values.keys())
     if missing:
         raise ArtifactError(f"no input's shape gives the value of {', '.join(missing)}")
+    values = {s: values.get(s, 1) for s in symbols}
     for info, shape in zip(infos, shapes, strict=True):
         if any(evaluate(e, values) != got for e, got in zip(info.shape, shape, strict=True)):
             raise _wrong_shape(info, shape, values)

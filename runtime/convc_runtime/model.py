@@ -141,6 +141,8 @@ class Entry:
         outputs = self._outputs(shapes, out)
         if 0 not in symbols:
             self._run(values, outputs, symbols, workspace)
+        else:
+            self._require_empty(outputs)
         if out is not None:
             return out
         return outputs[0] if len(outputs) == 1 else outputs
@@ -196,6 +198,14 @@ class Entry:
         for info, array, shape, dtype in zip(infos, given, shapes, self._out_dtypes, strict=True):
             _require_output(info, array, shape, dtype)
         return given
+
+    def _require_empty(self, outputs: list[np.ndarray]) -> None:
+        """A batch of nothing has nothing to compute, unless an output has elements all the same."""
+        for info, array in zip(self.info.outputs, outputs, strict=True):
+            if array.size:
+                raise InputError(
+                    f"{self._title()}: output {info.name} of shape {array.shape} needs a batch of at least 1, got 0"
+                )
 
     def _run(
         self,

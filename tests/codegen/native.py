@@ -77,7 +77,7 @@ def artifact_of(program: Program, target: Target) -> Artifact:
             llvm.entry_name(program.name, e.name),
             [(p.name, p.type) for p in e.inputs],
             [(p.name, p.type) for p in e.outputs],
-            program.arena,
+            program.workspace(e),
         )
         for e in program.entries
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from convc_runtime import InputError
 
 from convc.graph.interp import run_graph
 from convc.graph.ir import Builder, Graph
@@ -17,7 +18,7 @@ from convc.ops.elementwise import Exp
 from convc.ops.matmul import MatMul
 from convc.ops.reduce import ReduceMean, ReduceSum
 from convc.ops.shape import Concat
-from convc.types import Dim, DType, Extent, TensorType, evaluate
+from convc.types import Dim, DType, Extent, TensorType, evaluate, symbols_of
 from tests.codegen.native import RUNNABLE, Native
 
 N, M = Dim.symbol("N"), Dim.symbol("M")
@@ -111,3 +112,31 @@ def check(entry: Any, graph: Graph, symbols: Mapping[str, int]) -> None:
 def shaped(rng: Any, type: TensorType, symbols: Mapping[str, int]) -> Any:
     shape = tuple(evaluate(e, symbols) for e in type.shape)
     return (rng.integers(-64, 65, shape) / 32).astype(type.dtype.numpy)
+
+
+def test_entries_need_what_their_own_symbols_say() -> None:
+    of_rows, of_both, of_none = Builder("a"), Builder("b"), Builder("c")
+    a = of_rows.add(Relu(), of_rows.input("x", tensor(N, 8)))
+    x, y = of_both.input("x", tensor(N, 8)), of_both.input("y", tensor(M, 8))
+    b = of_both.add(Concat(0), of_both.add(Exp(), x), of_both.add(Exp(), y))
+    c = of_none.add(Exp(), of_none.input("x", tensor(5, 8)))
+    builders = {"a": (of_rows, a), "b": (of_both, b), "c": (of_none, c)}
+    graphs = {
+        entry: builder.finish([builder.add(MatMul(), value, weight(builder, 8, 3))])
+        for entry, (builder, value) in builders.items()
+    }
+    native = Native.of(graphs, RUNNABLE[-1])
+    model = native.model(2)
+    for entry, graph in graphs.items():
+        check(model.entries[entry], graph, {"N": 2, "M": 7})
+    workspaces = [native.program.workspace(e) for e in native.program.entries]
+    assert [symbols_of([w]) for w in workspaces] == [{"N"}, {"N", "M"}, set()]
+
+
+def test_a_batch_of_nothing_has_no_sum() -> None:
+    builder = Builder("g")
+    x = builder.input("x", tensor(N, 3))
+    graph = builder.finish([builder.add(Relu(), x), builder.add(ReduceSum((0,)), x)])
+    model = Native.of({"predict": graph}, RUNNABLE[-1]).model(1)
+    with pytest.raises(InputError, match=r"reduce_sum of shape \(3,\) needs a batch of at least 1"):
+        model(np.zeros((0, 3), np.float32))
