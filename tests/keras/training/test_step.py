@@ -38,6 +38,10 @@ make_test_step = test_step  # a name that the collector leaves alone
 del test_step
 
 
+def run(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(run_graph(graph, inputs))
+
+
 def classifier(dtype: DType = DType.float64, rate: float = 0.25) -> Graph:
     """A small classifier of images as a model gives it for inference, its parameters as weights."""
     rng = np.random.default_rng(0)
@@ -104,7 +108,7 @@ def fit(graph: Graph, step: Graph, rule: Rule, rate: float, steps: int) -> list[
     for k in range(steps):
         seed = np.array([1, k], np.uint32)
         inputs = {**state, **given, "learning_rate": np.array(rate), "seed": seed}
-        result = run_graph(step, inputs)
+        result = run(step, inputs)
         curve.append(float(result["loss"]))
         state = advanced(result)
     return curve
@@ -133,10 +137,10 @@ def test_metrics_and_loss_are_summed() -> None:
     state = start(graph, step, SGD())
     seed = np.array([1, 0], np.uint32)
     inputs = {**state, **batch(), "learning_rate": np.array(0.0), "seed": seed}
-    result = run_graph(step, inputs)
+    result = run(step, inputs)
     assert result["next/metrics/accuracy/1"] == 9
     np.testing.assert_allclose(result["next/metrics/loss/0"], result["loss"] * 9)
-    again = run_graph(step, {**inputs, **advanced(result)})
+    again = run(step, {**inputs, **advanced(result)})
     np.testing.assert_allclose(again["next/metrics/loss/1"], 18)
     assert again["next/iterations"] == 2
 
@@ -146,7 +150,7 @@ def test_moving_statistics_follow_the_batch() -> None:
     step = step_of(graph, SGD())
     seed = np.array([1, 0], np.uint32)
     given = {**start(graph, step, SGD()), **batch(), "learning_rate": np.array(0.1), "seed": seed}
-    result = run_graph(step, given)
+    result = run(step, given)
     conv = Conv2d(padding=((1, 1), (1, 1))).reference(given["image"], given["conv/kernel"])
     np.testing.assert_allclose(result["next/norm/mean"], 0.1 * conv.mean((0, 2, 3)))
     np.testing.assert_allclose(result["next/norm/variance"], 0.9 + 0.1 * conv.var((0, 2, 3)))
@@ -157,7 +161,7 @@ def test_dropout_is_the_seeds() -> None:
     step = step_of(graph, SGD())
     given = {**start(graph, step, SGD()), **batch(), "learning_rate": np.array(0.1)}
     found = [
-        float(run_graph(step, {**given, "seed": np.array([key, k], np.uint32)})["loss"])
+        float(run(step, {**given, "seed": np.array([key, k], np.uint32)})["loss"])
         for key, k in [(1, 0), (1, 0), (1, 1), (2, 0)]
     ]
     assert found[0] == found[1]
@@ -180,8 +184,8 @@ def test_evaluation_sums_without_changing_anything_else() -> None:
     graph = classifier()
     step = make_test_step(graph, [target()])
     zeros = {n: np.zeros(()) for n in step.inputs if n.startswith("metrics/")}
-    result = run_graph(step, {**batch(), **zeros})
-    likely = run_graph(graph, {"image": batch()["image"]})["likely"]
+    result = run(step, {**batch(), **zeros})
+    likely = run(graph, {"image": batch()["image"]})["likely"]
     labels = batch()["labels"]
     wanted = -np.log(likely[np.arange(9), labels]).mean()
     np.testing.assert_allclose(result["loss"], wanted)
@@ -196,8 +200,8 @@ def test_sample_weights() -> None:
     step = make_test_step(graph, [weighted])
     zeros = {n: np.zeros(()) for n in step.inputs if n.startswith("metrics/")}
     weights = np.arange(9.0)
-    result = run_graph(step, {**batch(), **zeros, "weights": weights})
-    likely = run_graph(graph, {"image": batch()["image"]})["likely"]
+    result = run(step, {**batch(), **zeros, "weights": weights})
+    likely = run(graph, {"image": batch()["image"]})["likely"]
     each = -np.log(likely[np.arange(9), batch()["labels"]])
     np.testing.assert_allclose(result["loss"], 2 * np.sum(each * weights) / 9)
 
@@ -228,7 +232,7 @@ def test_compiled_steps_are_the_interpreters(dtype: DType) -> None:
         for a, b in zip(*results, strict=True):
             assert_same_bits(a, b)
         found = dict(zip(step.outputs, results[0], strict=True))
-        oracle = run_graph(step, {**exact, **extra})
+        oracle = run(step, {**exact, **extra})
         np.testing.assert_allclose(found["loss"], oracle["loss"], rtol=tolerance)
         state, exact = advanced(found), advanced(oracle)
     for name in PARAMETERS:
