@@ -2,6 +2,7 @@
 
 from convc.onnx.importers import (
     control,
+    deform,
     elementwise,
     indexing,
     norm,
@@ -13,19 +14,20 @@ from convc.onnx.importers import (
     sampling,
     shape,
     spectral,
+    training,
     windows,
 )
 from convc.onnx.importers.call import Rule
 
 FAMILIES = (
-    control, elementwise, indexing, norm, products, quantize, recurrent, reduce, resize, sampling, shape, spectral,
+    control, deform, elementwise, indexing, norm, products, quantize, recurrent, reduce, resize, sampling, shape, spectral,
     windows,
 )  # fmt: skip
 
 RULES: dict[str, dict[str, Rule]] = {
     "": {name: rule for family in FAMILIES for name, rule in family.RULES.items()},
     "ai.onnx.preview": {},
-    "ai.onnx.preview.training": {},
+    "ai.onnx.preview.training": training.RULES,
 }
 """Every rule by domain and operator. An operator without one may have a function body in its definition."""
 

@@ -7,7 +7,17 @@ import math
 import numpy as np
 
 from convc.onnx.importers.call import Call, Rejected, Rule
-from convc.ops.broadcasting import Add, GreaterEqual, Less, Maximum, Mul, Where
+from convc.ops.broadcasting import (
+    Add,
+    FloorDiv,
+    GreaterEqual,
+    Less,
+    Maximum,
+    Mod,
+    Mul,
+    NotEqual,
+    Where,
+)
 from convc.ops.elementwise import Cast
 from convc.ops.ordering import (
     BitCast,
@@ -19,7 +29,7 @@ from convc.ops.ordering import (
     Running,
     ScatterReduce,
 )
-from convc.ops.shape import Broadcast, Gather, Pad
+from convc.ops.shape import Broadcast, Concat, Gather, Pad
 from convc.onnx.reading import dtype_of
 from convc.types import DType, Extent
 
@@ -179,6 +189,33 @@ def reverse_sequence(c: Call) -> str:
     return c.add(GatherElements(time), c[0], c.add(Broadcast(shape), chosen))
 
 
+def compress(c: Call) -> str:
+    """The slices where a condition holds, which is read at import as it decides the shape."""
+    kept = np.flatnonzero(c.array(1))
+    axis = c.attr("axis")
+    x = c[0] if axis is not None else c.reshape(c[0], (math.prod(c.numbers(0)),))
+    d = 0 if axis is None else c.from_front(int(axis), c.rank(0))
+    return c.add(Gather(d), x, c.constant(kept.astype(np.int64)))
+
+
+def non_zero(c: Call) -> str:
+    """The positions [rank, count] of elements that aren't 0; only their count is read at import."""
+    shape = c.numbers(0)
+    count, size = int(np.count_nonzero(c.array(0))), math.prod(shape)
+    flat = c.reshape(c[0], (size,))
+    zero = c.constant(np.zeros(()), c.dtype(flat))
+    marked = c.cast(c.add(NotEqual(), flat, zero), DType.int64)
+    # The k-th one is where the running count is k; elsewhere no row is meant.
+    order = c.add(Mul(), c.add(CumSum(0), marked), marked)
+    places = c.slice(c.add(LastPosition(0, count + 1), order), 0, 1, None)
+    rows = []
+    for d, extent in enumerate(shape):
+        stride = math.prod(shape[d + 1 :])
+        part = c.add(FloorDiv(), places, c.scalar(stride, places)) if stride != 1 else places
+        rows.append(c.reshape(c.add(Mod(), part, c.scalar(extent, part)), (1, count)))
+    return c.add(Concat(0), *rows)
+
+
 def max_unpool(c: Call) -> str:
     """Each element at its position in the whole output, zeros elsewhere."""
     shape = c.numbers(0)
@@ -216,5 +253,7 @@ RULES: dict[str, Rule] = {
     "TopK": top_k,
     "ReverseSequence": reverse_sequence,
     "MaxUnpool": max_unpool,
+    "Compress": compress,
+    "NonZero": non_zero,
     "BitCast": bit_cast,
 }

@@ -66,7 +66,8 @@ def grid_sample(c: Call) -> str:
     for d in range(rank):
         part = c.reshape(c.take(grid, rank + 1, rank - 1 - d), (shape[0], 1, count))
         axes.append(unnormalised(c, part, sizes[d]))
-    sampler = Sampler(c, c.reshape(x, (*shape[:2], math.prod(sizes))), sizes, count)
+    flat = c.reshape(x, (*shape[:2], math.prod(sizes)))
+    sampler = Sampler(c, flat, sizes, count, str(c.attr("padding_mode", "zeros")))
     match mode:
         case "nearest":
             total = sampler.at([[c.add(Round(), a)] for a in axes], None)
@@ -90,12 +91,12 @@ def unnormalised(c: Call, part: str, size: int) -> str:
 class Sampler:
     """Reads flat images [n, c, size] at positions [n, 1, count] per dimension."""
 
-    def __init__(self, c: Call, flat: str, sizes: tuple[int, ...], count: int) -> None:
+    def __init__(self, c: Call, flat: str, sizes: tuple[int, ...], count: int, padding: str) -> None:
         self.c = c
         self.flat = flat
         self.sizes = sizes
         self.count = count
-        self.padding = str(c.attr("padding_mode", "zeros"))
+        self.padding = padding
 
     def weighted(self, axes: list[str], reach: int) -> str:
         """Linear (reach 1) or cubic (reach 2) interpolation."""
