@@ -24,7 +24,7 @@ from convc.loops.ir import Kernel
 from convc.loops.verify import verify_kernel
 from convc.lower.program import lower
 from convc.passes.fix_batch import fix_batch
-from convc.passes.pipelines import PIPELINES
+from convc.passes.pipelines import pipeline_for
 from convc.plan.in_place import reuse_in_place
 from convc.plan.memory import plan_memory
 from convc.program.ir import Array, Entry, Program
@@ -125,7 +125,7 @@ def plan_graphs(
     options, timings = options or Options(), Timings()
     note = checked(trace) if options.verify else trace or (lambda kind, name, result: None)
     with timings.phase("passes"):
-        pipeline = PIPELINES[options.mode]
+        pipeline = pipeline_for(options.mode, target.kind)
         graphs = {
             entry: pipeline.run(graph, lambda n, g: note("graph", n, g), options.verify)
             for entry, graph in graphs.items()

@@ -76,21 +76,27 @@ class Built:
         return self.compiled.timings.python
 
 
+def options_of(exact: bool, verify: bool = False) -> driver.Options:
+    """The driver's options for the flags of a command."""
+    mode = "exact" if exact else "inference"
+    return driver.Options(mode, verify=True) if verify else driver.Options(mode)
+
+
 def build(
     source: str,
     target: str,
     batch: int | str,
     keep: bool = False,
-    verify: bool = False,
+    options: driver.Options | None = None,
     shapes: Shapes | None = None,
 ) -> Built:
-    """Compiles `model.py[:name]` for a CPU; `keep` keeps every stage to be shown, `verify` checks each."""
+    """Compiles `model.py[:name]` for a CPU; `keep` keeps every stage to be shown."""
     machine = driver.host_target(target)
     if machine.kind != "cpu":
         raise TargetError(
             f"target {target}: expected a CPU here: only compile --emit cuda makes code for it"
         )
-    return _build(source, machine, batch, keep, verify, shapes, driver.compile_graphs)
+    return _build(source, machine, batch, keep, options, shapes, driver.compile_graphs)
 
 
 def build_cuda(
@@ -98,14 +104,14 @@ def build_cuda(
     target: str,
     batch: int | str,
     keep: bool = False,
-    verify: bool = False,
+    options: driver.Options | None = None,
     shapes: Shapes | None = None,
 ) -> Built:
     """The same road up to a planned program for a GPU: `target`, or the oldest that we know if that is a CPU."""
     machine = driver.host_target(target)
     if machine.kind != "cuda":
         machine = driver.host_target(OLDEST_GPU)
-    return _build(source, machine, batch, keep, verify, shapes, driver.plan_graphs)
+    return _build(source, machine, batch, keep, options, shapes, driver.plan_graphs)
 
 
 def _build(
@@ -113,7 +119,7 @@ def _build(
     target: Target,
     batch: int | str,
     keep: bool,
-    verify: bool,
+    options: driver.Options | None,
     shapes: Shapes | None,
     compiler: Callable[..., driver.Planned],
 ) -> Built:
@@ -122,7 +128,6 @@ def _build(
     stages = Stages()
     for entry, graph in graphs.items():
         stages("graph", "input" if len(graphs) == 1 else f"{entry}-input", graph)
-    options = driver.Options(verify=True) if verify else None
     compiled = compiler(name, graphs, target, options, stages if keep else None)
     return Built(name, target, graphs, compiled, stages, time.perf_counter() - start)
 

@@ -11,6 +11,7 @@ from convc.cli.heavy import building
 from convc.cli.options import (
     Batch,
     Debug,
+    Exact,
     Json,
     Shape,
     Target,
@@ -61,6 +62,7 @@ def compile(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every stage's result against its rules.")
     ] = False,
+    exact: Exact = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -69,8 +71,10 @@ def compile(
         emit = "cuda"
     kind, path = destination(source, output, emit)
     build = building.build_cuda if kind == "cuda" else building.build
-    shapes = parse_shapes(shape)
-    built = build(source, target, parse_batch(batch), dump is not None, verify, shapes)
+    options = building.options_of(exact, verify)
+    built = build(
+        source, target, parse_batch(batch), dump is not None, options, parse_shapes(shape)
+    )
     if dump is not None:
         built.stages.write(dump)
     files = building.emit(built, kind, path)

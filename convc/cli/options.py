@@ -26,6 +26,12 @@ Threads = Annotated[
     typer.Option("--threads", metavar="N", min=1, help="Threads to run on. [default: all cores]"),
 ]
 
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact", help="Compute every convolution as it is written: no Winograd, no folded norms."
+    ),
+]
 
 Shape = Annotated[
     list[str] | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from convc.cli.heavy import accuracy, building
-from convc.cli.options import Debug, Json, Target
+from convc.cli.options import Debug, Exact, Json, Target
 from convc.cli.tables import show, show_json
 
 TOO_FAR = 1
@@ -24,6 +24,7 @@ def verify(
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images to try.")] = 2,
     seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
     target: Target = "host",
+    exact: Exact = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -31,7 +32,7 @@ def verify(
 
     The error of a layer is max |y - y64| / max |y64| on random inputs.
     """
-    built = building.build(source, target, "dynamic")
+    built = building.build(source, target, "dynamic", options=building.options_of(exact))
     found = accuracy.compare(built, batch, seed)
     worst = max((c.error for c in found if c.is_output), default=0.0)
     passed = worst <= tolerance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convc.errors import UsageError
 from convc.passes.choose_algorithm import ChooseAlgorithm
 from convc.passes.decompose import Decompose
 from convc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
@@ -35,6 +36,9 @@ INFERENCE = Pipeline(
     ),
 )
 
+INFERENCE_CUDA = Pipeline("inference-cuda", INFERENCE.steps[:-1])
+"""Without the choice of algorithms, whose costs are those of a CPU."""
+
 EXACT = Pipeline(
     "exact",
     (
@@ -53,5 +57,15 @@ EXACT = Pipeline(
 )
 """Keeps the operations of the model as written, in float32, weights included."""
 
-PIPELINES = {p.name: p for p in (INFERENCE, EXACT)}
+PIPELINES = {p.name: p for p in (INFERENCE, INFERENCE_CUDA, EXACT)}
 """Every pipeline by its name."""
+
+MODES = ("inference", "exact")
+"""What a user chooses from."""
+
+
+def pipeline_for(mode: str, kind: str) -> Pipeline:
+    """The pipeline of a mode for a kind of target. UsageError for a mode that there isn't."""
+    if mode not in MODES:
+        raise UsageError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+    return PIPELINES.get(f"{mode}-{kind}", PIPELINES[mode])
