@@ -38,7 +38,7 @@ def main() -> int:
     show(data["images"][:4], classes[:4])
     print(f"\n{right.sum()} of {len(right)} held-out digits right ({right.mean():.1%})")
     for wrong in np.flatnonzero(~right)[:1]:
-        print(f"one of the others: a {data['labels'][wrong]} taken for a {classes[wrong]}:")
+        print(f"one of the others: {data['labels'][wrong]}, taken for {classes[wrong]}:")
         show(data["images"][wrong : wrong + 1], classes[wrong : wrong + 1])
     print_latency(model, images)
     return 0 if right.mean() >= ENOUGH else 1
