@@ -23,6 +23,7 @@ from convc_runtime.pool import Pool
 
 _CHECK = ctypes.CFUNCTYPE(ctypes.c_uint64)
 _INVOKE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
+_MOST_THREADS = 1024  # each is one of the system's, and the pool knows as many CPUs
 
 
 class Call(ctypes.Structure):
@@ -275,8 +276,8 @@ class Model:
         weights: Memory | np.ndarray,
         threads: int | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads: expected at least 1, got {threads}")
+        if threads is not None and not 1 <= threads <= _MOST_THREADS:
+            raise InputError(f"threads: expected 1 to {_MOST_THREADS}, got {threads}")
         self.description = description
         self.threads = cpu.available_cpus() if threads is None else threads
         self._native = _Native(description, code, symbols, weights, self.threads)

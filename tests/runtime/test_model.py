@@ -175,9 +175,10 @@ def test_a_workspace_grows_and_serves_smaller_batches(artifact: Artifact) -> Non
         np.testing.assert_array_equal(model(_x(batch)), expected(_x(batch)))
 
 
-def test_no_threads_are_refused(artifact: Artifact) -> None:
-    with pytest.raises(InputError, match="threads: expected at least 1, got 0"):
-        artifact.model(threads=0)
+def test_no_threads_and_too_many_are_refused(artifact: Artifact) -> None:
+    for threads in (0, 1025):
+        with pytest.raises(InputError, match=f"threads: expected 1 to 1024, got {threads}"):
+            artifact.model(threads=threads)
 
 
 def test_a_call_from_a_new_thread_while_the_pool_is_busy_is_right(artifact: Artifact) -> None:
