@@ -11,7 +11,7 @@ from convc.ops.matmul import MatMul
 from convc.ops.base import Pair, numbers
 from convc.ops.winograd import WinogradInput, WinogradOutput, transformed_weights
 from convc.passes.rewriter import Rewriter
-from convc.types import DType, TensorType
+from convc.types import DType, TensorType, symbols_of
 
 # What a byte costs in multiply-adds at the peak rate (58 of them per ns, 80 GB/s through the caches, 40 GB/s for
 # weights that no cache keeps), and how many operations a transform takes per element.
@@ -69,7 +69,7 @@ class ChooseAlgorithm:
             return None
         weight, output = graph.types[node.inputs[1]], graph.types[node.outputs[0]]
         plain = node.op.stride == (1, 1) and node.op.dilation == (1, 1) and node.op.groups == 1
-        if not plain or weight.dtype is not DType.float32:
+        if not plain or weight.dtype is not DType.float32 or symbols_of(output.shape[2:]):
             return None
         tiles = TILES.get(numbers(weight.shape)[2:], ())  # type: ignore[call-overload]
         costs = {tile: cost(weight, output, tile) for tile in tiles}
