@@ -94,3 +94,11 @@ def test_the_matrices_filter_exactly(tile: int, taps: int) -> None:
             filter_, signal = np.eye(taps)[tap], np.eye(size)[place]
             want = [signal[i : i + taps] @ filter_ for i in range(tile)]
             np.testing.assert_allclose(a @ ((g @ filter_) * (b @ signal)), want, atol=1e-12)
+
+
+def test_an_image_of_any_size_stays() -> None:
+    builder = Builder("conv")
+    x = builder.input("x", TensorType(DType.float32, (1, 64, Dim.symbol("H"), Dim.symbol("W"))))
+    w = builder.weight("w", np.ones((64, 64, 3, 3), np.float32))
+    graph = builder.finish((builder.add(Conv2d(padding=SAME), x, w),))
+    assert names(ChooseAlgorithm()(graph)) == ["conv2d"]
