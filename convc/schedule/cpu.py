@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from convc.loops.ir import (
     Axis,
+    Binary,
     Block,
     Const,
     Expr,
@@ -153,10 +154,10 @@ def _packed_loop(structure: Structure) -> Loop | None:
         for loop in structure.outputs:
             if loop.extent in (None, 1) or moves_with(still, loop.var):
                 continue
-            linear = all(
+            steady = all(
                 structure.step(x.buffer, x.index, loop.var) is not None for x in structure.loads()
             )
-            if linear and moves_with(moving, loop.var) and structure.output_step(loop.var):
+            if steady and moves_with(moving, loop.var) and structure.output_step(loop.var):
                 return loop
     return None
 
@@ -166,24 +167,24 @@ def _is_packed(structure: Structure, load: Load) -> bool:
 
 
 def _vectorizable(structure: Structure, load: Load, var: str) -> bool:
-    """Linear in the loop; packed weights may move by any step, since packing makes it one."""
+    """Linear in the loop, in small steps; packed weights may move by any, since packing makes it one."""
     moved = structure.step(load.buffer, load.index, var)
-    if moved is None:
-        return False
-    return _is_packed(structure, load) or moved in (0, 1) or moved <= 4
+    return moved is not None and (_is_packed(structure, load) or moved <= 4)
 
 
 def _by_group(structure: Structure, loop: Loop) -> tuple[Structure, Loop] | None:
     """A channel loop as groups x channels, where an input is indexed by `channel // size` (grouped convolution)."""
-    sizes = {
-        int(e.b.value)  # type: ignore[union-attr]
+    divisors = {
+        e.b
         for load in structure.loads()
         for i in load.index
-        for e in _divisions(i, loop.var)
+        for e in subexpressions(i)
+        if isinstance(e, Binary) and e.op in ("//", "%") and depends_on(e, loop.var)
     }
-    if len(sizes) != 1 or loop.extent is None:
+    sizes = [int(d.value) for d in divisors if isinstance(d, Const)]
+    if len(divisors) != 1 or not sizes or loop.extent is None:
         return None
-    size = sizes.pop()
+    (size,) = sizes
     if size <= 1 or loop.extent % size:
         return None
     inner = f"{loop.var}g"
@@ -191,21 +192,6 @@ def _by_group(structure: Structure, loop: Loop) -> tuple[Structure, Loop] | None
     again = analyse(simplify_kernel(kernel))
     assert again is not None
     return again, Loop(inner, size, grouped=True)
-
-
-def _divisions(expr: object, var: str) -> list[object]:
-    from_here = []
-    stack = [expr]
-    while stack:
-        e = stack.pop()
-        if getattr(e, "op", None) in ("//", "%") and depends_on(e, var):  # type: ignore[arg-type]
-            from_here.append(e)
-        stack.extend(children_of(e))
-    return from_here
-
-
-def children_of(e: object) -> tuple[object, ...]:
-    return tuple(getattr(e, n) for n in ("a", "b") if hasattr(e, n))
 
 
 # ---------------------------------------------------------------- tiled
@@ -431,7 +417,7 @@ def _dim_in(load: Load, dim: int, names: list[str]) -> bool:
 
 def _reduction_rank(kernel: Kernel, load: Load, dim: int, names: list[str]) -> int:
     """Outer reduction loops first: the one that was moved inside is the last."""
-    order = _loop_order(kernel)
+    order = loop_order(kernel)
     ranks = [
         order.index(v) if v in order else len(order)
         for v in names
@@ -440,18 +426,9 @@ def _reduction_rank(kernel: Kernel, load: Load, dim: int, names: list[str]) -> i
     return max(ranks, default=0)
 
 
-def _loop_order(kernel: Kernel) -> list[str]:
-    from_walk = []
-    for stmt in walk_loops(kernel):
-        if stmt not in from_walk:
-            from_walk.append(stmt)
-    return from_walk
-
-
-def walk_loops(kernel: Kernel) -> list[str]:
-    """The loop variables in order of appearance."""
-
-    return [s.var for s in walk(kernel.body) if isinstance(s, For)]
+def loop_order(kernel: Kernel) -> list[str]:
+    """The loop variables in order of first appearance."""
+    return list(dict.fromkeys(s.var for s in walk(kernel.body) if isinstance(s, For)))
 
 
 def _pad_vectors(kernel: Kernel, structure: Structure, var: str, multiple: int) -> Kernel:
@@ -467,7 +444,7 @@ def _pad_vectors(kernel: Kernel, structure: Structure, var: str, multiple: int) 
 
 
 def _has_loop(kernel: Kernel, var: str) -> bool:
-    return var in walk_loops(kernel)
+    return var in loop_order(kernel)
 
 
 # Tasks that are enough to share among the cores of a machine; further loops stay inside, where they cost no division.
