@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn, assert_never
+from typing import assert_never
 
 from convc.codegen import llvm_ops
 from convc.codegen.llvm_function import Function
@@ -213,7 +213,7 @@ class _KernelWriter:
             case Intrinsic():
                 self.intrinsic(stmt)
             case Barrier():
-                self.fail(f"a barrier can't run on the CPU target {self.target.name}")
+                raise self.error(f"a barrier can't run on the CPU target {self.target.name}")
             case _:
                 assert_never(stmt)
 
@@ -231,11 +231,11 @@ class _KernelWriter:
             case LoopKind.serial | LoopKind.parallel:
                 self.serial_loop(loop, extent)
             case _:
-                self.fail(f"a {loop.kind.value} loop can't run on the CPU target {self.target.name}")
+                raise self.error(f"a {loop.kind.value} loop can't run on the CPU target {self.target.name}")
 
     def known_extent(self, loop: For, extent: Expr) -> int:
         if not isinstance(extent, Const):
-            self.fail(f"the {loop.kind.value} loop {loop.var} needs a constant extent")
+            raise self.error(f"the {loop.kind.value} loop {loop.var} needs a constant extent")
         return int(extent.value)
 
     def serial_loop(self, loop: For, extent: Expr) -> None:
@@ -256,7 +256,7 @@ class _KernelWriter:
 
     def vector_loop(self, loop: For, extent: Expr) -> None:
         if self.lane is not None:
-            self.fail(f"the vectorized loop {loop.var} stands inside another")
+            raise self.error(f"the vectorized loop {loop.var} stands inside another")
         self.lane = Lane(loop.var, self.known_extent(loop, extent))
         self.statements(loop.body)
         self.lane = None
@@ -322,7 +322,7 @@ class _KernelWriter:
                 del self.registers[element]
             return
         if not isinstance(buffer.size, int):
-            self.fail(f"the local buffer {buffer.name} needs a constant size")
+            raise self.error(f"the local buffer {buffer.name} needs a constant size")
         self.pointers[buffer.name] = self.f.alloca(memory_type(buffer.dtype), buffer.size)
 
     def store(self, stmt: Store) -> None:
@@ -445,7 +445,7 @@ class _KernelWriter:
             if atom.name == lane.var:
                 return coefficient
         elif lane is not None and Var(lane.var) in subexpressions(atom):
-            self.fail(f"an address isn't linear in the lane {lane.var}")
+            raise self.error(f"an address isn't linear in the lane {lane.var}")
         dynamic[atom] = dynamic.get(atom, 0) + coefficient
         return 0
 
@@ -453,7 +453,7 @@ class _KernelWriter:
         self, buffer: Buffer, at: tuple[Expr, ...]
     ) -> tuple[list[tuple[Expr, int]], int]:
         """The element offset of a logical index as a linear form, computed once per access."""
-        key = tuple(id(i) for i in at) + (id(buffer),)
+        key = (*(id(i) for i in at), id(buffer))
         if key not in self._offsets:
             layout = buffer.layout
             total: Expr = Const(0, INDEX)
@@ -559,20 +559,20 @@ class _KernelWriter:
                 continue
             value = expr if isinstance(expr, Const) else self.specialised(expr)
             if not isinstance(value, Const):
-                self.fail(f"the register array {buffer.name} is indexed by a run-time value")
+                raise self.error(f"the register array {buffer.name} is indexed by a run-time value")
             constant.append(int(value.value))
         return (buffer.name, tuple(constant)), lane_index
 
     def get_register(self, buffer: Buffer, at: tuple[Expr, ...]) -> Value:
         element, lane_index = self.element(buffer, at)
         if element not in self.registers:
-            self.fail(f"{buffer.name}{list(element[1])} is read before it is written")
+            raise self.error(f"{buffer.name}{list(element[1])} is read before it is written")
         value = self.registers[element]
         if lane_index is None or self.lane is not None and lane_index == Var(self.lane.var):
             return value
         position = self.specialised(lane_index)
         if not isinstance(position, Const):
-            self.fail(f"the register array {buffer.name} is indexed by a run-time lane")
+            raise self.error(f"the register array {buffer.name} is indexed by a run-time lane")
         text = self.f.emit(f"extractelement {value.type} {value.text}, i64 {position.value}")
         return Value(text, value.dtype, 1)
 
@@ -595,7 +595,7 @@ class _KernelWriter:
         position = self.specialised(lane_index)
         lanes = buffer.shape[self.lane_dims[buffer.name]]
         if not isinstance(position, Const) or not isinstance(lanes, int):
-            self.fail(f"the register array {buffer.name} is indexed by a run-time lane")
+            raise self.error(f"the register array {buffer.name} is indexed by a run-time lane")
         type = type_of(buffer.dtype, lanes)
         base = old.text if old else "poison"
         text = self.f.emit(
@@ -627,7 +627,7 @@ class _KernelWriter:
                 args = self.same_width(*(self.value(a) for a in expr.args))
                 return llvm_ops.call(self.f, self.target, expr, args)
             case Reduce():
-                self.fail("a reduction is left in a scheduled kernel")
+                raise self.error("a reduction is left in a scheduled kernel")
             case _:
                 assert_never(expr)
 
@@ -710,6 +710,7 @@ class _KernelWriter:
         lane, count = Var(self.lane.var), self.lane.count
         terms, constant = linear(expr)
         if any(a != lane and lane in subexpressions(a) for a in terms):
+            assert isinstance(expr, Binary)
             operands = (llvm_ops.splat(self.f, self.value(o), count) for o in children(expr))
             return llvm_ops.binary(self.f, expr, *operands)
         step = terms.pop(lane, 0)
@@ -763,18 +764,18 @@ class _KernelWriter:
             case Load() | Select() | Cast() | Call():
                 return self.value(atom).text
             case _:
-                self.fail(f"an index expression that the CPU generator does not know: {atom}")
+                raise self.error(f"an index expression that the CPU generator does not know: {atom}")
 
     def intrinsic(self, stmt: Intrinsic) -> None:
         if stmt.name != "prefetch":
-            self.fail(f"the instruction {stmt.name} does not exist on the target {self.target.name}")
+            raise self.error(f"the instruction {stmt.name} does not exist on the target {self.target.name}")
         window = stmt.args[0]
         address = self.address(self.buffers[window.buffer], window.index)
         pointer = self.moved(address.pointer, address.offset)
         self.f.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 3, i32 1)")
 
-    def fail(self, message: str) -> NoReturn:
-        raise IRError(f"kernel {self.kernel.name}: {message}")
+    def error(self, message: str) -> IRError:
+        return IRError(f"kernel {self.kernel.name}: {message}")
 
 
 def _lane_dims(kernel: Kernel) -> dict[str, int]:

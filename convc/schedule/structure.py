@@ -189,13 +189,3 @@ def _coefficient(form: Linear, var: str) -> int | None:
 
 def depends_on(expr: Expr, var: str) -> bool:
     return any(e == Var(var) for e in subexpressions(expr))
-
-
-def work(structure: Structure) -> int:
-    """Scalar operations per element of a symbolic batch: what the cost of a task is counted in."""
-    total = 1
-    for loop in (*structure.outputs, *structure.reductions):
-        total *= loop.extent or 1
-    return total
-
-
