@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
-from convc.errors import InputFileError, ModelError, UsageError
+from convc.errors import ConvcError, InputFileError, ModelError, UsageError
 from convc.graph.ir import Graph
 
 FRONT_END = "convc.keras"
@@ -37,8 +37,9 @@ class Model(Protocol):
 def load_model(spec: str, shapes: Shapes | None = None) -> Model:
     """The one model of `path.py`, or the one called `name` of `path.py:name`, or that of `path.onnx`.
 
-    `shapes` has numbers for an ONNX model's named dimensions. InputFileError if the file can't be read; ModelError (with file and line) if the script raises, defines no model, or
-    defines several and `name` doesn't choose.
+    `shapes` has numbers for an ONNX model's named dimensions. InputFileError if the file can't be read; ModelError (with
+    file and line) if the script raises, defines no model, or defines several and `name` doesn't choose. An error of
+    convc's own that the script raises keeps its kind.
     """
     if spec.endswith(".onnx"):
         opened: Model = importlib.import_module(ONNX_READER).OnnxModel(spec, shapes or {})
@@ -104,6 +105,8 @@ def run_script(path: Path, lent: Sequence[str]) -> dict[str, object]:
         raise InputFileError(f"{path}: no such file (expected a model script)") from None
     except OSError as error:
         raise InputFileError(f"{path}: {error.strerror} (expected a model script)") from None
+    if path.suffix != ".py" and b"\0" in source:
+        raise InputFileError(f"{path}: expected a model script, got a binary file")
     module = ModuleType("__convc_script__")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
@@ -113,10 +116,16 @@ def run_script(path: Path, lent: Sequence[str]) -> dict[str, object]:
         with contextlib.redirect_stdout(sys.stderr), lending(lent):
             exec(compile(source, str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
-        raise ModelError(describe(error, path)) from error
+        raise kind_of(error)(describe(error, path)) from error
     finally:
         sys.path.remove(folder)
     return dict(vars(module))
+
+
+def kind_of(error: BaseException) -> type[ConvcError]:
+    """The kind of convc's own errors that one is, which decides the exit code; ModelError for all others."""
+    kinds = (k for k in type(error).__mro__ if k.__module__ == ConvcError.__module__)
+    return next(kinds, ModelError)
 
 
 def describe(error: BaseException, path: Path) -> str:
@@ -124,13 +133,14 @@ def describe(error: BaseException, path: Path) -> str:
     message = " ".join(str(error).split())
     kind = type(error).__name__
     if isinstance(error, SyntaxError):
-        return f"{path}:{error.lineno}: {kind}: {error.msg}"
+        line = f":{error.lineno}" if error.lineno else ""
+        return f"{path}{line}: {kind}: {error.msg}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     line = f":{frames[-1].lineno}" if frames else ""
     if isinstance(error, SystemExit):
         return f"{path}{line}: the script exits ({message or 0}) instead of defining a model"
-    if isinstance(error, ModelError):
-        return f"{path}{line}: {message}"
+    if isinstance(error, ConvcError):
+        return message if message.startswith(f"{path}:") else f"{path}{line}: {message}"
     return f"{path}{line}: {kind}: {message}" if message else f"{path}{line}: {kind}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convc import keras
-from convc.errors import InputFileError, ModelError
+from convc.errors import ConvcError, InputFileError, ModelError, UnsupportedError
 from convc.scripts import LENT_AS, lending, load_model, run_script, split_spec
 
 HEAD = "from convc import keras\nfrom convc.keras import layers\n"
@@ -91,6 +91,34 @@ def test_what_a_script_raises_is_said_with_its_line(
         load_model(str(path))
     assert str(caught.value).startswith(f"{path.parent}/{message}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "message"),
+    [
+        ("layers.LSTM(3)", UnsupportedError, "convc.keras.layers has no 'LSTM'"),
+        ("model.fit()", UnsupportedError, "model 'm': fit() isn't supported"),
+        ("model.load_weights('none.h5')", InputFileError, "weights file none.h5 doesn't exist"),
+    ],
+)
+def test_errors_of_convc_keep_their_kind_and_say_the_line_once(
+    tmp_path: Path, line: str, kind: type[ConvcError], message: str
+) -> None:
+    path = tmp_path / "model.py"
+    path.write_text(
+        "from keras import Input, Sequential, layers\n"
+        "model = Sequential([Input((3,)), layers.Dense(2)], name='m')\n" + line
+    )
+    with pytest.raises(kind) as caught:
+        load_model(str(path))
+    assert str(caught.value).startswith(f"{path}:3: {message}")
+
+
+def test_a_binary_file_is_no_script(tmp_path: Path) -> None:
+    path = tmp_path / "model.so"
+    path.write_bytes(b"\x7fELF\0")
+    with pytest.raises(InputFileError, match="expected a model script, got a binary file"):
+        load_model(str(path))
 
 
 def test_a_wrong_layer_argument_is_said_with_its_line(tmp_path: Path) -> None:
