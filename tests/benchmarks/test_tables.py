@@ -1,0 +1,52 @@
+"""What the benchmark's table says of its figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.tables import cell, notes, table_of, verdict
+
+
+def row(contender: str, milliseconds: float | None, error: float = 1e-6) -> dict[str, Any]:
+    found: dict[str, Any] = {"network": "Net", "threads": 1, "contender": contender, "error": error,
+                             "failure": "", "medians": []}  # fmt: skip
+    if milliseconds is not None:
+        found |= {
+            "medians": [milliseconds],
+            "milliseconds": milliseconds,
+            "spread": 0.02,
+            "peak_share": 0.5,
+        }
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [
+        (10.4, "tie with b"),
+        (9.6, "tie with b"),
+        (5.0, "2.00x as fast as b"),
+        (20.0, "b 2.00x as fast"),
+    ],
+)
+def test_verdict_is_against_the_fastest(ours: float, expected: str) -> None:
+    peers = [row("a", 30.0), row("b", 10.0), row("c", None)]
+    assert verdict(row("convc", ours), peers) == expected
+
+
+def test_errors_past_the_limit_are_marked() -> None:
+    assert cell(row("convc", 3.0, 2e-5)) == "3 ±2%!"
+    assert cell(row("a", 3.0, 2e-5)) == "3 ±2%"
+    results = [row("convc", 3.0, 2e-5), row("a", 3.0, 2e-4), row("b", 3.0, 2e-5)]
+    assert notes(results, {"absent": {"d": "dd"}}) == [
+        "d did not take part: dd is not installed",
+        "Net, 1 threads, convc: error 2.0e-05 is above 1e-05",
+        "Net, 1 threads, a: error 2.0e-04 is above 1e-04",
+    ]
+
+
+def test_a_contender_without_figures_has_a_dash() -> None:
+    _, lines = table_of([row("convc", 3.0), row("a", None)])
+    assert lines == [["Net", "1", "3 ±2%", "-", "", "50%", "1.0e-06"]]
