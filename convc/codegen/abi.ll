@@ -220,7 +220,38 @@ ok:
   ret i32 0
 }
 
-; One pass over tensors: 0 checks kinds, 1 binds symbols, 2 checks shapes, 3 writes addresses to `pointers`.
+; A tensor without elements, for these symbols.
+define internal i32 @model_check_empty(ptr %info, ptr %symbols, i32 %is_output, i32 %index, ptr %error) {
+entry:
+  %rank.at = getelementptr %TensorInfo, ptr %info, i64 0, i32 5
+  %rank = load i32, ptr %rank.at
+  %n = zext i32 %rank to i64
+  %extents.at = getelementptr %TensorInfo, ptr %info, i64 0, i32 6
+  %extents = load ptr, ptr %extents.at
+  br label %next
+next:
+  %d = phi i64 [ 0, %entry ], [ %d.next, %look ]
+  %elements = phi i64 [ 1, %entry ], [ %product, %look ]
+  %more = icmp ult i64 %d, %n
+  br i1 %more, label %look, label %judge
+look:
+  %extent = getelementptr %Extent, ptr %extents, i64 %d
+  %value = call i64 @model_extent(ptr %extent, ptr %symbols)
+  %product = mul i64 %elements, %value
+  %d.next = add i64 %d, 1
+  br label %next
+judge:
+  %nothing = icmp eq i64 %elements, 0
+  br i1 %nothing, label %ok, label %bad
+bad:
+  %r = call i32 @model_fail(ptr %error, i32 8, i32 %is_output, i32 %index, i32 -1, i64 0, i64 %elements)
+  ret i32 %r
+ok:
+  ret i32 0
+}
+
+; One pass over tensors: 0 checks kinds, 1 binds symbols, 2 checks shapes, 3 writes addresses to `pointers`, 4 checks
+; that there are no elements.
 define internal i32 @model_each(i32 %pass, ptr %tensors, ptr %infos, i32 %count, i32 %is_output, ptr %symbols, ptr %pointers, ptr %error) {
 entry:
   %n = zext i32 %count to i64
@@ -241,7 +272,8 @@ one:
   %index = trunc i64 %i to i32
   switch i32 %pass, label %address [ i32 0, label %kind
     i32 1, label %bind
-    i32 2, label %shape ]
+    i32 2, label %shape
+    i32 4, label %nothing ]
 kind:
   %r0 = call i32 @model_check_kind(ptr %tensor, ptr %info, i32 %is_output, i32 %index, ptr %error)
   br label %judge
@@ -250,6 +282,9 @@ bind:
   br label %step
 shape:
   %r2 = call i32 @model_check_shape(ptr %tensor, ptr %info, ptr %symbols, i32 %is_output, i32 %index, ptr %error)
+  br label %judge
+nothing:
+  %r4 = call i32 @model_check_empty(ptr %info, ptr %symbols, i32 %is_output, i32 %index, ptr %error)
   br label %judge
 address:
   %data.at = getelementptr %Tensor, ptr %tensor, i64 0, i32 1
@@ -261,7 +296,7 @@ address:
   store ptr %first, ptr %pointer.at
   br label %step
 judge:
-  %status = phi i32 [ %r0, %kind ], [ %r2, %shape ]
+  %status = phi i32 [ %r0, %kind ], [ %r2, %shape ], [ %r4, %nothing ]
   %fine = icmp eq i32 %status, 0
   br i1 %fine, label %step, label %bad
 step:
@@ -399,7 +434,7 @@ bad.alignment:
   ret i32 %r12
 
 empty:
-  ; A batch of nothing: there is nothing to compute.
+  ; A batch of nothing: there is nothing to compute, unless an output has elements all the same.
   %e = phi i64 [ 0, %alignment ], [ %e.next, %empty.one ]
   %empty.more = icmp ult i64 %e, %n.symbols
   br i1 %empty.more, label %empty.one, label %invoke
@@ -410,7 +445,8 @@ empty.one:
   %zero = icmp eq i64 %value, 0
   br i1 %zero, label %done, label %empty
 done:
-  ret i32 0
+  %none = call i32 @model_each(i32 4, ptr %outputs, ptr %out.infos, i32 %n.out, i32 1, ptr %symbols, ptr null, ptr %error)
+  ret i32 %none
 
 invoke:
   %call = alloca %Call

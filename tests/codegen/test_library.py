@@ -14,7 +14,9 @@ from convc_runtime import TensorInfo
 
 from convc.artifact import assemble, c_identifier
 from convc.codegen.library import dlpack_type, header, write_object
+from convc.driver import compile as compile_model
 from convc.errors import IRError, UnsupportedError
+from convc.graph.parser import parse_graph
 from convc.target import TARGETS
 from tests.handwritten import scale_model
 
@@ -92,6 +94,36 @@ def test_a_host_without_threads_runs_on_its_own(folder: Path) -> None:
     (folder / "alone.c").write_text(_WITHOUT_SERVICES)
     _compile(folder, "-std=c99", "-Wall", "-Wextra", "-Werror", "alone.c", "scale.o", "-o", "alone")
     assert _run(folder, "./alone") == "ok\n"
+
+
+_EMPTY_BATCH = """
+#include "sums.h"
+int main(void) {
+    float x[3] = {1, 2, 3}, y[3], s[3];
+    const int64_t none[] = {0, 3}, one[] = {1, 3}, three[] = {3};
+    convc_context *context;
+    int64_t n;
+    if (convc_context_create(&sums_model, NULL, &context)) return 1;
+    for (n = 0; n < 2; n++) {
+        const convc_tensor in = convc_tensor_of(x, CONVC_FLOAT, 32, 2, n ? one : none);
+        convc_tensor out[2];
+        out[0] = convc_tensor_of(y, CONVC_FLOAT, 32, 2, n ? one : none);
+        out[1] = convc_tensor_of(s, CONVC_FLOAT, 32, 1, three);
+        puts(convc_run(context, 0, &in, 1, out, 2) ? convc_context_message(context) : "ok");
+    }
+    convc_context_destroy(context);
+    return 0;
+}
+"""
+
+
+@needs_cc
+def test_a_batch_of_nothing_has_no_sum(folder: Path) -> None:
+    text = "graph sums(x: float32[N, 3]) -> (y, s) { y = relu(x)  s = reduce_sum(x) {axes=(0,)} }"
+    compile_model(parse_graph(text, {})).save(folder / "sums.o")
+    (folder / "empty.c").write_text(_EMPTY_BATCH)
+    _compile(folder, "-std=c99", "-Wall", "-Wextra", "-Werror", "empty.c", "sums.o", "-o", "empty")
+    assert _run(folder, "./empty") == "sums: output 1: wrong shape: expected 0, got 3\nok\n"
 
 
 @needs_cc
