@@ -12,6 +12,7 @@ from convc.passes.fold_constants import FoldConstants
 from convc.passes.fold_padding import FoldPadding
 from convc.passes.hoist_transposes import HoistTransposes
 from convc.passes.manager import Pipeline
+from convc.passes.pack_weights import PackWeights
 from convc.passes.simplify_algebra import SimplifyAlgebra
 from convc.passes.simplify_shapes import SimplifyShapes
 from convc.passes.sink_transposes import SinkTransposes
@@ -57,10 +58,28 @@ EXACT = Pipeline(
 )
 """Keeps the operations of the model as written, in float32, weights included."""
 
-PIPELINES = {p.name: p for p in (INFERENCE, INFERENCE_CUDA, EXACT)}
+TRAINING = Pipeline(
+    "training",
+    (
+        (EliminateDeadCode(), "nothing to compute for unused values"),
+        (FoldConstants(), "what depends on no parameter"),
+        (SimplifyAlgebra(), "identities that gradients brought"),
+        (SimplifyShapes(keep_transposes=True), "fewer transposes to move"),
+        (SinkTransposes(), "convolutions meet what follows without a transpose between"),
+        (Decompose(), "what is left has formulas or loops"),
+        (FoldConstants(), "constants that the decompositions brought"),
+        (SimplifyAlgebra(), "neutral constants that the decompositions brought"),
+        (SimplifyShapes(), "reshapes that the decompositions and the moved transposes brought"),
+        (EliminateCommonSubexpressions(), "the backward pass meets what the forward pass computed"),
+        (PackWeights(), "last: other passes would see through the copies"),
+    ),
+)
+"""For graphs of whole training steps, whose parameters are inputs: nothing is folded into weights."""
+
+PIPELINES = {p.name: p for p in (INFERENCE, INFERENCE_CUDA, EXACT, TRAINING)}
 """Every pipeline by its name."""
 
-MODES = ("inference", "exact")
+MODES = ("inference", "exact", "training")
 """What a user chooses from."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,12 @@ from convc.ops.elementwise import Dropout
 from convc.ops.norm import BatchNorm, BatchNormTraining
 from convc.ops.random import SEED, DropoutMask
 from convc.ops.values import Value, values
+from convc.passes.fold_constants import FoldConstants
+from convc.passes.simplify_shapes import SimplifyShapes
+from convc.passes.sink_transposes import SinkTransposes
+
+FORWARD = (FoldConstants(), SimplifyShapes(keep_transposes=True), SinkTransposes())
+"""What brings a model's normalisations into its convolutions' order, so that their gradients meet there too."""
 
 SEED_INPUT = "seed"
 """uint32[2]: the generator's key and the number of the step. Each dropout adds its own number to the key."""
@@ -46,14 +52,12 @@ def training_mode(
         if is_training_norm(node, momenta)
         for name in node.inputs[3:]
     }
-    variable = {*parameters, *moving}
-    constants = {n: a for n, a in graph.weights.items() if n not in variable}
-    builder = Builder(graph.name, constants, reserved=graph.types)
+    graph = with_inputs(graph, {*parameters, *moving})
+    for run in FORWARD:
+        graph = run(graph)
+    builder = Builder(graph.name, dict(graph.weights), reserved=graph.types)
     for name in graph.inputs:
         builder.input(name, graph.types[name])
-    for name in graph.weights:
-        if name in variable:
-            builder.input(name, graph.types[name])
     dropouts = [n for n in graph.nodes if isinstance(n.op, Dropout) and n.op.rate > 0]
     if dropouts:
         builder.input(SEED_INPUT, SEED)
@@ -68,6 +72,13 @@ def training_mode(
             builder.emit(node)
     builder.layer = ""
     return TrainingGraph(builder, graph.outputs, state)
+
+
+def with_inputs(graph: Graph, weights: Collection[str]) -> Graph:
+    """The graph with some of its weights as inputs, after those that it has."""
+    inputs = [*graph.inputs, *(n for n in graph.weights if n in weights)]
+    constants = {n: a for n, a in graph.weights.items() if n not in weights}
+    return replace(graph, inputs=tuple(inputs), weights=constants)
 
 
 def is_training_norm(node: Node, momenta: Mapping[str, float]) -> bool:
