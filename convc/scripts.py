@@ -37,9 +37,9 @@ class Model(Protocol):
 def load_model(spec: str, shapes: Shapes | None = None) -> Model:
     """The one model of `path.py`, or the one called `name` of `path.py:name`, or that of `path.onnx`.
 
-    `shapes` has numbers for an ONNX model's named dimensions. InputFileError if the file can't be read; ModelError (with
-    file and line) if the script raises, defines no model, or defines several and `name` doesn't choose. An error of
-    convc's own that the script raises keeps its kind.
+    `shapes` has numbers for an ONNX model's named dimensions. InputFileError if the file can't be read; ModelError
+    (with file and line) if the script raises, defines no model, or defines several and `name` doesn't choose. An error
+    of convc's own that the script raises keeps its kind.
     """
     if spec.endswith(".onnx"):
         opened: Model = importlib.import_module(ONNX_READER).OnnxModel(spec, shapes or {})

@@ -37,7 +37,7 @@ SUFFIXES = {
 Emit = Annotated[
     str | None,
     typer.Option(
-        "--emit", metavar="so|obj|asm|llvm|ir|cuda", help="What to write. [default: by -o, or cvc]"
+        "--emit", metavar="|".join(SUFFIXES), help="What to write. [default: by -o, or cvc]"
     ),
 ]
 
@@ -45,7 +45,9 @@ Emit = Annotated[
 def compile(
     source: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="model.py (model.py:name where it has several) or model.onnx."),
+        typer.Argument(
+            metavar="MODEL", help="model.py (model.py:name where it has several) or model.onnx."
+        ),
     ],
     output: Annotated[
         Path | None,

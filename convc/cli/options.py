@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from convc.errors import UsageError
+from convc.target import TARGETS
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Target = Annotated[
     str,
     typer.Option(
-        "--target", metavar="NAME", help="The machine to compile for ('list' shows them)."
+        "--target",
+        metavar="NAME",
+        help=f"The machine to compile for: host, {', '.join(TARGETS)}.",
     ),
 ]
 Batch = Annotated[

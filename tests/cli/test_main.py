@@ -12,6 +12,7 @@ import pytest
 
 import convc
 from convc.cli import main
+from convc.target import TARGETS
 from tests.test_imports import ROOT, environment
 
 COMMANDS = ("compile", "run", "bench", "inspect", "verify")
@@ -141,3 +142,13 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         check=True,
     )
     assert done.stderr == ""
+
+
+def test_the_help_names_every_target_and_every_kind_of_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # so that no name is broken
+    assert main(["compile", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "cvc|so|obj|asm|llvm|ir|cuda" in text
+    assert all(name in text for name in TARGETS)
