@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convc.cli.heavy import driver, files, onnx_exporter
+from convc.cli.heavy import driver, formats, onnx_exporter
 from convc.cli.options import Batch, Debug, Shape, parse_batch, parse_shapes
 from convc.cli.tables import bytes_text
 
@@ -15,7 +15,9 @@ from convc.cli.tables import bytes_text
 def export(
     source: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="model.py (model.py:name where it has several) or model.onnx."),
+        typer.Argument(
+            metavar="MODEL", help="model.py (model.py:name where it has several) or model.onnx."
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -31,5 +33,5 @@ def export(
     graph = graphs.get("predict") or next(iter(graphs.values()))
     path = output or Path(f"{name}.onnx")
     data = onnx_exporter.export_graph(graph, opset).SerializeToString()
-    files.write_atomically(path, [(0, data)])
+    formats.write_atomically(path, [(0, data)])
     typer.echo(f"{path}: {bytes_text(len(data))}, opset {opset}")

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import convc_runtime
     import numpy
     from convc_runtime import description
+    from convc_runtime import format as formats
 
     from convc import driver, scripts
     from convc.cli import accuracy, building, files, measure, peak, stepping
@@ -31,6 +32,7 @@ else:
     description = OnFirstUse("convc_runtime.description")
     driver = OnFirstUse("convc.driver")
     files = OnFirstUse("convc.cli.files")
+    formats = OnFirstUse("convc_runtime.format")
     measure = OnFirstUse("convc.cli.measure")
     onnx_exporter = OnFirstUse("convc.onnx.exporter")
     onnx_importer = OnFirstUse("convc.onnx.importer")
@@ -46,6 +48,7 @@ __all__ = [
     "description",
     "driver",
     "files",
+    "formats",
     "measure",
     "numpy",
     "onnx_exporter",

@@ -62,7 +62,7 @@ class Scope:
         raise InputFileError(f"value {name!r} is read before any node defines it")
 
 
-class Incomplete(UnsupportedError):
+class Incomplete(UnsupportedError):  # noqa: N818  # said by the message
     """All the problems of an import. `needed` are inputs whose values would solve some."""
 
     def __init__(self, problems: tuple[str, ...], needed: tuple[str, ...]) -> None:
@@ -146,6 +146,7 @@ class _Importer:
         self.needed: dict[str, None] = {}
         self.evaluated: dict[str, Array] = {}
         self.producers: dict[str, Node] = {}
+        self.scanned = 0  # nodes of the builder that producers has
         self.depth = 0
         self.count = 0
         self.unused = dict.fromkeys(k for k in shapes)
@@ -163,7 +164,9 @@ class _Importer:
         self.read_inputs(graph, scope)
         if self.unused:
             known = ", ".join(sorted({*self.dimensions(graph), *(i.name for i in graph.input)}))
-            raise UsageError(f"no dimension or input is called {next(iter(self.unused))!r}: {known}")
+            raise UsageError(
+                f"no dimension or input is called {next(iter(self.unused))!r}: {known}"
+            )
         self.run_nodes(graph.node, scope)
         outputs = self.read_outputs(graph, scope)
         if self.problems:
@@ -228,9 +231,7 @@ class _Importer:
             return TensorType(dtype, tuple(int(e) for e in whole))
         if not tensor.HasField("shape"):
             raise UnsupportedError("its rank is not given: give its shape by --shape")
-        shape = [
-            self.extent(info.name, d, dim, batch) for d, dim in enumerate(tensor.shape.dim)
-        ]
+        shape = [self.extent(info.name, d, dim, batch) for d, dim in enumerate(tensor.shape.dim)]
         if isinstance(size := size_of(shape), int) and size > LARGEST:
             raise InputFileError(f"input {info.name!r} has impossible dimensions {shape}")
         return TensorType(dtype, tuple(shape))
@@ -301,9 +302,7 @@ class _Importer:
             results = self.results_of(node, values, scope, where)
             self.define(node, results, scope, where)
 
-    def define(
-        self, node: NodeProto, results: Sequence[Any], scope: Scope, where: str
-    ) -> None:
+    def define(self, node: NodeProto, results: Sequence[Any], scope: Scope, where: str) -> None:
         for k, name in enumerate(node.output):
             if not name:
                 continue
@@ -337,7 +336,14 @@ class _Importer:
             types = ", ".join(self.describe(v) for v in values)
             self.problems.append(f"{where} at opset {opset} on ({types}): {error}")
             return broken
-        except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            IndexError,
+            OverflowError,
+            AttributeError,
+        ) as error:
             # An attribute of a wrong kind or length: rules read them as the specification says they are.
             problem = " ".join(str(error).split()) or type(error).__name__
             raise InputFileError(f"{where}: attributes or inputs do not fit: {problem}") from error
@@ -345,12 +351,10 @@ class _Importer:
             self.builder.layer = outer
         for added in self.builder.nodes[before:]:
             self.check_sizes(added, where)
-        results = result if isinstance(result, tuple) else (result,)
-        return results
+        return result if isinstance(result, tuple) else (result,)
 
     def check_sizes(self, node: Node, where: str) -> None:
         for name in node.outputs:
-            self.producers[name] = node
             size = size_of(self.builder.types[name].shape)
             if isinstance(size, int) and size > LARGEST:
                 shape = list(self.builder.types[name].shape)
@@ -373,7 +377,7 @@ class _Importer:
         if domain == "" and not opset:
             raise InputFileError("the model imports no opset of ai.onnx")
         base = self.legal(next((o for o in node.output if o), node.op_type))
-        call = Call(self, node.op_type, opset, values, attributes, node.output, base)  # type: ignore[arg-type]
+        call = Call(self, node.op_type, opset, values, attributes, node.output, base)
         if any(isinstance(v, Symbolic) for v in values) or node.op_type in ("Shape", "Size"):
             result = self.symbolic(call)
             if result is not None:
@@ -410,7 +414,7 @@ class _Importer:
     ) -> Any:
         """A node through the function body of its operator's definition."""
         try:
-            schema = defs.get_schema(node.op_type, max(opset, 1), domain)
+            schema: Any = defs.get_schema(node.op_type, max(opset, 1), domain)
         except defs.SchemaError:
             raise UnsupportedError(
                 f"there is no operator {node.op_type} in opset {opset} of {domain or 'ai.onnx'}"
@@ -462,7 +466,9 @@ class _Importer:
             raise InputFileError(f"{len(values)} inputs, but the function takes {len(body.input)}")
         padded = [*values, *[None] * (len(body.input) - len(values))]
         opsets = {"": defs.onnx_opset_version()} | dict(scope.opsets)
-        opsets |= {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in body.opset_import}
+        opsets |= {
+            ("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in body.opset_import
+        }
         inner = Scope(dict(zip(body.input, padded, strict=True)), None, opsets, attributes)
         before = len(self.problems)
         with self.deeper():
@@ -480,9 +486,7 @@ class _Importer:
             raise InputFileError(f"{len(inputs)} inputs, but the body takes {len(proto.input)}")
         names = [i.name for i in proto.input]
         outer = graph.scope
-        inner = Scope(
-            dict(zip(names, inputs, strict=False)), outer, outer.opsets, outer.attributes
-        )
+        inner = Scope(dict(zip(names, inputs, strict=False)), outer, outer.opsets, outer.attributes)
         before = len(self.problems)
         with self.deeper():
             self.read_initializers(proto, inner)
@@ -504,7 +508,7 @@ class _Importer:
             return None
         arrays: list[Any] = []
         dtype = None
-        for k, value in enumerate(call.values):
+        for value in call.values:
             if isinstance(value, Symbolic):
                 arrays.append(value.values)
                 dtype = dtype or value.dtype
@@ -541,7 +545,9 @@ class _Importer:
             for output in node.outputs:
                 size = size_of(self.builder.types[output].shape)
                 if not isinstance(size, int) or size > LARGEST_PARAMETER:
-                    raise Rejected(f"a parameter of {size} elements can't be computed at compile time")
+                    raise Rejected(
+                        f"a parameter of {size} elements can't be computed at compile time"
+                    )
             arrays = [self.leaf(i) for i in node.inputs]
             with np.errstate(all="ignore"):
                 result = node.op.reference(*arrays)
@@ -557,17 +563,18 @@ class _Importer:
 
     def slice_of(self, name: str) -> list[Node]:
         """The nodes that have to be evaluated for a value, in order."""
-        for node in self.builder.nodes[len(self.producers) :]:
-            self.producers |= dict.fromkeys(node.outputs, node)
+        for added in self.builder.nodes[self.scanned :]:
+            self.producers |= dict.fromkeys(added.outputs, added)
+        self.scanned = len(self.builder.nodes)
         order: list[Node] = []
         seen: set[str] = set()
         stack: list[tuple[str, bool]] = [(name, False)]
         while stack:
             value, done = stack.pop()
-            node = self.producers.get(value)
+            node: Node | None = self.producers.get(value)
             if done:
-                assert node is not None
-                order.append(node)
+                if node is not None:
+                    order.append(node)
                 continue
             if value in seen or value in self.evaluated or value in self.builder.weights:
                 continue

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, TensorProto, numpy_helper
 
 from convc.errors import InputFileError, UnsupportedError
@@ -20,7 +20,7 @@ from convc.types import DType
 DTYPES: dict[int, DType] = {code: dtype for dtype, code in CODES.items()}
 """Our element type for ONNX' number of it."""
 
-FIELDS = {
+FIELDS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
     TensorProto.DOUBLE: "double_data",
     TensorProto.INT64: "int64_data",
@@ -57,7 +57,7 @@ def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
 def dtype_name(code: int) -> str:
     """ONNX' name of an element type."""
     try:
-        return str(TensorProto.DataType.Name(code)).lower()  # type: ignore[arg-type]
+        return str(TensorProto.DataType.Name(code)).lower()
     except ValueError:
         return f"number {code}"
 
@@ -140,9 +140,7 @@ def external_path(what: str, folder: Path, location: str) -> Path:
     inside = not path.is_absolute() and ".." not in path.parts and location not in ("", ".")
     root = folder.resolve()
     if not inside or not (root / path).resolve().is_relative_to(root):
-        raise InputFileError(
-            f"{what} lies in {location!r}: expected a file in the model's folder"
-        )
+        raise InputFileError(f"{what} lies in {location!r}: expected a file in the model's folder")
     return root / path
 
 

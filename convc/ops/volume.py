@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,11 @@ class Conv3d(Op):
     def windows(self, x: Shape, weight: Shape) -> list[Window]:
         """The windows of the three dimensions."""
         kernel = numbers(weight[2:])
-        for name, values in (("kernel", kernel), ("stride", self.stride), ("dilation", self.dilation)):
+        for name, values in (
+            ("kernel", kernel),
+            ("stride", self.stride),
+            ("dilation", self.dilation),
+        ):
             expect_at_least(self, name, values, 1)
         return [
             Window(x[2 + d], kernel[d], self.stride[d], self.dilation[d], *self.padding[d])
@@ -72,20 +77,20 @@ class Conv3d(Op):
         ]
 
     def reference(self, x: Array, weight: Array) -> Array:
-        n, channels = x.shape[:2]
+        n = x.shape[0]
         outputs, per_group, *kernel = weight.shape
         wide = accumulator(DType.of(x.dtype)).numpy
         padded = np.pad(x.astype(wide), ((0, 0), (0, 0), *self.padding))
-        extents = [int(w.extent) for w in self.windows(x.shape, weight.shape)]  # type: ignore[call-overload]
+        extents = numbers(tuple(w.extent for w in self.windows(x.shape, weight.shape)))
         y = np.zeros((n, outputs, *extents), wide)
         for tap in itertools.product(*map(range, kernel)):
-            where = tuple(
+            where: tuple[Any, ...] = tuple(
                 slice(t * d, t * d + s * (e - 1) + 1, s)
                 for t, d, s, e in zip(tap, self.dilation, self.stride, extents, strict=True)
             )
-            patch = padded[(slice(None), slice(None), *where)]
+            patch = padded[:, :, *where]
             columns = patch.reshape(n, self.groups, per_group, -1)
-            matrices = weight[(slice(None), slice(None), *tap)].astype(wide)
+            matrices = np.moveaxis(weight, (0, 1), (-2, -1))[tap].astype(wide)
             matrices = matrices.reshape(self.groups, outputs // self.groups, per_group)
             y += (matrices @ columns).reshape(y.shape)
         return y.astype(sum_dtype(DType.of(x.dtype)).numpy)

@@ -12,7 +12,7 @@ else is computed from the arrays that `run` gets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -27,10 +27,15 @@ from convc.onnx.importer import Incomplete, import_model
 __all__ = ["CompiledRep", "ConvcBackend", "prepare", "run_model", "run_node", "supports_device"]
 
 
-class CompiledRep(BackendRep):  # type: ignore[misc]  # onnx has no types here
+class CompiledRep(BackendRep):
     """A model that compiles for the shapes (and the shape-giving values) that it is run on."""
 
-    def __init__(self, model: onnx.ModelProto, threads: int | None = None, strict: bool = False) -> None:
+    constant: ClassVar[bool] = False
+    """Whether some model had an output that no input decides (for the suite's count)."""
+
+    def __init__(
+        self, model: onnx.ModelProto, threads: int | None = None, strict: bool = False
+    ) -> None:
         self.model = model
         self.threads = threads
         self.strict = strict
@@ -58,15 +63,22 @@ class CompiledRep(BackendRep):  # type: ignore[misc]  # onnx has no types here
         for name, value in found.items():
             if value is None or isinstance(value, list | tuple | dict):
                 raise UnsupportedError(f"input {name!r} is not a tensor")
-        return {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in found.items()}
+        return {
+            name: np.ascontiguousarray(value).reshape(np.shape(value))
+            for name, value in found.items()
+        }
 
     def specialised(self, arrays: Mapping[str, Array]) -> tuple[Graph, CompiledModel]:
         """The compiled model for the arrays' shapes, and for the values of those that decide shapes."""
         key = self.key(arrays)
         if key not in self.compiled:
             graph = self.imported(arrays)
-            if self.strict:
-                require_run_time(graph, self.read)
+            constant = constant_outputs(graph)
+            if self.strict and constant and self.read:
+                raise UnsupportedError(
+                    f"output {constant[0]!r} is folded at compile time, from the values of {', '.join(self.read)}"
+                )
+            CompiledRep.constant |= bool(constant)
             compiled = driver.compile(graph, threads=self.threads)
             self.compiled[self.key(arrays)] = graph, compiled
         return self.compiled[self.key(arrays)]
@@ -87,24 +99,21 @@ class CompiledRep(BackendRep):  # type: ignore[misc]  # onnx has no types here
                 self.read += more
 
 
-def require_run_time(graph: Graph, read: Sequence[str]) -> None:
-    """UnsupportedError for an output that nothing given at run time decides: it was folded at compile time."""
+def constant_outputs(graph: Graph) -> list[str]:
+    """The outputs that nothing given at run time decides."""
     live: set[str] = set(graph.inputs)
     for node in graph.nodes:
         if live.intersection(node.inputs):
             live.update(node.outputs)
-    for name in graph.outputs:
-        if name not in live:
-            why = f"the values of {', '.join(read)}" if read else "shapes and constants alone"
-            raise UnsupportedError(f"output {name!r} is folded at compile time, from {why}")
+    return [name for name in graph.outputs if name not in live]
 
 
-class ConvcBackend(Backend):  # type: ignore[misc]
+class ConvcBackend(Backend):
     """`onnx.backend.base.Backend` for this machine's CPU."""
 
     threads: int | None = None
     strict = False
-    """Refuse models with outputs that no input of the run decides."""
+    """Refuse models with outputs that were folded from the values of inputs."""
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
@@ -124,7 +133,14 @@ class ConvcBackend(Backend):  # type: ignore[misc]
         return cls.prepare(model, device).run(inputs)
 
     @classmethod
-    def run_node(cls, node: onnx.NodeProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> Any:
+    def run_node(
+        cls,
+        node: onnx.NodeProto,
+        inputs: Any,
+        device: str = "CPU",
+        outputs_info: Any = None,
+        **kwargs: Any,
+    ) -> tuple[Array, ...]:
         """One node as a model whose inputs have the arrays' types."""
         arrays = [np.asarray(a) for a in inputs]
         given = zip((n for n in node.input if n), arrays, strict=True)

@@ -1,7 +1,7 @@
 """ONNX' own backend tests, counted: `python -m convc.onnx.backend.suite [--only TEXT] [--write FILE]`.
 
 Every case runs through `onnx.backend.test`'s runner and its comparison, on a backend that refuses outputs that were
-folded at compile time. Cases run in processes of their own, so that a crash costs one case.
+folded from the inputs' values at compile time. Cases run in processes of their own, so that a crash costs one case.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import onnx.backend.test.loader
 from onnx import defs
 
 from convc import __version__
-from convc.onnx.backend import ConvcBackend
+from convc.onnx.backend import CompiledRep, ConvcBackend
 from convc.onnx.importers import RULES
 
 GROUPS = {
@@ -48,13 +48,37 @@ class StrictBackend(ConvcBackend):
     strict = True
 
 
+HEAD = """# ONNX support
+
+What `python -m convc.onnx.backend.suite --write docs/onnx-support.md` found: ONNX {onnx}'s own backend tests
+(opset {opset}), each compiled to native code by convc {convc} and fed at run time.
+
+Inputs that decide shapes (the `shape` of Reshape, the `axes` of a reduction, the condition of Compress) are read when
+the model meets them, and it compiles once per value; all other inputs are read by the compiled code alone. A case whose
+output follows from the values of such inputs alone counts as failed, as it was answered at compile time. "By types
+alone" are cases whose output no input's value can change (Shape, Size, a constant): they copy a constant.
+
+| group | passed | of | of the passed, by types alone |
+|---|---|---|---|"""
+
+
+TABLE = """
+## Operators
+
+Node tests; those of function bodies (`_expanded`) stand with their operator.
+
+| operator | rule | definitions since opset | passed | of | why not |
+|---|---|---|---|---|---|"""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one case; `why` is empty if it passed."""
+    """What became of one case; `why` is empty if it passed, `constant` if its output follows from types alone."""
 
     group: str
     name: str
     why: str
+    constant: bool = False
 
 
 def suite() -> Any:
@@ -90,14 +114,19 @@ def run_case(classes: Any, kind: str, method: str) -> str:
 def last_error(text: str) -> str:
     """The exception of a traceback, with what numpy says of the difference."""
     lines = [line for line in text.splitlines() if line.strip()]
-    start = max((k for k, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Test)\b", line)), default=-1)
+    start = max(
+        (k for k, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Test)\b", line)),
+        default=-1,
+    )
     return " ".join(" ".join(lines[start:]).split())[:400]
 
 
 def work(classes: Any, cases: Sequence[tuple[str, str]], pipe: Connection) -> None:
     """Runs cases in this process and sends what became of each."""
     for kind, method in cases:
-        pipe.send(run_case(classes, kind, method))
+        CompiledRep.constant = False
+        why = run_case(classes, kind, method)
+        pipe.send((why, CompiledRep.constant and not why))
     pipe.close()
 
 
@@ -119,12 +148,12 @@ def run_all(classes: Any, cases: list[tuple[str, str]], jobs: int) -> list[Outco
         for entry in [e for e in running if e[1] in ready or not ready]:
             process, pipe, left = entry
             try:
-                why = pipe.recv() if pipe in ready else "ran for too long"
+                why, constant = pipe.recv() if pipe in ready else ("ran for too long", False)
             except EOFError:
-                why = "the process crashed" if left else ""
+                why, constant = ("the process crashed" if left else ""), False
             if left:
                 kind, method = left.pop(0)
-                outcomes.append(Outcome(GROUPS[kind], method.removesuffix("_cpu"), why))
+                outcomes.append(Outcome(GROUPS[kind], method.removesuffix("_cpu"), why, constant))
             if why in ("ran for too long", "the process crashed") or not left:
                 process.terminate()
                 process.join()
@@ -152,7 +181,11 @@ def operators(classes: Any) -> dict[str, str]:
 def since(operator: str) -> str:
     """The opsets in which an operator's definition changed, from the first that we take."""
     domain, _, name = operator.rpartition(":")
-    versions = [s.since_version for s in defs.get_all_schemas_with_history() if (s.name, s.domain) == (name, domain)]
+    versions = [
+        s.since_version
+        for s in defs.get_all_schemas_with_history()
+        if (s.name, s.domain) == (name, domain)
+    ]
     if domain == "":
         versions = sorted({max(7, v) for v in versions})
     return ", ".join(map(str, sorted(versions)))
@@ -164,7 +197,7 @@ def how(operator: str) -> str:
     if name in RULES.get(domain, {}):
         return "yes"
     try:
-        schema = defs.get_schema(name, domain)
+        schema: Any = defs.get_schema(name, domain)
     except defs.SchemaError:
         return "no"
     has_body = domain in RULES and (schema.has_function or schema.has_context_dependent_function)
@@ -176,7 +209,9 @@ def counts(outcomes: Sequence[Outcome]) -> list[str]:
     lines = []
     for group in dict.fromkeys(o.group for o in outcomes):
         mine = [o for o in outcomes if o.group == group]
-        lines.append(f"{group}: {sum(not o.why for o in mine)} of {len(mine)}")
+        constant = sum(o.constant for o in mine)
+        note = f" ({constant} of these by types alone)" if constant else ""
+        lines.append(f"{group}: {sum(not o.why for o in mine)} of {len(mine)}{note}")
     return lines
 
 
@@ -190,20 +225,12 @@ def short(why: str) -> str:
 
 def report(outcomes: Sequence[Outcome], about: dict[str, str]) -> str:
     """The page docs/onnx-support.md."""
-    lines = [
-        "# ONNX support", "",
-        f"What `python -m convc.onnx.backend.suite --write docs/onnx-support.md` found: ONNX {onnx.__version__}'s own backend tests "
-        f"(opset {defs.onnx_opset_version()}), each compiled to native code by convc {__version__} and fed at run time.", "",
-        "An output that no input of the run decides (a constant, a shape) counts as failed, as it was answered at compile time.",
-        "Inputs that decide shapes (the `shape` of Reshape, the `axes` of a reduction) are read when the model meets them and",
-        "compile once per value; all other inputs are only read by the compiled code.", "",
-        "| group | passed | of |", "|---|---|---|",
-    ]  # fmt: skip
+    lines = [HEAD.format(onnx=onnx.__version__, opset=defs.onnx_opset_version(), convc=__version__)]
     for group in dict.fromkeys(o.group for o in outcomes):
         mine = [o for o in outcomes if o.group == group]
-        lines.append(f"| {group} | {sum(not o.why for o in mine)} | {len(mine)} |")
-    lines += ["", "## Operators", "", "Node tests, those of function bodies (`_expanded`) with their operator.", "",
-              "| operator | rule | definitions since opset | passed | of | why not |", "|---|---|---|---|---|---|"]  # fmt: skip
+        constant = sum(o.constant for o in mine)
+        lines.append(f"| {group} | {sum(not o.why for o in mine)} | {len(mine)} | {constant} |")
+    lines.append(TABLE)
     by_operator: dict[str, list[Outcome]] = defaultdict(list)
     for o in outcomes:
         if o.group == "node":
@@ -213,7 +240,9 @@ def report(outcomes: Sequence[Outcome], about: dict[str, str]) -> str:
         reasons = Counter(short(o.why) for o in mine if o.why)
         text = "; ".join(f"{n}x {why}" for why, n in reasons.most_common(2))
         passed = sum(not o.why for o in mine)
-        lines.append(f"| {operator} | {how(operator)} | {since(operator)} | {passed} | {len(mine)} | {text} |")
+        lines.append(
+            f"| {operator} | {how(operator)} | {since(operator)} | {passed} | {len(mine)} | {text} |"
+        )
     rest = [o for o in outcomes if o.group != "node" and o.why]
     lines += ["", "## Models that fail", ""]
     lines += [f"- {o.group} `{o.name}`: {short(o.why)}" for o in rest]

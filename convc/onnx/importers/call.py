@@ -14,10 +14,10 @@ from convc.graph.op import Op
 from convc.ops.broadcasting import Broadcasting
 from convc.ops.elementwise import Cast
 from convc.ops.shape import Reshape, Slice, Transpose
-from convc.types import DType, Extent, Shape, TensorType
+from convc.types import Dim, DType, Extent, Shape, TensorType
 
 
-class Rejected(ConvcError):
+class Rejected(ConvcError):  # noqa: N818  # a reason, not the error that users see
     """Why a node can't be imported: one reason for the list that the importer makes."""
 
     exit_code = 5
@@ -94,7 +94,9 @@ class Call:
         if value is None:
             raise Rejected(f"input {k} is missing")
         if isinstance(value, Symbolic):
-            raise Rejected("computes with a dimension that is a symbol: give it a number by --shape")
+            raise Rejected(
+                "computes with a dimension that is a symbol: give it a number by --shape"
+            )
         return value
 
     def rest(self, start: int = 0) -> list[str]:
@@ -134,7 +136,7 @@ class Call:
         """Input k as integers that may mention symbols."""
         value = self.values[k]
         flat = value.values if isinstance(value, Symbolic) else self.array(k)
-        return tuple(e if not isinstance(e, np.generic) else int(e) for e in flat.reshape(-1))
+        return tuple(e if isinstance(e, Dim) else int(e) for e in flat.reshape(-1).tolist())
 
     def ints(self, k: int) -> tuple[int, ...]:
         """Input k as plain integers, known at compile time."""
@@ -199,7 +201,7 @@ class Call:
         half = self.dtype(value) in (DType.float16, DType.bfloat16)
         return self.cast(value, DType.float32) if half else value
 
-    def fold(self, op: type[Broadcasting], values: Sequence[str]) -> str:
+    def fold(self, op: Callable[[], Broadcasting], values: Sequence[str]) -> str:
         """op(op(a, b), c) …"""
         result, *others = values
         for value in others:

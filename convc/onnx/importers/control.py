@@ -22,8 +22,12 @@ def if_(c: Call) -> tuple[object, ...]:
     results = []
     for a, b in zip(yes, no, strict=True):
         if not isinstance(a, str) or not isinstance(b, str) or c.type(a) != c.type(b):
-            raise ValueNeeded(c[0]) if c[0] in c.builder.inputs else Rejected(
-                "has branches of different types and a condition that only the run knows"
+            raise (
+                ValueNeeded(c[0])
+                if c[0] in c.builder.inputs
+                else Rejected(
+                    "has branches of different types and a condition that only the run knows"
+                )
             )
         results.append(c.add(Where(), condition, a, b))
     return tuple(results)
@@ -65,7 +69,9 @@ def loop(c: Call) -> tuple[object, ...]:
 
 def chosen(c: Call, condition: str, a: object, b: object) -> str:
     if not isinstance(a, str) or not isinstance(b, str) or c.type(a) != c.type(b):
-        raise Rejected("carries a value whose type changes with a condition that only the run knows")
+        raise Rejected(
+            "carries a value whose type changes with a condition that only the run knows"
+        )
     return c.add(Where(), c.reshape(condition, ()), a, b)
 
 
@@ -134,4 +140,3 @@ def scan_with_batch(c: Call) -> tuple[object, ...]:
 
 RULES: dict[str, Rule] = {"If": if_, "Loop": loop, "Scan": scan}
 """Conditions are of dtype bool and trip counts of int64 by their definitions."""
-

@@ -51,7 +51,9 @@ def determinant(c: Call) -> str:
     """Determinants of small matrices, expanded by their first row."""
     *batch, size, other = c.numbers(0)
     if size != other or size > LARGEST_DETERMINANT:
-        raise Rejected(f"the determinant of a {size} x {other} matrix: at most {LARGEST_DETERMINANT} rows")
+        raise Rejected(
+            f"the determinant of a {size} x {other} matrix: at most {LARGEST_DETERMINANT} rows"
+        )
     x = c.reshape(c.wide(c[0]), (math.prod(batch), size, size))
     rows = [[c.take(c.take(x, 1, i), 1, j) for j in range(size)] for i in range(size)]
 

@@ -181,7 +181,9 @@ def clip(c: Call) -> str:
             values[k] = float(c.builder.weights[limit].reshape(()))
         elif isinstance(limit, float):
             values[k] = limit
-    if is_float and all(v is not None or limit is None for v, limit in zip(values, limits, strict=True)):
+    if is_float and all(
+        v is not None or limit is None for v, limit in zip(values, limits, strict=True)
+    ):
         return c.add(Clip(values[0], values[1]), x)
     for op, limit in ((Maximum(), limits[0]), (Minimum(), limits[1])):
         if limit is not None:
@@ -206,12 +208,17 @@ def shift(c: Call) -> str:
 
 
 def is_inf(c: Call) -> str:
-    return c.add(IsInf(bool(c.attr("detect_negative", 1)), bool(c.attr("detect_positive", 1))), c[0])
+    return c.add(
+        IsInf(bool(c.attr("detect_negative", 1)), bool(c.attr("detect_positive", 1))), c[0]
+    )
 
 
 def selu(c: Call) -> str:
     """gamma * elu(x), whose constants ONNX writes out."""
-    alpha, gamma = c.attr("alpha", 1.67326319217681884765625), c.attr("gamma", 1.05070102214813232421875)
+    alpha, gamma = (
+        c.attr("alpha", 1.67326319217681884765625),
+        c.attr("gamma", 1.05070102214813232421875),
+    )
     return c.add(Mul(), c.add(Elu(alpha), c[0]), c.scalar(gamma, c[0]))
 
 
@@ -259,16 +266,55 @@ RULES: dict[str, Rule] = {
     **{
         op.__name__: unary(op)
         for op in (
-            Abs, Acos, Acosh, Asin, Asinh, Atan, Atanh, Ceil, Cos, Cosh, Erf, Exp, Floor, HardSwish, Log, Mish, Neg,
-            Not, Reciprocal, Relu, Round, Sigmoid, Sign, Sin, Sinh, Softplus, Softsign, Sqrt, Tan, Tanh,
+            Abs,
+            Acos,
+            Acosh,
+            Asin,
+            Asinh,
+            Atan,
+            Atanh,
+            Ceil,
+            Cos,
+            Cosh,
+            Erf,
+            Exp,
+            Floor,
+            HardSwish,
+            Log,
+            Mish,
+            Neg,
+            Not,
+            Reciprocal,
+            Relu,
+            Round,
+            Sigmoid,
+            Sign,
+            Sin,
+            Sinh,
+            Softplus,
+            Softsign,
+            Sqrt,
+            Tan,
+            Tanh,
         )
     },
     **{
         name: pair(op)
         for name, op in {
-            "Add": Add, "Sub": Sub, "Mul": Mul, "And": And, "Or": Or, "Xor": Xor, "Equal": Equal, "Less": Less,
-            "LessOrEqual": LessEqual, "Greater": Greater, "GreaterOrEqual": GreaterEqual,
-            "BitwiseAnd": BitAnd, "BitwiseOr": BitOr, "BitwiseXor": BitXor,
+            "Add": Add,
+            "Sub": Sub,
+            "Mul": Mul,
+            "And": And,
+            "Or": Or,
+            "Xor": Xor,
+            "Equal": Equal,
+            "Less": Less,
+            "LessOrEqual": LessEqual,
+            "Greater": Greater,
+            "GreaterOrEqual": GreaterEqual,
+            "BitwiseAnd": BitAnd,
+            "BitwiseOr": BitOr,
+            "BitwiseXor": BitXor,
         }.items()
     },
     "BitwiseNot": unary(BitNot),

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from convc.onnx.importers.call import Call, Rejected, Rule
+from convc.onnx.reading import dtype_of
 from convc.ops.broadcasting import (
     Add,
     FloorDiv,
@@ -30,7 +31,6 @@ from convc.ops.ordering import (
     ScatterReduce,
 )
 from convc.ops.shape import Broadcast, Concat, Gather, Pad
-from convc.onnx.reading import dtype_of
 from convc.types import DType, Extent
 
 
@@ -180,8 +180,12 @@ def reverse_sequence(c: Call) -> str:
     shape = c.numbers(0)
     time, batch = int(c.attr("time_axis", 0)), int(c.attr("batch_axis", 1))
     rank = len(shape)
-    positions = c.constant(np.arange(shape[time]).reshape([-1 if d == time else 1 for d in range(rank)]), DType.int64)
-    lengths = c.reshape(c.cast(c[1], DType.int64), [shape[d] if d == batch else 1 for d in range(rank)])
+    positions = c.constant(
+        np.arange(shape[time]).reshape([-1 if d == time else 1 for d in range(rank)]), DType.int64
+    )
+    lengths = c.reshape(
+        c.cast(c[1], DType.int64), [shape[d] if d == batch else 1 for d in range(rank)]
+    )
     inside = c.add(Less(), positions, lengths)
     minus = c.add(Mul(), positions, c.scalar(-1, positions))
     mirrored = c.add(Add(), c.add(Add(), lengths, minus), c.scalar(-1, positions))

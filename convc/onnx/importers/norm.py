@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from convc.onnx.importers.call import Call, Rejected, Rule
 from convc.ops.broadcasting import Add, Div, Mul, Pow, Sub
 from convc.ops.elementwise import Reciprocal, Sqrt, Square
@@ -100,7 +99,9 @@ def group_norm(c: Call) -> str:
     normal, _, _ = normalised(c, split, axes, float(c.attr("epsilon", 1e-5)))
     if c.shape(1) == (groups,) and c.opset < 21:
         scaled = c.add(Mul(), normal, per_channel(c, c[1], normal))
-        return c.cast(c.reshape(c.add(Add(), scaled, per_channel(c, c[2], normal)), shape), c.dtype(0))
+        return c.cast(
+            c.reshape(c.add(Add(), scaled, per_channel(c, c[2], normal)), shape), c.dtype(0)
+        )
     whole = c.reshape(normal, shape)
     scaled = c.add(Mul(), whole, per_channel(c, c[1], whole))
     return c.cast(c.add(Add(), scaled, per_channel(c, c[2], whole)), c.dtype(0))

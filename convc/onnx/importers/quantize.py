@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from convc.onnx.importers.call import Call, Rejected, Rule
@@ -17,7 +16,7 @@ from convc.types import DType
 
 
 def spread(c: Call, value: str, like: str, axis: int, block: int) -> str:
-    """A scale or zero point brought to a form that broadcasts to x: one number, one per axis index, or one per block."""
+    """A scale or zero point in a form that broadcasts to x: one number, one per axis index, or one per block."""
     shape = c.shape(value)
     if shape in ((), (1,)) and c.rank(like) != 1:
         return c.reshape(value, ())
@@ -27,7 +26,9 @@ def spread(c: Call, value: str, like: str, axis: int, block: int) -> str:
         raise Rejected(f"a scale of shape {list(shape)} needs block_size")
     whole = c.numbers(like)
     around = (*shape[:axis], shape[axis], block, *shape[axis + 1 :])
-    repeated = c.add(Broadcast(around), c.reshape(value, (*shape[: axis + 1], 1, *shape[axis + 1 :])))
+    repeated = c.add(
+        Broadcast(around), c.reshape(value, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
+    )
     merged = c.reshape(repeated, (*shape[:axis], shape[axis] * block, *shape[axis + 1 :]))
     return merged if c.shape(merged) == whole else c.slice(merged, axis, 0, whole[axis])
 
@@ -93,9 +94,7 @@ def dynamic_quantize(c: Call) -> tuple[str, str, str]:
     return quantized(c, x, scale, point, DType.uint8), scale, point
 
 
-def requantized(
-    c: Call, total: str, a_scale: str, b_scale: str, y_scale: str, y_zero: int
-) -> str:
+def requantized(c: Call, total: str, a_scale: str, b_scale: str, y_scale: str, y_zero: int) -> str:
     """Sums of integers as integers of another scale."""
     factor = c.add(Mul(), c.cast(a_scale, DType.float32), c.cast(b_scale, DType.float32))
     real = c.add(Mul(), c.cast(total, DType.float32), factor)

@@ -8,7 +8,16 @@ import numpy as np
 
 from convc.graph.op import Op
 from convc.onnx.importers.call import Call, Rejected, Rule
-from convc.ops.activations import Elu, HardSigmoid, LeakyRelu, Relu, Sigmoid, Softplus, Softsign, ThresholdedRelu
+from convc.ops.activations import (
+    Elu,
+    HardSigmoid,
+    LeakyRelu,
+    Relu,
+    Sigmoid,
+    Softplus,
+    Softsign,
+    ThresholdedRelu,
+)
 from convc.ops.broadcasting import Add, Less, Mul, Sub, Where
 from convc.ops.elementwise import Clip, Tanh
 from convc.ops.matmul import MatMul
@@ -34,7 +43,10 @@ class Direction:
         given = [str(n) for n in c.attr("activations") or []]
         count = len(functions)
         own = given[k * count : (k + 1) * count] if given else list(functions)
-        alphas, betas = list(c.attr("activation_alpha") or []), list(c.attr("activation_beta") or [])
+        alphas, betas = (
+            list(c.attr("activation_alpha") or []),
+            list(c.attr("activation_beta") or []),
+        )
         before = given[: k * count]
         self.functions = []
         skip_a, skip_b = (sum(uses(n)[i] for n in before) for i in range(2))
@@ -63,7 +75,9 @@ class Direction:
         match name.lower():
             case "scaledtanh":
                 inner = c.add(Mul(), x, c.scalar(1.0 if beta is None else beta, x))
-                return c.add(Mul(), c.add(Tanh(), inner), c.scalar(1.0 if alpha is None else alpha, x))
+                return c.add(
+                    Mul(), c.add(Tanh(), inner), c.scalar(1.0 if alpha is None else alpha, x)
+                )
             case "affine":
                 scaled = c.add(Mul(), x, c.scalar(1.0 if alpha is None else alpha, x))
                 return c.add(Add(), scaled, c.scalar(beta or 0.0, x))
@@ -89,7 +103,9 @@ class Direction:
                 inside = self.inside(t)
                 zero = c.scalar(0, new[0])
                 outputs[t] = c.add(Where(), inside, new[0], zero)
-                states = [c.add(Where(), inside, n, old) for n, old in zip(new, states, strict=True)]
+                states = [
+                    c.add(Where(), inside, n, old) for n, old in zip(new, states, strict=True)
+                ]
             else:
                 outputs[t], states = new[0], new
         return outputs, states
@@ -139,7 +155,9 @@ def recurrent(gates: int, functions: Sequence[str], states: int, step: Step) -> 
         x = c.transpose(c[0], (1, 0, 2)) if batch_first else c[0]
         length, batch = c.shape(x)[:2]
         if not isinstance(length, int) or length > LONGEST:
-            raise Rejected(f"needs a sequence of a known length up to {LONGEST}, got {length}: give --shape")
+            raise Rejected(
+                f"needs a sequence of a known length up to {LONGEST}, got {length}: give --shape"
+            )
         inputs = [c.take(x, 0, t) for t in range(length)]
         count = 2 if c.attr("direction", "forward") == "bidirectional" else 1
         outputs, lasts = [], []

@@ -93,7 +93,9 @@ def log_sum_exp(c: Call, x: str, axes: tuple[int, ...], keepdims: bool) -> str:
     summed = c.add(ReduceSum(axes, True), c.add(Exp(), c.add(Sub(), x, largest)))
     result = c.add(Add(), c.add(Log(), summed), largest)
     shape = c.shape(result)
-    return result if keepdims else c.reshape(result, (e for d, e in enumerate(shape) if d not in axes))
+    return (
+        result if keepdims else c.reshape(result, (e for d, e in enumerate(shape) if d not in axes))
+    )
 
 
 def sum_square(c: Call, x: str, axes: tuple[int, ...], keepdims: bool) -> str:

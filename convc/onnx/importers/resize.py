@@ -55,7 +55,13 @@ def positions(how: How, axis: Axis) -> Float:
             centre = axis.size / 2
             return centre * (1 - adjustment) + (i + 0.5) / axis.scale - 0.5
         case "align_corners":
-            return i * (axis.size - 1) / (axis.extent - 1) if axis.extent > 1 else np.zeros(1)
+            # As the specification's own code has it: the size before it was rounded down.
+            last = axis.scale * axis.size - 1
+            return (
+                i * (axis.size - 1) / last
+                if axis.extent > 1 and last > 0
+                else np.zeros(axis.extent)
+            )
         case "asymmetric":
             return i / axis.scale
         case "tf_half_pixel_for_nn":
@@ -131,7 +137,11 @@ def apply(c: Call, x: str, d: int, how: How, axis: Axis, beyond: float | None) -
         part = c.add(Mul(), part, c.constant(weights[k].reshape(column), c.dtype(x)))
         total = part if total is None else c.add(Add(), total, part)
     total = total or c.add(Mul(), c.add(Gather(d), x, c.constant(inputs[0])), c.scalar(0, x))
-    return total if beyond is None else c.add(Add(), total, c.constant(filler.reshape(column), c.dtype(x)))
+    return (
+        total
+        if beyond is None
+        else c.add(Add(), total, c.constant(filler.reshape(column), c.dtype(x)))
+    )
 
 
 def resize(c: Call) -> str:
@@ -139,7 +149,9 @@ def resize(c: Call) -> str:
     later = c.opset >= 11
     axes = [c.from_front(int(a), rank) for a in c.attr("axes") or range(rank)]
     how = How(
-        {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic": "cubic"}[c.attr("mode", "nearest")],
+        {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic": "cubic"}[
+            c.attr("mode", "nearest")
+        ],
         str(c.attr("coordinate_transformation_mode", "half_pixel" if later else "asymmetric")),
         str(c.attr("nearest_mode", "round_prefer_floor" if later else "floor")),
         float(c.attr("cubic_coeff_a", -0.75)),
@@ -157,11 +169,9 @@ def resized_axes(c: Call, axes: list[int], how: How, scales_at: int) -> dict[int
     if how.coordinates == "tf_crop_and_resize":
         roi = [float(v) for v in c.array(1).reshape(-1)]
     scales = [float(v) for v in c.array(scales_at).reshape(-1)] if given(c, scales_at) else None
+    sizes: list[Any] = [None] * len(axes)
     if scales is None:
-        sizes = list(c.extents(3))
-        sizes, scales = fitted(c, axes, sizes)
-    else:
-        sizes = [None] * len(scales)
+        sizes, scales = fitted(c, axes, list(c.extents(3)))
     if len(scales) != len(axes):
         raise Rejected(f"{len(scales)} scales for {len(axes)} dimensions")
     rows: dict[int, Axis] = {}
@@ -171,8 +181,9 @@ def resized_axes(c: Call, axes: list[int], how: How, scales_at: int) -> dict[int
             continue
         if not isinstance(size, int):
             raise Rejected(f"resizes the symbolic extent {size}: give --shape")
-        wanted = sizes[k] if sizes[k] is not None else math.floor(size * scales[k] * (end - start) + 1e-6)
-        rows[d] = Axis(size, int(wanted), scales[k], start, end)
+        scaled = math.floor(size * scales[k] * (end - start) + 1e-6)
+        extent = scaled if sizes[k] is None else int(sizes[k])
+        rows[d] = Axis(size, extent, scales[k], start, end)
     return rows
 
 
@@ -183,9 +194,12 @@ def given(c: Call, k: int) -> bool:
 
 def fitted(c: Call, axes: list[int], sizes: list[Any]) -> tuple[list[Any], list[float]]:
     """Sizes and scales, with the aspect ratio kept if that is asked for."""
-    shape = c.shape(0)
+    shape: Any = c.shape(0)
+    changed = [d for d, s in zip(axes, sizes, strict=True) if s != shape[d]]
+    if not all(isinstance(shape[d], int) for d in changed):
+        raise Rejected(f"resizes a symbolic extent of {list(shape)}: give --shape")
     scales = [
-        1.0 if s == shape[d] else float(s) / float(shape[d])  # type: ignore[arg-type]
+        1.0 if s == shape[d] else float(s) / float(shape[d])
         for d, s in zip(axes, sizes, strict=True)
     ]
     policy = c.attr("keep_aspect_ratio_policy", "stretch")
@@ -193,7 +207,7 @@ def fitted(c: Call, axes: list[int], sizes: list[Any]) -> tuple[list[Any], list[
         return sizes, scales
     scale = min(scales) if policy == "not_larger" else max(scales)
     # Halves round up: 2.5 pixels are 3.
-    return [math.floor(scale * int(shape[d]) + 0.5) for d in axes], [scale] * len(axes)  # type: ignore[call-overload]
+    return [math.floor(scale * shape[d] + 0.5) for d in axes], [scale] * len(axes)
 
 
 def resized(c: Call, rows: dict[int, Axis], how: How) -> str:
@@ -216,7 +230,9 @@ def as_image(c: Call, rows: dict[int, Axis], how: How) -> Resize2d | None:
     """Rows and columns at half-pixel centres without antialiasing are an operator of their own."""
     if c.rank(0) != 4 or not set(rows) <= {2, 3} or not rows or how.antialias:
         return None
-    pair = [rows.get(d, Axis(int(c.numbers(c[0])[d]), int(c.numbers(c[0])[d]), 1.0)) for d in (2, 3)]
+    pair = [
+        rows.get(d, Axis(int(c.numbers(c[0])[d]), int(c.numbers(c[0])[d]), 1.0)) for d in (2, 3)
+    ]
     exact = all(a.size * a.scale == a.extent for a in pair)
     whole = all(a.extent % a.size == 0 for a in pair)
     repeats = how.mode == "nearest" and whole and (how.coordinates, how.rounding) in (
@@ -228,7 +244,9 @@ def as_image(c: Call, rows: dict[int, Axis], how: How) -> Resize2d | None:
     )  # fmt: skip
     if not exact or not (repeats or smooth):
         return None
-    return Resize2d(size=(pair[0].extent, pair[1].extent), mode="nearest" if repeats else "bilinear")
+    return Resize2d(
+        size=(pair[0].extent, pair[1].extent), mode="nearest" if repeats else "bilinear"
+    )
 
 
 def upsample(c: Call) -> str:
@@ -238,7 +256,9 @@ def upsample(c: Call) -> str:
         if scales is None:
             scales = (1.0, 1.0, float(c.attr("height_scale")), float(c.attr("width_scale")))
         c.values.append(c.constant(np.array(scales, np.float32)))
-    mode = {"nearest": "nearest", "linear": "linear", "bilinear": "linear"}[c.attr("mode", "nearest")]
+    mode = {"nearest": "nearest", "linear": "linear", "bilinear": "linear"}[
+        c.attr("mode", "nearest")
+    ]
     how = How(mode, "asymmetric", "floor", -0.75, False, False)
     return resized(c, resized_axes(c, list(range(c.rank(0))), how, 1), how)
 

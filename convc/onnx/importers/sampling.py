@@ -60,7 +60,9 @@ def grid_sample(c: Call) -> str:
     rank = len(sizes)
     out = c.numbers(1)[1:-1]
     grid = c.wide(c[1])
-    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(str(c.attr("mode", "linear")), str(c.attr("mode", "linear")))
+    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(
+        str(c.attr("mode", "linear")), str(c.attr("mode", "linear"))
+    )
     count = math.prod(out)
     axes = []
     for d in range(rank):
@@ -91,7 +93,9 @@ def unnormalised(c: Call, part: str, size: int) -> str:
 class Sampler:
     """Reads flat images [n, c, size] at positions [n, 1, count] per dimension."""
 
-    def __init__(self, c: Call, flat: str, sizes: tuple[int, ...], count: int, padding: str) -> None:
+    def __init__(
+        self, c: Call, flat: str, sizes: tuple[int, ...], count: int, padding: str
+    ) -> None:
         self.c = c
         self.flat = flat
         self.sizes = sizes
@@ -147,7 +151,9 @@ class Sampler:
                 position = c.add(Round(), reflected(c, position, *ends))
             if self.padding == "zeros":
                 zero, last = c.scalar(0, position), c.scalar(size - 1, position)
-                here = c.add(And(), c.add(GreaterEqual(), position, zero), c.add(LessEqual(), position, last))
+                here = c.add(
+                    And(), c.add(GreaterEqual(), position, zero), c.add(LessEqual(), position, last)
+                )
                 inside = here if inside is None else c.add(And(), inside, here)
             whole = c.cast(c.add(Clip(0.0, size - 1.0), position), DType.int64)
             index = whole if index is None else c.add(Add(), p.mul(index, float(size)), whole)
@@ -176,15 +182,21 @@ def roi_align(c: Call) -> str:
         ratio_y = ratio_x = ratio
     p = Points(c)
     x1, y1, x2, y2 = (
-        p.add(p.mul(c.reshape(c.slice(boxes, 1, k, k + 1), (count, 1)), scale), -0.5 if half else 0.0)
+        p.add(
+            p.mul(c.reshape(c.slice(boxes, 1, k, k + 1), (count, 1)), scale), -0.5 if half else 0.0
+        )
         for k in range(4)
     )
     ys = region_points(c, y1, y2, height, ratio_y, half)
     xs = region_points(c, x1, x2, width, ratio_x, half)
     rows, columns = height * ratio_y, width * ratio_x
     grid = (count, rows, columns)
-    flat_y = c.reshape(c.add(Broadcast(grid), c.reshape(ys, (count, rows, 1))), (count, 1, rows * columns))
-    flat_x = c.reshape(c.add(Broadcast(grid), c.reshape(xs, (count, 1, columns))), (count, 1, rows * columns))
+    flat_y = c.reshape(
+        c.add(Broadcast(grid), c.reshape(ys, (count, rows, 1))), (count, 1, rows * columns)
+    )
+    flat_x = c.reshape(
+        c.add(Broadcast(grid), c.reshape(xs, (count, 1, columns))), (count, 1, rows * columns)
+    )
     images = c.add(Gather(0), c.reshape(c[0], (*shape[:2], shape[2] * shape[3])), c[2])
     value = clamped_bilinear(c, images, (flat_y, flat_x), shape[2:], str(c.attr("mode", "avg")))
     bins = c.reshape(value, (count, shape[1], height, ratio_y, width, ratio_x))
@@ -237,7 +249,9 @@ def clamped_bilinear(
     for i, j in itertools.product(range(2), range(2)):
         row = c.cast(places[0][i], DType.int64)
         index = p.add(p.mul(row, float(sizes[1])), c.cast(places[1][j], DType.int64))
-        value = c.wide(c.add(GatherElements(2), images, c.add(Broadcast((k, channels, count)), index)))
+        value = c.wide(
+            c.add(GatherElements(2), images, c.add(Broadcast((k, channels, count)), index))
+        )
         values.append(p.mul(p.mul(value, weights[0][i]), weights[1][j]))
     total = c.fold(Maximum if mode == "max" else Add, values)
     return c.add(Where(), valid, total, c.scalar(0, total))

@@ -20,7 +20,7 @@ from convc.ops.shape import (
     Slice,
     SpaceToDepth,
 )
-from convc.types import DType, Extent
+from convc.types import DType, Extent, size_of
 
 LARGEST_CONSTANT = 1 << 24
 
@@ -51,11 +51,9 @@ def constant_of_shape(c: Call) -> str:
 
 def filled(c: Call, filler: Any, shape: Sequence[Extent]) -> str:
     """A constant tensor of one value: small ones as they are, others broadcast at run time."""
-    size = 1
-    for e in shape:
-        size = size * e  # type: ignore[assignment]
+    size = size_of(shape)
     if isinstance(size, int) and 0 <= size <= 4096:
-        return c.constant(np.full(shape, filler, filler.dtype))  # type: ignore[arg-type]
+        return c.constant(np.full(tuple(shape), filler, filler.dtype))
     return c.add(Broadcast(tuple(shape)), c.constant(filler))
 
 
@@ -162,7 +160,10 @@ def bounded(start: int, end: int, step: int, extent: int) -> tuple[int, int | No
     low, high = (0, extent) if step > 0 else (-1, extent - 1)
     start = start + extent if start < 0 else start
     end = end + extent if end < 0 else end
-    start, end = max(0 if step > 0 else -1, min(start, high)), max(low, min(end, high if step > 0 else extent))
+    start, end = (
+        max(0 if step > 0 else -1, min(start, high)),
+        max(low, min(end, high if step > 0 else extent)),
+    )
     if step < 0 and start < 0:
         return 0, 0
     return start, None if end < 0 else end
@@ -186,7 +187,7 @@ def pad(c: Call) -> str:
         return c.add(Pad(tuple(full), mode), c[0])
     if c.has(2) and c[2] not in c.builder.weights:
         return padded_by(c, full)
-    value = c.array(2).reshape(()) if c.has(2) else c.attr("value", 0.0)
+    value: Any = c.array(2).reshape(()).item() if c.has(2) else c.attr("value", 0.0)
     return c.add(Pad(tuple(full), "constant", value.item() if c.has(2) else value), c[0])
 
 

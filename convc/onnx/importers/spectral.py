@@ -86,14 +86,16 @@ def mirrored(
     both = c.add(Gather(axis), real, c.constant(source))
     if imaginary is None:
         return both, None
-    sign = np.where(k <= length // 2, 1, -1).reshape([-1 if d == axis else 1 for d in range(c.rank(real))])
+    sign = np.where(k <= length // 2, 1, -1).reshape(
+        [-1 if d == axis else 1 for d in range(c.rank(real))]
+    )
     other = c.add(Gather(axis), imaginary, c.constant(source))
     return both, c.add(Mul(), other, c.constant(sign, c.dtype(real)))
 
 
 def stft(c: Call) -> str:
     """Windowed frames of a signal [n, length, 1 or 2], each transformed."""
-    n, length, _ = c.numbers(0)
+    length = c.numbers(0)[1]
     step = int(c.array(1).reshape(()))
     if c.has(3):
         frame = int(c.array(3).reshape(()))
@@ -103,7 +105,7 @@ def stft(c: Call) -> str:
         raise Rejected("needs a window or a frame_length")
     count = (length - frame) // step + 1
     where = c.constant(np.arange(count)[:, None] * step + np.arange(frame))
-    parts = []
+    parts: list[str | None] = []
     for part in parts_of(c, c[0]):
         if part is None:
             parts.append(None)

@@ -24,13 +24,16 @@ def objects(values: Any) -> Any:
 
 
 def shape(call: Call, arrays: Arrays) -> Symbolic:
-    extents = call.shape(0)
+    value = call.values[0]
+    extents = value.values.shape if isinstance(value, Symbolic) else call.shape(0)
     start, end = call.attr("start", 0), call.attr("end", len(extents))
     return Symbolic(objects(list(extents[start:end])).reshape(-1))
 
 
 def size(call: Call, arrays: Arrays) -> Symbolic:
-    return Symbolic(objects(size_of(call.shape(0))).reshape(()))
+    value = call.values[0]
+    extents = value.values.shape if isinstance(value, Symbolic) else call.shape(0)
+    return Symbolic(objects(size_of(extents)).reshape(()))
 
 
 def arithmetic(apply: Callable[[Any, Any], Any]) -> SymbolicRule:

@@ -118,7 +118,9 @@ def conv_transpose(c: Call) -> str:
     groups = int(c.attr("group", 1))
     match rank:
         case 1:
-            op = ConvTranspose2d((1, stride[0]), ((0, 0), pads[0]), (0, extra[0]), (1, dilation[0]), groups)
+            op = ConvTranspose2d(
+                (1, stride[0]), ((0, 0), pads[0]), (0, extra[0]), (1, dilation[0]), groups
+            )
             y = without_row(c, c.add(op, with_row(c, x), with_row(c, w)))
         case 2:
             y = c.add(
@@ -133,7 +135,12 @@ def conv_transpose(c: Call) -> str:
 
 
 def transposed_pads(
-    c: Call, sizes: Shape, kernel: list[int], stride: list[int], dilation: list[int], extra: list[int]
+    c: Call,
+    sizes: Shape,
+    kernel: list[int],
+    stride: list[int],
+    dilation: list[int],
+    extra: list[int],
 ) -> Pads:
     """What is cropped from the full output; output_shape and auto_pad decide it from the output's size."""
     rank = len(kernel)
@@ -218,7 +225,9 @@ def pooled(
     """Windows of one to three dimensions as windows of two: a third is pooled by itself."""
     match p.rank:
         case 1:
-            y = apply(with_row(c, x), [1, *p.kernel], [1, *p.stride], [(0, 0), *pads], [1, *p.dilation])
+            y = apply(
+                with_row(c, x), [1, *p.kernel], [1, *p.stride], [(0, 0), *pads], [1, *p.dilation]
+            )
             return without_row(c, y)
         case 2:
             return apply(x, p.kernel, p.stride, pads, p.dilation)
