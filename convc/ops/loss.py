@@ -43,31 +43,31 @@ def check_logits(op: Op, logits: TensorType) -> None:
 @register
 @dataclass(frozen=True)
 class SoftmaxCrossentropy(Op):
-    """-sum(targets * log(softmax(logits))) over the last axis, of logits and targets[..., classes]."""
+    """-sum(wanted * log(softmax(logits))) over the last axis, of logits and wanted[..., classes]."""
 
-    def infer(self, logits: TensorType, targets: TensorType) -> Types:
+    def infer(self, logits: TensorType, wanted: TensorType) -> Types:
         check_logits(self, logits)
-        expect_dtype(self, "targets", targets, logits.dtype)
-        expect_shape(self, "targets", targets, logits.shape)
+        expect_dtype(self, "wanted", wanted, logits.dtype)
+        expect_shape(self, "wanted", wanted, logits.shape)
         return (TensorType(logits.dtype, logits.shape[:-1]),)
 
-    def reference(self, logits: Array, targets: Array) -> Array:
-        product = log_softmax(logits) * targets
+    def reference(self, logits: Array, wanted: Array) -> Array:
+        product = log_softmax(logits) * wanted
         return np.asarray(-product.sum(axis=-1)).astype(logits.dtype)
 
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        """Of the logits softmax * sum(targets) - targets: the targets need not sum to 1."""
-        logits, targets, dy = values(builder, (*inputs, *output_gradients))
+        """Of the logits softmax * sum(wanted) - wanted: the wanted need not sum to 1."""
+        logits, wanted, dy = values(builder, (*inputs, *output_gradients))
         dy = dy.reshape((*dy.shape, 1))
-        likely = logits.apply("softmax") * targets.sum((-1,), True)
-        dtargets = -logits.apply("log_softmax") * dy
-        return (((likely - targets) * dy).name, dtargets.name)
+        likely = logits.apply("softmax") * wanted.sum((-1,), True)
+        dwanted = -logits.apply("log_softmax") * dy
+        return (((likely - wanted) * dy).name, dwanted.name)
 
-    def decompose(self, builder: Builder, logits: str, targets: str) -> tuple[str]:
-        x, wanted = values(builder, (logits, targets))
-        return ((-(x.apply("log_softmax") * wanted).sum((-1,))).name,)
+    def decompose(self, builder: Builder, logits: str, wanted: str) -> tuple[str]:
+        x, shares = values(builder, (logits, wanted))
+        return ((-(x.apply("log_softmax") * shares).sum((-1,))).name,)
 
 
 @register
@@ -112,19 +112,19 @@ class SparseSoftmaxCrossentropy(Op):
 @register
 @dataclass(frozen=True)
 class SigmoidCrossentropy(Broadcasting):
-    """-target * log(sigmoid(logit)) - (1 - target) * log(1 - sigmoid(logit)), element by element."""
+    """-wanted * log(sigmoid(logit)) - (1 - wanted) * log(1 - sigmoid(logit)), element by element."""
 
     accepts = "float"
-    operands = ("logit", "target")
+    operands = ("logit", "wanted")
 
-    def reference(self, x: Array, target: Array) -> Array:
+    def reference(self, x: Array, wanted: Array) -> Array:
         wide = x.astype(accumulator(DType.of(x.dtype)).numpy)
         smooth = np.log1p(np.exp(-np.abs(wide)))
-        return np.asarray(np.maximum(wide, 0) - wide * target + smooth).astype(x.dtype)
+        return np.asarray(np.maximum(wide, 0) - wide * wanted + smooth).astype(x.dtype)
 
-    def pullback(self, x: Value, target: Value, out: Value, dy: Value) -> Pullback:
-        return dy * (x.sigmoid() - target), -dy * x
+    def pullback(self, x: Value, wanted: Value, out: Value, dy: Value) -> Pullback:
+        return dy * (x.sigmoid() - wanted), -dy * x
 
-    def scalar(self, x: Expr, target: Expr) -> Expr:
+    def scalar(self, x: Expr, wanted: Expr) -> Expr:
         smooth = call("log1p", call("exp", negated(call("abs", x))))
-        return maximum(x, 0) - x * target + smooth
+        return maximum(x, 0) - x * wanted + smooth
