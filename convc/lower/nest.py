@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from convc.loops.formula import At, Nest
 from convc.loops.ir import (
@@ -15,6 +16,7 @@ from convc.loops.ir import (
     Const,
     Expr,
     For,
+    If,
     Kernel,
     Layout,
     Let,
@@ -28,9 +30,11 @@ from convc.loops.ir import (
     binary,
     children,
     const,
+    expressions,
     fma,
     index,
     rebuild,
+    subexpressions,
 )
 from convc.loops.simplify import simplify_kernel
 from convc.types import DType
@@ -62,7 +66,29 @@ def nest_kernel(name: str, inputs: Iterable[Buffer], output: Buffer, nest: Nest)
     body = nest.body
     for var, extent in reversed(nest.loops):
         body = (For(var, index(extent), body),)
-    return simplify_kernel(Kernel(name, (*inputs, output), body))
+    kernel = simplify_kernel(Kernel(name, (*inputs, output), body))
+    return replace(kernel, body=_needed(kernel.body, set()))
+
+
+def _needed(block: Block, used: set[str]) -> Block:
+    """The block without values that nobody reads: what was computed for a store that can't happen.
+
+    `used` has the names that are read behind the block, and gets those that the block reads.
+    """
+    kept: list[Stmt] = []
+    for stmt in reversed(block):
+        match stmt:
+            case Let() if stmt.name not in used:
+                continue
+            case For():
+                stmt = replace(stmt, body=_needed(stmt.body, used))
+            case If():
+                otherwise = _needed(stmt.otherwise, used)
+                stmt = replace(stmt, then=_needed(stmt.then, used), otherwise=otherwise)
+        for expr in expressions(stmt):
+            used.update(e.name for e in subexpressions(expr) if isinstance(e, Var))
+        kept.append(stmt)
+    return tuple(reversed(kept))
 
 
 class _Reductions:

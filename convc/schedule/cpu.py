@@ -95,11 +95,10 @@ def _several(kernel: Kernel, target: Target) -> Kernel:
     """Nests one after the other, each scheduled alone, all in one task."""
     body: list[Stmt] = []
     for stmt in kernel.body:
-        alone = schedule_kernel(replace(kernel, body=(stmt,)), target) if _is_nest(stmt) else None
-        body.extend(_serial(alone.body) if alone is not None else (stmt,))
-    return replace(
-        finish(replace(kernel, body=()), target, "serial", ""), body=tuple(body)
-    )
+        alone = replace(kernel, body=(stmt,))
+        done = schedule_kernel(alone, target) if _is_nest(stmt) else finish(alone, target, "", "")
+        body.extend(_serial(done.body))
+    return replace(finish(replace(kernel, body=()), target, "serial", ""), body=tuple(body))
 
 
 def _is_nest(stmt: Stmt) -> bool:

@@ -9,6 +9,9 @@ import pytest
 
 from convc import driver, keras
 from convc.keras import layers
+from convc.loops.ir import Call, expressions, subexpressions, walk
+from convc.loops.parser import parse_kernel
+from convc.schedule.cpu import schedule_kernel
 from convc.target import TARGETS
 
 MEAN, VARIANCE = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.3, 0.4])
@@ -37,3 +40,25 @@ def test_upsampling_alone_runs_along_channels() -> None:
 def test_constants_per_channel_are_vectors() -> None:
     found = strategies((8, 8, 3), layers.Normalization(mean=MEAN, variance=VARIANCE))
     assert set(found.values()) == {"pointwise"}
+
+
+def test_a_map_narrower_than_a_tile_of_winograd_runs_along_channels() -> None:
+    found = strategies((24, 3, 128), layers.Conv2D(128, 3, padding="same"), target="x86-64-v2")
+    assert found["winograd_output"] == found["winograd_input"] == "pointwise"
+
+
+def test_statements_that_are_no_nest_are_finished_too() -> None:
+    text = """
+    kernel k(in x: float32[4], out y: float32[4], out z: float32[4]) {
+      for i in 4 { y[i] = x[i] }
+      for i in 4 { if x[i] < 0.0 { z[i] = fma(x[i], 2.0, 1.0) } else { z[i] = exp(x[i]) } }
+    }"""
+    kernel = schedule_kernel(parse_kernel(text), TARGETS["x86-64-v2"])
+    calls = {
+        e.function
+        for stmt in walk(kernel.body)
+        for expr in expressions(stmt)
+        for e in subexpressions(expr)
+        if isinstance(e, Call)
+    }
+    assert calls.isdisjoint({"fma", "exp"})
