@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from convc.ops.elementwise import Identity
 from convc.ops.shape import Reshape, Transpose
 
 
-def build_graph(
+def graph_of_variables(
     name: str, inputs: Iterable[tuple[str, KerasTensor]], outputs: Iterable[KerasTensor]
-) -> Graph:
-    """The graph from named input tensors to the outputs.
+) -> tuple[Graph, dict[str, Viewed]]:
+    """The graph from named input tensors to the outputs, and which of its weights are which variables.
 
     Weights are named `layer/variable`. Transposes and reshapes of weights are done here, once, so that the graph
     holds kernels as its operators want them.
@@ -28,7 +29,37 @@ def build_graph(
     wanted = [t.step for t in outputs]
     for step in steps_to(wanted, emitter.inputs):
         emitter.emit(step)
-    return emitter.finish(wanted)
+    graph = emitter.finish(wanted)
+    return graph, {n: v for n, v in emitter.variables.items() if n in graph.weights}
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """A variable as a graph's weight: through transposes and reshapes."""
+
+    variable: Variable
+    views: tuple[Op, ...]
+
+    @property
+    def array(self) -> Array:
+        """The variable's value as the weight."""
+        value = self.variable.value
+        for view in self.views:
+            value = view.reference(value)
+        return value
+
+    def assign(self, array: Array) -> None:
+        """Gives the variable the value whose weight is the array."""
+        value, shapes = self.variable.value, []
+        for view in self.views:
+            shapes.append(value.shape)
+            value = view.reference(value)
+        for view, shape in zip(reversed(self.views), reversed(shapes), strict=True):
+            if isinstance(view, Transpose):
+                array = np.transpose(array, np.argsort(view.perm))
+            else:
+                array = array.reshape(shape)
+        self.variable.assign(np.ascontiguousarray(array))
 
 
 class _Emitter:
@@ -39,6 +70,7 @@ class _Emitter:
         self.inputs: list[Step] = []
         self._names: dict[int, str] = {}
         self._weights: dict[Any, str] = {}
+        self.variables: dict[str, Viewed] = {}
 
     def input(self, name: str, step: Step) -> None:
         self.inputs.append(step)
@@ -78,7 +110,9 @@ class _Emitter:
             array = _array(root)
             for view in reversed(views):
                 array = view.reference(array)
-            self._weights[key] = self.builder.weight(_base_name(root), array)
+            name = self._weights[key] = self.builder.weight(_base_name(root), array)
+            if isinstance(root.source, Variable):
+                self.variables[name] = Viewed(root.source, key[1])
         return self._weights[key]
 
 

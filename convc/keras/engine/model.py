@@ -14,7 +14,7 @@ from convc.graph.ir import Graph
 from convc.keras.engine import saving, summary
 from convc.keras.engine.arguments import positive
 from convc.keras.engine.call import flatten, map_tensors
-from convc.keras.engine.graphs import build_graph
+from convc.keras.engine.graphs import Viewed, graph_of_variables
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.layer import Layer, inputs_like
 from convc.keras.engine.naming import (
@@ -141,9 +141,13 @@ class Model(Layer):
 
     def graphs(self) -> dict[str, Graph]:
         """The model's entries: {"predict": graph}, the batch a symbol N unless an Input fixes it."""
+        return {"predict": self.graph_of_variables()[0]}
+
+    def graph_of_variables(self) -> tuple[Graph, dict[str, Viewed]]:
+        """The graph of `predict`, and which of its weights are which variables."""
         traced = self.traced()
         inputs = zip(_names(traced.inputs), flatten(traced.inputs), strict=True)
-        return {"predict": build_graph("predict", inputs, flatten(traced.outputs))}
+        return graph_of_variables("predict", inputs, flatten(traced.outputs))
 
     @property
     def input_names(self) -> list[str]:

@@ -1,0 +1,105 @@
+"""From a model to the entries that train it, and back from their state to the model's variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convc.errors import ModelError
+from convc.graph.ir import Graph
+from convc.keras.engine.graphs import Viewed
+from convc.keras.engine.layer import Layer
+from convc.keras.engine.model import Model
+from convc.keras.layers.normalization import BatchNormalization
+from convc.keras.training.optimizer import first_state
+from convc.keras.training.rules import Rule
+from convc.keras.training.step import ITERATIONS, NEXT, Target, test_step, train_step
+from convc.ops.norm import BatchNorm
+from convc.passes.training_mode import training_mode, with_inputs
+
+
+@dataclass(frozen=True)
+class Training:
+    """The entries `train_step` and `test_step`, and what their state is in the model.
+
+    `parameters` are the trained ones; `weights` has every variable that the entries read or write.
+    """
+
+    graphs: Mapping[str, Graph]
+    parameters: tuple[str, ...]
+    weights: Mapping[str, Viewed]
+    rule: Rule
+
+    def first_state(self) -> dict[str, Any]:
+        """The state before the first step: the model's variables, and what the optimizer and metrics begin with."""
+        step = self.graphs["train_step"]
+        types = {n: step.types[n] for n in step.inputs}
+        state: dict[str, Any] = {n: v.array for n, v in self.weights.items() if n in types}
+        state |= first_state(self.rule, {p: types[p] for p in self.parameters})
+        state[ITERATIONS] = np.zeros((), np.int64)
+        return {**state, **self.first_metrics()}
+
+    def first_metrics(self) -> dict[str, Any]:
+        """Zeros for the sums of the loss and the metrics."""
+        step = self.graphs["train_step"]
+        names = [n for n in step.inputs if n.startswith("metrics/")]
+        return {n: np.zeros((), step.types[n].dtype.numpy) for n in names}
+
+    def assign(self, state: Mapping[str, Any]) -> None:
+        """Gives the model's variables their values in a state."""
+        step = self.graphs["train_step"]
+        for name, weight in self.weights.items():
+            if f"{NEXT}{name}" in step.outputs:
+                weight.assign(np.asarray(state[name]))
+
+
+def training_of(model: Model, targets: Sequence[Target], rule: Rule) -> Training:
+    """The entries for a model with one target per output.
+
+    Frozen layers' variables are constants, and their batch norms keep their moving statistics. ModelError where a
+    variable is read in two ways, so that it would be two parameters.
+    """
+    graph, weights = model.graph_of_variables()
+    check_single(weights)
+    trainable = set(model.trainable_weights)
+    parameters = tuple(n for n, w in weights.items() if w.variable in trainable)
+    forward = training_mode(graph, parameters, momenta(model, graph, weights))
+    step = train_step(forward, targets, parameters, rule)
+    # Evaluation reads what training writes.
+    changing = [n for n in weights if f"{NEXT}{n}" in step.outputs]
+    graphs = {"train_step": step, "test_step": test_step(with_inputs(graph, changing), targets)}
+    return Training(graphs, parameters, weights, rule)
+
+
+def check_single(weights: Mapping[str, Viewed]) -> None:
+    seen: set[Any] = set()
+    for weight in weights.values():
+        if weight.variable in seen:
+            raise ModelError(
+                f"{weight.variable.path} is used in two ways (transposed and not): it can't be trained"
+            )
+        seen.add(weight.variable)
+
+
+def momenta(model: Model, graph: Graph, weights: Mapping[str, Viewed]) -> dict[str, float]:
+    """The momentum of each layer whose batch norm trains, by the name of its nodes."""
+    owners = {
+        id(layer.moving_mean): layer
+        for layer in all_layers(model)
+        if isinstance(layer, BatchNormalization) and layer.built and layer.trainable
+    }
+    found = {}
+    for node in graph.nodes:
+        if isinstance(node.op, BatchNorm) and node.inputs[3] in weights:
+            layer = owners.get(id(weights[node.inputs[3]].variable))
+            if layer is not None:
+                found[node.layer] = layer.momentum
+    return found
+
+
+def all_layers(layer: Layer) -> list[Layer]:
+    """A layer and those inside it."""
+    return [layer, *(inner for part in layer.sublayers for inner in all_layers(part))]
