@@ -14,10 +14,10 @@ from convc.loops.ir import Buffer, Kernel, Role
 from convc.program.footprint import box, span, written_offsets
 from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Step
 from convc.program.printer import print_region, print_step
-from convc.types import evaluate, size_of, symbols_of
+from convc.types import Dim, evaluate, size_of, symbols_of
 
 SAMPLES = (1, 3)
-"""The values of all symbols for which sizes and bytes are checked."""
+"""The values of all symbols for which sizes and bytes are checked, where no extent is negative with them."""
 
 
 def verify_program(program: Program) -> None:
@@ -33,12 +33,27 @@ def verify_program(program: Program) -> None:
     _names(program)
     _weights(program)
     for value in SAMPLES:
-        symbols = dict.fromkeys(_all_symbols(program), value)
+        symbols = _sample(program, value)
         footprints = _Footprints(program, symbols)
         for entry in program.entries:
             _ports(program, entry, symbols)
             _EntryCheck(program, entry, symbols, footprints).run()
             _plan(program, entry, symbols)
+
+
+# Beyond this, a size is not looked for.
+_LARGEST = 1 << 12
+
+
+def _sample(program: Program, value: int) -> dict[str, int]:
+    """A value for all symbols, or the next that no extent of a kernel's parameter is negative with."""
+    names = _all_symbols(program)
+    extents = {e for k in program.kernels.values() for b in k.params for e in b.shape}
+    for candidate in range(value, value + _LARGEST):
+        symbols = dict.fromkeys(names, candidate)
+        if all(e.evaluate(symbols) > 0 for e in extents if isinstance(e, Dim)):
+            return symbols
+    return dict.fromkeys(names, value)
 
 
 def fail(program: Program, message: str, quoted: str = "") -> NoReturn:

@@ -181,6 +181,11 @@ class Entry:
         order = self._native.description.symbols
         values = bind(self.info.inputs, shapes, order)
         outputs = tuple(tuple(evaluate(e, values) for e in t.shape) for t in self.info.outputs)
+        for info, shape in zip(self.info.outputs, outputs, strict=True):
+            if any(e < 0 for e in shape):
+                raise InputError(
+                    f"{self._title()}: inputs of this size are too small: output {info.name} would have shape {shape}"
+                )
         workspace = evaluate(self.info.workspace, values)
         return shapes, tuple(values[s] for s in order), outputs, workspace
 

@@ -140,3 +140,13 @@ def test_a_batch_of_nothing_has_no_sum() -> None:
     model = Native.of({"predict": graph}, RUNNABLE[-1]).model(1)
     with pytest.raises(InputError, match=r"reduce_sum of shape \(3,\) needs a batch of at least 1"):
         model(np.zeros((0, 3), np.float32))
+
+
+def test_an_image_smaller_than_the_filters_is_refused() -> None:
+    builder = Builder("g")
+    x = builder.add(Conv2d(), builder.input("x", tensor(1, 3, N, M)), weight(builder, 4, 3, 5, 5))
+    graph = builder.finish([builder.add(Conv2d(), x, weight(builder, 4, 4, 3, 3))])
+    model = Native.of({"predict": graph}, RUNNABLE[-1]).model(1)
+    check(model.entries["predict"], graph, {"N": 9, "M": 7})
+    with pytest.raises(InputError, match=r"too small: output conv2d_1 would have shape \(1, 4, -1, 3\)"):
+        model(np.zeros((1, 3, 5, 9), np.float32))
