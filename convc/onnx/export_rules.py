@@ -88,8 +88,19 @@ from convc.ops.elementwise import (
     Tan,
     Tanh,
 )
+from convc.ops.integer import (
+    BitAnd,
+    BitNot,
+    BitOr,
+    BitXor,
+    IsInf,
+    IsNan,
+    Remainder,
+    TruncDiv,
+)
 from convc.ops.matmul import MatMul
 from convc.ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
+from convc.ops.ordering import CumSum, GatherElements
 from convc.ops.pool import AvgPool2d, MaxPool2d
 from convc.ops.reduce import (
     ArgMax,
@@ -112,6 +123,7 @@ from convc.ops.shape import (
     SpaceToDepth,
     Transpose,
 )
+from convc.ops.volume import Conv3d
 from convc.types import DType, TensorType
 
 LAST = (1 << 63) - 1
@@ -385,6 +397,40 @@ def depth_to_space(e: Emitter, op: DepthToSpace, x: str) -> str:
     return e("DepthToSpace", x, blocksize=op.block, mode=op.order.upper())
 
 
+# ---------------------------------------------------------------- integers and order
+
+
+def bitwise(kind: str) -> Rule:
+    def rule(e: Emitter, op: Op, *inputs: str) -> str:
+        if e.opset < 18:
+            raise UnsupportedError(f"{kind} needs opset 18")
+        return e(kind, *inputs)
+
+    return rule
+
+
+def cum_sum(e: Emitter, op: CumSum, x: str) -> str:
+    """ONNX sums no narrow integers; 16-bit floats are summed in float32 here."""
+    dtype = e.types[x].dtype
+    wide = e.cast(x, DType.float32) if dtype in (DType.float16, DType.bfloat16) else x
+    axis = e.constant(np.array(op.axis, np.int64), "axis")
+    return e.cast(
+        e("CumSum", wide, axis, exclusive=int(op.exclusive), reverse=int(op.reverse)), dtype
+    )
+
+
+def is_inf(e: Emitter, op: IsInf, x: str) -> str:
+    dtype = e.types[x].dtype
+    wide = e.cast(x, DType.float32) if dtype in (DType.float16, DType.bfloat16) else x
+    return e("IsInf", wide, detect_negative=int(op.negative), detect_positive=int(op.positive))
+
+
+def conv3d(e: Emitter, op: Conv3d, x: str, w: str) -> str:
+    pads = [p[k] for k in range(2) for p in op.padding]
+    return e("Conv", x, w, kernel_shape=e.types[w].shape[2:], dilations=op.dilation, group=op.groups,
+             strides=op.stride, pads=pads)  # fmt: skip
+
+
 # ---------------------------------------------------------------- the table
 
 RULES: dict[type[Op], Rule] = {
@@ -415,6 +461,17 @@ RULES: dict[type[Op], Rule] = {
     Gelu: gelu,
     FloorDiv: floor_div,
     Mod: mod,
+    TruncDiv: lambda e, op, x, y: e("Div", x, y),
+    Remainder: lambda e, op, x, y: e("Mod", x, y, fmod=1),
+    BitAnd: bitwise("BitwiseAnd"),
+    BitOr: bitwise("BitwiseOr"),
+    BitXor: bitwise("BitwiseXor"),
+    BitNot: bitwise("BitwiseNot"),
+    IsNan: lambda e, op, x: e("IsNaN", x),
+    IsInf: is_inf,
+    CumSum: cum_sum,
+    GatherElements: plain("GatherElements", "axis"),
+    Conv3d: conv3d,
     Maximum: plain("Max"),
     Minimum: plain("Min"),
     LessEqual: plain("LessOrEqual"),

@@ -31,7 +31,8 @@ from convc.types import Dim, Extent, TensorType, size_of
 OLDEST_OPSET = 1
 DEEPEST = 24
 """Subgraphs and functions inside one another."""
-MOST_NODES = 200_000
+MOST_ADDED = 20_000
+"""Nodes that function bodies and loops may add to those of the file."""
 LARGEST_PARAMETER = 1 << 24
 """Elements of a value that is computed at import."""
 
@@ -290,8 +291,8 @@ class _Importer:
     def run_nodes(self, nodes: Sequence[NodeProto], scope: Scope) -> None:
         for position, node in enumerate(nodes):
             self.count += 1
-            if self.count > MOST_NODES:
-                raise UnsupportedError(f"more than {MOST_NODES} nodes, with bodies expanded")
+            if self.count > len(self.model.graph.node) + MOST_ADDED:
+                raise UnsupportedError(f"more than {MOST_ADDED} nodes of bodies, expanded")
             where = f"node {node.name or position!r} ({node.op_type})"
             try:
                 values = [scope.find(n) if n else None for n in node.input]
@@ -341,7 +342,7 @@ class _Importer:
             TypeError,
             KeyError,
             IndexError,
-            OverflowError,
+            ArithmeticError,
             AttributeError,
         ) as error:
             # An attribute of a wrong kind or length: rules read them as the specification says they are.
