@@ -253,7 +253,7 @@ def binary(op: Op, second: Range = (-3, 3), first: Range = (-3, 3)) -> list[Case
     return [Case(f"{op.mnemonic}-{k}", op, t, (first, second)) for k, t in shapes.items()]
 
 
-def conv(name: str, op: Op, x: tuple[Extent, ...], w: tuple[int, ...]) -> Case:
+def conv(name: str, op: Op, x: tuple[Extent, ...], w: tuple[Extent, ...]) -> Case:
     return Case(name, op, (f32(*x), f32(*w)), ((-2, 2), (-1, 1)))
 
 
