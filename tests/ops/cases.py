@@ -89,7 +89,6 @@ from convc.ops.elementwise import (
     Tanh,
 )
 from convc.ops.indexing import OneHot, ScatterAdd
-from convc.ops.loss import SigmoidCrossentropy, SoftmaxCrossentropy, SparseSoftmaxCrossentropy
 from convc.ops.integer import (
     BitAnd,
     BitNot,
@@ -102,6 +101,7 @@ from convc.ops.integer import (
     ShiftRight,
     TruncDiv,
 )
+from convc.ops.loss import SigmoidCrossentropy, SoftmaxCrossentropy, SparseSoftmaxCrossentropy
 from convc.ops.matmul import MatMul
 from convc.ops.norm import BatchNorm, BatchNormTraining, LayerNorm, LogSoftmax, Softmax
 from convc.ops.ordering import (
