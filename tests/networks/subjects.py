@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 
 import convc
 from benchmarks.networks import image_of
@@ -32,12 +31,9 @@ SIZES = {
 BATCHES = (1, 2, 5)
 MOST = max(BATCHES)
 LIMIT = 1e-5
-
-PAST_THE_LIMIT = pytest.mark.xfail(
-    reason="Winograd's transforms take InceptionV3 to 3e-5; as written it stays near 1e-5"
-)
-NETWORKS = [pytest.param(n, marks=PAST_THE_LIMIT) if n == "InceptionV3" else n for n in SIZES]
-"""The networks of a test that holds them to LIMIT."""
+# What float32 itself makes of this network and its random head: 1.2e-5 with every convolution as written.
+LIMITS = {"InceptionV3": 1.6e-5}
+NETWORKS = tuple(SIZES)
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,7 @@ class Subject:
     images: Any
     exact: Any
     compiled: CompiledModel
+    limit: float = LIMIT
 
     def error(self, scores: Any) -> float:
         """max|y - y64| / max|y64|."""
@@ -63,7 +60,7 @@ def subject(name: str, data_format: str = "channels_last", include_top: bool = T
     graph = randomised(graph, {graph.inputs[0]: images})
     inputs = {graph.inputs[0]: images.astype(np.float64)}
     (exact,) = run_graph(graph, inputs, DType.float64).values()
-    return Subject(graph, images, exact, convc.compile(graph))
+    return Subject(graph, images, exact, convc.compile(graph), LIMITS.get(name, LIMIT))
 
 
 def graph_of(name: str, data_format: str, include_top: bool) -> Graph:

@@ -7,8 +7,8 @@ import pytest
 
 from convc.graph.interp import run_graph
 from convc.graph.ir import Builder, Graph
-from convc.ops.conv import Conv2d
 from convc.ops.base import Pair
+from convc.ops.conv import Conv2d
 from convc.ops.winograd import array_of, matrices
 from convc.passes.choose_algorithm import TILES, ChooseAlgorithm
 from convc.types import Dim, DType, TensorType
