@@ -163,6 +163,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--write-docs", action="store_true", help="keep the results and write docs/benchmarks.md"
     )
+    parser.add_argument(
+        "--remark", action="append", default=[], help="a sentence to print under the table"
+    )
     given = parser.parse_args(argv)
     given.models, given.contenders = given.models.split(","), given.contenders.split(",")
     given.threads = [int(t) for t in given.threads.split(",")]
@@ -186,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = machine() | {
         "versions": {c.name: c.version for c in present},
         "absent": absent,
+        "remarks": given.remark,
         "processes": given.processes,
         "seconds": given.seconds,
         "load_before": os.getloadavg()[0],

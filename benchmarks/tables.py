@@ -24,11 +24,19 @@ def verdict(ours: Row, peers: Sequence[Row]) -> str:
         return ""
     best = min(others, key=lambda p: p["milliseconds"])
     ratio = ours["milliseconds"] / best["milliseconds"]
+    scattered = max(ours["spread"], best["spread"]) > TIE
+    if scattered and overlap(ours["medians"], best["medians"]):
+        return f"unclear against {best['contender']}"
     if abs(ratio - 1) < TIE:
         return f"tie with {best['contender']}"
     if ratio < 1:
         return f"{1 / ratio:.2f}x as fast as {best['contender']}"
     return f"{best['contender']} {ratio:.2f}x as fast"
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether the slowest process of one was slower than the fastest of the other, and the other way round."""
+    return max(min(a), min(b)) <= min(max(a), max(b))
 
 
 def limit_of(row: Row) -> float:
@@ -79,6 +87,7 @@ def notes(results: Iterable[Row], facts: Row) -> list[str]:
         f"{name} did not take part: {package} is not installed"
         for name, package in facts["absent"].items()
     ]
+    found += facts.get("remarks", [])
     for row in results:
         where = f"{row['network']}, {row['threads']} threads, {row['contender']}"
         if row["failure"]:
@@ -116,8 +125,10 @@ def write_docs(document: Mapping[str, Any]) -> None:
         f"Python {facts['python']}: {versions}.",
         "",
         f"Each figure is the median of {facts['processes']} processes' medians, each over {facts['seconds']} s after a "
-        "warm-up; ± is the largest distance of a process from it. Contenders take turns. Less than 5 % is a tie.",
-        "The share is that of the peak that a loop of fused multiply-adds reaches on as many threads; the error is "
+        "warm-up; ± is the largest distance of a process from it. Contenders take turns. Less than 5 % is a tie; where "
+        "the processes of both overlap, the difference says nothing.",
+        "The share is that of the peak that a loop of fused multiply-adds reaches on as many threads, counting what convc's "
+        "kernels compute (with Winograd's transforms less than a convolution by definition); the error is "
         "max\\|y - y64\\| / max\\|y64\\| of convc's logits against a float64 run.",
         "Weights are random, batch norm statistics too, such that activations keep their size. Other engines get the "
         "network as ONNX with an NCHW image; convc compiles the channels_last model and gets an NHWC image.",

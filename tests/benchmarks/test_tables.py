@@ -36,6 +36,15 @@ def test_verdict_is_against_the_fastest(ours: float, expected: str) -> None:
     assert verdict(row("convc", ours), peers) == expected
 
 
+def test_overlapping_processes_decide_nothing() -> None:
+    ours, theirs = row("convc", 10.0), row("a", 20.0)
+    ours["medians"], theirs["medians"] = [9.0, 10.0, 30.0], [19.0, 20.0, 21.0]
+    ours["spread"] = 2.0
+    assert verdict(ours, [theirs]) == "unclear against a"
+    ours["medians"] = [9.0, 10.0, 18.9]
+    assert verdict(ours, [theirs]) == "2.00x as fast as a"
+
+
 def test_errors_past_the_limit_are_marked() -> None:
     assert cell(row("convc", 3.0, 2e-5)) == "3 ±2%!"
     assert cell(row("a", 3.0, 2e-5)) == "3 ±2%"
