@@ -45,9 +45,11 @@ class Artifact:
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
         """Write a `.cvc` file, or a `.so` or `.o` with its C headers beside it, as the suffix says.
 
+        C knows the model by the file's name: `digits.o` defines `digits_model`, which `digits.h` declares.
         Returns the files written. UsageError for another suffix, OutputError if a file can't be written.
         """
         path = Path(path)
+        identifier = c_identifier(path.stem)
         try:
             match path.suffix:
                 case ".cvc":
@@ -56,9 +58,13 @@ class Artifact:
                     )
                     return [path]
                 case ".so":
-                    return write_library(path, self.description, self.image, self.weights)
+                    return write_library(
+                        path, self.description, self.image, self.weights, identifier
+                    )
                 case ".o":
-                    return write_object(path, self.description, self.image, self.weights)
+                    return write_object(
+                        path, self.description, self.image, self.weights, identifier
+                    )
                 case suffix:
                     raise UsageError(
                         f"can't save as {suffix or path.name!r}: expected .cvc, .so or .o"

@@ -24,26 +24,29 @@ _LARGEST = (1 << 31) - (1 << 24)
 
 
 def write_library(
-    path: Path, description: Description, image: Image, weights: np.ndarray
+    path: Path, description: Description, image: Image, weights: np.ndarray, identifier: str
 ) -> list[Path]:
-    """Write a shared library and the headers of a C program that uses it. Returns the files."""
-    library = _library(path, description, image, weights)
+    """Write a shared library and the headers of a C program that uses it. Returns the files.
+
+    C knows the model as `identifier`: nothing else of it is visible, whatever names its code was linked with.
+    """
+    library = _library(path, description, image, weights, identifier)
     write_atomically(path, shared_library(library, path.name))
-    return [path, *write_headers(path.parent, description)]
+    return [path, *write_headers(path.parent, description, identifier)]
 
 
 def write_object(
-    path: Path, description: Description, image: Image, weights: np.ndarray
+    path: Path, description: Description, image: Image, weights: np.ndarray, identifier: str
 ) -> list[Path]:
-    """Write an object to link into a program, and its headers. Returns the files."""
-    write_atomically(path, object_file(_library(path, description, image, weights)))
-    return [path, *write_headers(path.parent, description)]
+    """Write an object to link into a program, and its headers. Returns the files. `identifier` as above."""
+    write_atomically(path, object_file(_library(path, description, image, weights, identifier)))
+    return [path, *write_headers(path.parent, description, identifier)]
 
 
-def write_headers(folder: Path, description: Description) -> list[Path]:
+def write_headers(folder: Path, description: Description, identifier: str) -> list[Path]:
     """Write `<identifier>.h` and the runtime's convc.h and convc.hpp that it needs."""
-    own = folder / f"{description.identifier}.h"
-    write_atomically(own, [(0, header(description).encode())])
+    own = folder / f"{identifier}.h"
+    write_atomically(own, [(0, header(description, identifier).encode())])
     files = [own]
     for source in convc_runtime.headers():
         target = folder / source.name
@@ -53,9 +56,8 @@ def write_headers(folder: Path, description: Description) -> list[Path]:
     return files
 
 
-def header(description: Description) -> str:
-    """The generated header: the model's symbol, its entries by name, its tensors as comments."""
-    name = description.identifier
+def header(description: Description, name: str) -> str:
+    """The generated header: the model's symbol `<name>_model`, its entries by name, its tensors as comments."""
     lines = [
         f"/* {_comment(description.name)}, a model compiled by {_comment(description.compiler) or 'convc'}. */",
         f"#ifndef CONVC_MODEL_{name}_H",
@@ -91,7 +93,9 @@ def _word(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name).upper()
 
 
-def _library(path: Path, description: Description, image: Image, weights: np.ndarray) -> Library:
+def _library(
+    path: Path, description: Description, image: Image, weights: np.ndarray, identifier: str
+) -> Library:
     if weights.size > _LARGEST:
         raise UnsupportedError(
             f"{path}: {weights.size} bytes of weights don't fit into a {path.suffix} file "
@@ -100,7 +104,7 @@ def _library(path: Path, description: Description, image: Image, weights: np.nda
     tables = _Tables(description.symbols)
     tables.model(description, image, weights.size)
     pointers = tuple(sorted(tables.pointers, key=lambda p: p.offset))
-    return Library(image, bytes(tables.data), pointers, weights, f"{description.identifier}_model")
+    return Library(image, bytes(tables.data), pointers, weights, f"{identifier}_model")
 
 
 class _Tables:

@@ -156,22 +156,45 @@ def test_an_aarch64_library_is_written(tmp_path: Path) -> None:
 
 
 def test_the_header_names_entries_and_tensors() -> None:
-    text = header(scale_model().description)
+    text = header(scale_model().description, "scale")
     assert "extern const convc_model scale_model;" in text
     assert " * input   x float32[N, 8]" in text
     assert "#define SCALE_PREDICT 0" in text
 
 
 def test_the_same_model_gives_the_same_object(tmp_path: Path) -> None:
-    first, again = (scale_model().save(tmp_path / n)[0].read_bytes() for n in ("a.o", "b.o"))
-    assert first == again
+    paths = [tmp_path / name / "scale.o" for name in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        scale_model().save(path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+_TWO = """
+#include "first.h"
+#include "second_net.h"
+int main(void) {
+    printf("%s %s %d %d", first_model.name, second_net_model.name, FIRST_PREDICT, SECOND_NET_PREDICT);
+    return first_model.run == second_net_model.run;
+}
+"""
+
+
+@needs_cc
+def test_models_of_one_name_are_told_apart_by_their_files(tmp_path: Path) -> None:
+    for file, factor in (("first.o", 2.0), ("second-net.o", 3.0)):
+        scale_model("sequential", factor).save(tmp_path / file)
+    assert not (tmp_path / "sequential.h").exists()
+    (tmp_path / "two.c").write_text(_TWO)
+    _compile(tmp_path, "-I.", "two.c", "first.o", "second-net.o", "-o", "two")
+    assert _run(tmp_path, "./two") == "sequential sequential 0 0"
 
 
 def test_too_many_weights_are_refused(tmp_path: Path) -> None:
     artifact = scale_model()
     weights = np.zeros(1 << 31, np.uint8)  # never touched, so it takes no memory
     with pytest.raises(UnsupportedError, match=r"2147483648 bytes of weights .* save a \.cvc file"):
-        write_object(tmp_path / "x.o", artifact.description, artifact.image, weights)
+        write_object(tmp_path / "x.o", artifact.description, artifact.image, weights, "x")
 
 
 def test_an_extent_that_c_can_not_say_is_refused(tmp_path: Path) -> None:
@@ -180,7 +203,7 @@ def test_an_extent_that_c_can_not_say_is_refused(tmp_path: Path) -> None:
     odd = replace(entry, inputs=(TensorInfo("x", "float32", ("N*N",)),))
     description = replace(artifact.description, entries=(odd,))
     with pytest.raises(UnsupportedError, match=r"extent N\*N can't be said in C"):
-        write_object(tmp_path / "x.o", description, artifact.image, artifact.weights)
+        write_object(tmp_path / "x.o", description, artifact.image, artifact.weights, "x")
 
 
 def test_an_entry_without_code_is_named() -> None:
