@@ -127,7 +127,7 @@ def write_docs(document: Mapping[str, Any]) -> None:
         f"Each figure is the median of {facts['processes']} processes' medians, each over {facts['seconds']} s after a "
         "warm-up; ± is the largest distance of a process from it. Contenders take turns. Less than 5 % is a tie; where "
         "the processes of both overlap, the difference says nothing.",
-        "The share is that of the peak that a loop of fused multiply-adds reaches on as many threads, counting what convc's "
+        "The share is that of the peak that fused multiply-adds reach on as many threads, counting what convc's "
         "kernels compute (with Winograd's transforms less than a convolution by definition); the error is "
         "max\\|y - y64\\| / max\\|y64\\| of convc's logits against a float64 run.",
         "Weights are random, batch norm statistics too, such that activations keep their size. Other engines get the "
