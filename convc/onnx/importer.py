@@ -22,7 +22,7 @@ from convc.graph.ir import Array, Builder, Graph, Node
 from convc.graph.op import OpError
 from convc.onnx.exporter import CODES
 from convc.onnx.importers import RULES
-from convc.onnx.importers.call import Call, Rejected, Symbolic, ValueNeeded
+from convc.onnx.importers.call import Call, Many, Rejected, Symbolic, ValueNeeded
 from convc.onnx.importers.symbols import SYMBOLIC_RULES
 from convc.onnx.reading import LARGEST, array_of, attributes_of, dtype_of, read_model
 from convc.ops.elementwise import Identity
@@ -86,17 +86,31 @@ def import_model(
 
     InputFileError for a damaged file; UnsupportedError lists every node that convc has no form for.
     """
+    return import_parts(model, shapes, values)[0]
+
+
+def import_parts(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    shapes: Mapping[str, int | Sequence[Any]] | None = None,
+    values: Mapping[str, Array] | None = None,
+) -> tuple[Graph, dict[str, tuple[str, ...]]]:
+    """As import_model, with the outputs that are sequences: the names of their tensors among the graph's outputs.
+
+    An input that is a sequence has a shape per tensor in `shapes` and is inputs `name.0`, `name.1`, … of the graph.
+    """
     folder = None
     if not isinstance(model, onnx.ModelProto):
         folder = Path(model).parent
         path, model = Path(model), read_model(model)
         try:
-            return _Importer(model, folder, shapes or {}, values or {}).run(path.stem)
+            importer = _Importer(model, folder, shapes or {}, values or {})
+            return importer.run(path.stem), importer.sequences
         except ConvcError as error:
             if not str(error).startswith(str(path)):
                 error.args = (f"{path}: {error}",)
             raise
-    return _Importer(model, None, shapes or {}, values or {}).run(model.graph.name)
+    importer = _Importer(model, None, shapes or {}, values or {})
+    return importer.run(model.graph.name), importer.sequences
 
 
 def problems_of(
@@ -148,6 +162,7 @@ class _Importer:
         self.evaluated: dict[str, Array] = {}
         self.producers: dict[str, Node] = {}
         self.scanned = 0  # nodes of the builder that producers has
+        self.sequences: dict[str, tuple[str, ...]] = {}
         self.depth = 0
         self.count = 0
         self.unused = dict.fromkeys(k for k in shapes)
@@ -213,11 +228,28 @@ class _Importer:
             if info.name in scope.values:
                 raise InputFileError(f"input {info.name!r} is defined twice")
             try:
-                type = self.input_type(info, batch)
-                scope.values[info.name] = self.builder.input(info.name, type)
+                scope.values[info.name] = self.read_input(info, batch)
             except UnsupportedError as error:
                 self.problems.append(f"input {info.name!r}: {error}")
                 scope.values[info.name] = Broken()
+
+    def read_input(self, info: onnx.ValueInfoProto, batch: str | None) -> Any:
+        """An input as a value; an optional one that is given as what it holds, else as None."""
+        type, given = info.type, self.shapes.get(info.name)
+        if type.WhichOneof("value") == "optional_type" and info.name in self.shapes:
+            self.unused.pop(info.name, None)
+            if given is None:
+                return None
+            type = type.optional_type.elem_type
+        if type.WhichOneof("value") == "sequence_type" and isinstance(given, Sequence):
+            self.unused.pop(info.name, None)
+            dtype = dtype_of(type.sequence_type.elem_type.tensor_type.elem_type)
+            shapes: Any = given
+            types = [TensorType(dtype, tuple(shape)) for shape in shapes]
+            names = [f"{info.name}.{k}" for k in range(len(types))]
+            return Many(tuple(map(self.builder.input, names, types)))
+        plain = onnx.ValueInfoProto(name=info.name, type=type)
+        return self.builder.input(info.name, self.input_type(plain, batch))
 
     def input_type(self, info: onnx.ValueInfoProto, batch: str | None) -> TensorType:
         if info.type.WhichOneof("value") != "tensor_type":
@@ -265,6 +297,9 @@ class _Importer:
             value = scope.find(info.name)
             if isinstance(value, Broken):
                 continue
+            if isinstance(value, Many):
+                outputs += self.read_sequence(info.name, value)
+                continue
             if isinstance(value, Symbolic) or value is None:
                 self.problems.append(f"output {info.name!r} is a dimension that is a symbol")
                 continue
@@ -279,6 +314,14 @@ class _Importer:
                 name = self.copied(value)
             outputs.append(name)
         return outputs
+
+    def read_sequence(self, name: str, value: Many) -> tuple[str, ...]:
+        """Gives the tensors of an output their names."""
+        names = tuple(f"{name}.{k}" for k in range(len(value.values)))
+        for inner, outer in zip(value.values, names, strict=True):
+            self.builder.emit(Node(Identity(), (inner,), (outer,)))
+        self.sequences[name] = names
+        return names
 
     def copied(self, value: str) -> str:
         """An output that is an input or a weight of the same name can't be both."""
@@ -364,6 +407,8 @@ class _Importer:
     def describe(self, value: Any) -> str:
         if isinstance(value, str):
             return str(self.builder.types[value])
+        if isinstance(value, Many):
+            return f"{len(value.values)} tensors"
         return "" if value is None else "dimensions"
 
     def apply(
@@ -445,6 +490,11 @@ class _Importer:
     def type_proto(self, value: Any) -> bytes:
         if value is None:
             return bytes(TypeProto().SerializeToString())
+        if isinstance(value, Many):
+            sequence = TypeProto()
+            if value.values:
+                sequence.sequence_type.elem_type.ParseFromString(self.type_proto(value.values[0]))
+            return bytes(sequence.SerializeToString())
         if isinstance(value, Symbolic):
             type = TensorType(value.dtype, value.values.shape)
         else:
@@ -513,7 +563,7 @@ class _Importer:
             if isinstance(value, Symbolic):
                 arrays.append(value.values)
                 dtype = dtype or value.dtype
-            elif value is None or call.kind in ("Shape", "Size"):
+            elif not isinstance(value, str) or call.kind in ("Shape", "Size"):
                 arrays.append(None)
             elif self.known(value):
                 array = self.evaluate(value)
@@ -638,4 +688,4 @@ def resolved(node: NodeProto, scope: Scope) -> NodeProto:
     return copy
 
 
-__all__ = ["Incomplete", "OnnxModel", "import_model", "problems_of"]
+__all__ = ["Incomplete", "OnnxModel", "import_model", "import_parts", "problems_of"]

@@ -161,6 +161,8 @@ def attributes_of(attribute: AttributeProto) -> object:
             return list(attribute.floats)
         case AttributeProto.INTS:
             return list(attribute.ints)
+        case AttributeProto.TYPE_PROTO:
+            return attribute.tp
         case AttributeProto.STRINGS:
             return [s.decode("utf-8", "replace") for s in attribute.strings]
     kind = AttributeProto.AttributeType.Name(attribute.type)

@@ -12,6 +12,7 @@ else is computed from the arrays that `run` gets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,9 +23,18 @@ from convc import driver
 from convc.driver import CompiledModel
 from convc.errors import DataError, UnsupportedError
 from convc.graph.ir import Array, Graph
-from convc.onnx.importer import Incomplete, import_model
+from convc.onnx.importer import Incomplete, import_parts
 
 __all__ = ["CompiledRep", "ConvcBackend", "prepare", "run_model", "run_node", "supports_device"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """One compiled form of a model; `sequences` are the outputs that are several of the graph's."""
+
+    graph: Graph
+    sequences: Mapping[str, tuple[str, ...]]
+    model: CompiledModel
 
 
 class CompiledRep(BackendRep):
@@ -42,37 +52,37 @@ class CompiledRep(BackendRep):
         initialized = {t.name for t in model.graph.initializer}
         self.names = [i.name for i in model.graph.input if i.name not in initialized]
         self.read: tuple[str, ...] = ()  # the inputs whose values decide shapes
-        self.compiled: dict[Any, tuple[Graph, CompiledModel]] = {}
+        self.made: dict[Any, Made] = {}
 
-    def run(self, inputs: Any, **kwargs: Any) -> tuple[Array, ...]:
-        """The outputs for inputs in the order of the model, or by name."""
-        arrays = self.by_name(inputs)
-        graph, compiled = self.specialised(arrays)
-        result = compiled(*(arrays[n] for n in graph.inputs))
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The outputs for inputs in the order of the model, or by name. Sequences are lists of arrays."""
+        given = self.by_name(inputs)
+        shapes = {name: shapes_of(value) for name, value in given.items()}
+        arrays = flattened(given)
+        made = self.specialised(shapes, arrays)
+        result = made.model(*(arrays[n] for n in made.graph.inputs))
         outputs = result if isinstance(result, list | tuple) else (result,)
-        return tuple(np.asarray(a) for a in outputs)
+        found = dict(zip(made.graph.outputs, map(np.asarray, outputs), strict=True))
+        return tuple(
+            [found[n] for n in made.sequences[o.name]]
+            if o.name in made.sequences
+            else found[o.name]
+            for o in self.model.graph.output
+        )
 
-    def by_name(self, inputs: Any) -> dict[str, Array]:
+    def by_name(self, inputs: Any) -> dict[str, Any]:
         if isinstance(inputs, Mapping):
-            found = dict(inputs)
-        else:
-            many = inputs if isinstance(inputs, Sequence) else [inputs]
-            if len(many) != len(self.names):
-                raise DataError(f"expected {len(self.names)} inputs, got {len(many)}")
-            found = dict(zip(self.names, many, strict=True))
-        for name, value in found.items():
-            if value is None or isinstance(value, list | tuple | dict):
-                raise UnsupportedError(f"input {name!r} is not a tensor")
-        return {
-            name: np.ascontiguousarray(value).reshape(np.shape(value))
-            for name, value in found.items()
-        }
+            return dict(inputs)
+        many = inputs if isinstance(inputs, Sequence) else [inputs]
+        if len(many) != len(self.names):
+            raise DataError(f"expected {len(self.names)} inputs, got {len(many)}")
+        return dict(zip(self.names, many, strict=True))
 
-    def specialised(self, arrays: Mapping[str, Array]) -> tuple[Graph, CompiledModel]:
+    def specialised(self, shapes: Mapping[str, Any], arrays: Mapping[str, Array]) -> Made:
         """The compiled model for the arrays' shapes, and for the values of those that decide shapes."""
-        key = self.key(arrays)
-        if key not in self.compiled:
-            graph = self.imported(arrays)
+        key = self.key(shapes, arrays)
+        if key not in self.made:
+            graph, sequences = self.imported(shapes, arrays)
             constant = constant_outputs(graph)
             if self.strict and constant and self.read:
                 raise UnsupportedError(
@@ -80,23 +90,44 @@ class CompiledRep(BackendRep):
                 )
             CompiledRep.constant |= bool(constant)
             compiled = driver.compile(graph, threads=self.threads)
-            self.compiled[self.key(arrays)] = graph, compiled
-        return self.compiled[self.key(arrays)]
+            key = self.key(shapes, arrays)
+            self.made[key] = Made(graph, sequences, compiled)
+        return self.made[key]
 
-    def key(self, arrays: Mapping[str, Array]) -> Any:
+    def key(self, shapes: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
         values = tuple(arrays[n].tobytes() for n in self.read)
-        return tuple((n, a.shape, a.dtype.str) for n, a in arrays.items()), self.read, values
+        return repr(shapes), tuple(a.dtype.str for a in arrays.values()), self.read, values
 
-    def imported(self, arrays: Mapping[str, Array]) -> Graph:
-        shapes = {n: a.shape for n, a in arrays.items()}
+    def imported(
+        self, shapes: Mapping[str, Any], arrays: Mapping[str, Array]
+    ) -> tuple[Graph, dict[str, tuple[str, ...]]]:
+        """The graph, imported again as often as another input turns out to decide a shape."""
         while True:
             try:
-                return import_model(self.model, shapes, {n: arrays[n] for n in self.read})
+                return import_parts(self.model, shapes, {n: arrays[n] for n in self.read})
             except Incomplete as error:
                 more = tuple(n for n in error.needed if n not in self.read)
                 if not more:
                     raise
                 self.read += more
+
+
+def shapes_of(value: Any) -> Any:
+    """The shape of an array, those of a sequence's, None for an optional value that isn't there."""
+    if value is None:
+        return None
+    return [np.shape(v) for v in value] if isinstance(value, list | tuple) else np.shape(value)
+
+
+def flattened(given: Mapping[str, Any]) -> dict[str, Array]:
+    """Every tensor by its name in the graph."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, list | tuple):
+            found |= {f"{name}.{k}": v for k, v in enumerate(value)}
+        elif value is not None:
+            found[name] = value
+    return {n: np.ascontiguousarray(v).reshape(np.shape(v)) for n, v in found.items()}
 
 
 def constant_outputs(graph: Graph) -> list[str]:

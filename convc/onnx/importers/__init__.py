@@ -12,6 +12,7 @@ from convc.onnx.importers import (
     reduce,
     resize,
     sampling,
+    sequences,
     shape,
     spectral,
     training,
@@ -20,8 +21,8 @@ from convc.onnx.importers import (
 from convc.onnx.importers.call import Rule
 
 FAMILIES = (
-    control, deform, elementwise, indexing, norm, products, quantize, recurrent, reduce, resize, sampling, shape,
-    spectral, windows,
+    control, deform, elementwise, indexing, norm, products, quantize, recurrent, reduce, resize, sampling,
+    sequences, shape, spectral, windows,
 )  # fmt: skip
 
 RULES: dict[str, dict[str, Rule]] = {

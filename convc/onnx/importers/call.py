@@ -42,6 +42,13 @@ class Symbolic:
 Result = "str | Symbolic | tuple[str | Symbolic | None, ...]"
 
 
+@dataclass(frozen=True)
+class Many:
+    """A sequence of tensors; its length is known at import."""
+
+    values: tuple[str, ...]
+
+
 class Importer(Protocol):
     """What a rule may ask of the importer."""
 
@@ -61,7 +68,7 @@ class Call:
         importer: Importer,
         kind: str,
         opset: int,
-        inputs: Sequence[str | Symbolic | None],
+        inputs: Sequence[str | Symbolic | Many | None],
         attributes: dict[str, Any],
         outputs: Sequence[str],
         base: str,
@@ -93,6 +100,8 @@ class Call:
         value = self.values[k] if k < len(self.values) else None
         if value is None:
             raise Rejected(f"input {k} is missing")
+        if isinstance(value, Many):
+            raise Rejected(f"input {k} is a sequence")
         if isinstance(value, Symbolic):
             raise Rejected(
                 "computes with a dimension that is a symbol: give it a number by --shape"

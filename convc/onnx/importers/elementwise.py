@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from convc.graph.op import Op
-from convc.onnx.importers.call import Call, Rejected, Rule
+from convc.onnx.importers.call import Call, Many, Rejected, Rule
 from convc.onnx.reading import dtype_of
 from convc.ops.activations import (
     Celu,
@@ -243,7 +243,9 @@ def shrink(c: Call) -> str:
     return c.cast(c.add(Where(), below, c.add(Add(), wide, bias), inner), dtype)
 
 
-def identity(c: Call) -> str:
+def identity(c: Call) -> object:
+    if isinstance(c.values[0], Many):
+        return c.values[0]
     return c.add(Identity(), c[0])
 
 

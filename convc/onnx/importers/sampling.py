@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from convc.onnx.importers.call import Call, Rejected, Rule
+from convc.onnx.importers.windows import spatial, transposed
 from convc.ops.broadcasting import Add, And, GreaterEqual, LessEqual, Maximum, Mul, Sub, Where
-from convc.ops.conv import ConvTranspose2d
 from convc.ops.elementwise import Abs, Clip, Floor, Round
 from convc.ops.integer import Remainder
 from convc.ops.ordering import GatherElements
@@ -262,34 +262,23 @@ def clamped_bilinear(
 
 def col2im(c: Call) -> str:
     """Columns added back to where they came from: a transposed convolution with one-hot weights."""
-    sizes, block = c.ints(1), c.ints(2)
+    sizes, block = c.ints(1), list(c.ints(2))
     rank = len(sizes)
-    if rank != 2:
-        raise Rejected(f"Col2Im in {rank} dimensions is not supported")
-    dilation = [int(v) for v in c.attr("dilations") or [1] * rank]
-    stride = [int(v) for v in c.attr("strides") or [1] * rank]
-    pads = [int(v) for v in c.attr("pads") or [0] * 2 * rank]
+    dilation, stride = spatial(c, "dilations", rank), spatial(c, "strides", rank)
+    flat = [int(v) for v in c.attr("pads") or [0] * 2 * rank]
+    pads = list(zip(flat[:rank], flat[rank:], strict=True))
     n, columns = c.numbers(0)[:2]
     channels = columns // math.prod(block)
-    counts = [
-        (sizes[d] + pads[d] + pads[d + rank] - dilation[d] * (block[d] - 1) - 1) // stride[d] + 1
-        for d in range(rank)
-    ]
+    counts, extra = [], []
+    for size, k, s, d, pad in zip(sizes, block, stride, dilation, pads, strict=True):
+        span = size + sum(pad) - d * (k - 1) - 1
+        counts.append(span // s + 1)
+        extra.append(span - (counts[-1] - 1) * s)
     taps: Any = np.eye(math.prod(block)).reshape((1, math.prod(block), 1, *block))
     weights = np.broadcast_to(taps, (channels, *taps.shape[1:])).reshape((columns, 1, *block))
-    extra = []
-    for d in range(rank):
-        full = (counts[d] - 1) * stride[d] + dilation[d] * (block[d] - 1) + 1
-        extra.append(sizes[d] + pads[d] + pads[d + rank] - full)
-    op = ConvTranspose2d(
-        (stride[0], stride[1]),
-        ((pads[0], pads[2]), (pads[1], pads[3])),
-        (extra[0], extra[1]),
-        (dilation[0], dilation[1]),
-        channels,
-    )
     x = c.reshape(c[0], (n, columns, *counts))
-    return c.add(op, x, c.constant(weights, c.dtype(0)))
+    w = c.constant(weights, c.dtype(0))
+    return transposed(c, x, w, stride, pads, extra, dilation, channels)
 
 
 RULES: dict[str, Rule] = {"GridSample": grid_sample, "RoiAlign": roi_align, "Col2Im": col2im}

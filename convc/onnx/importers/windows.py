@@ -116,22 +116,31 @@ def conv_transpose(c: Call) -> str:
     extra = [int(v) for v in c.attr("output_padding") or [0] * rank]
     pads = transposed_pads(c, c.shape(x)[2:], kernel, stride, dilation, extra)
     groups = int(c.attr("group", 1))
-    match rank:
-        case 1:
-            op = ConvTranspose2d(
-                (1, stride[0]), ((0, 0), pads[0]), (0, extra[0]), (1, dilation[0]), groups
-            )
-            y = without_row(c, c.add(op, with_row(c, x), with_row(c, w)))
-        case 2:
-            y = c.add(
-                ConvTranspose2d(tuple(stride), tuple(pads), tuple(extra), tuple(dilation), groups),  # type: ignore[arg-type]
-                x, w,
-            )  # fmt: skip
-        case 3:
-            y = scattered(c, x, w, stride, pads, extra, dilation, groups)
-        case _:
-            raise Rejected(f"a convolution in {rank} dimensions")
+    y = transposed(c, x, w, stride, pads, extra, dilation, groups)
     return biased(c, y, c[2]) if c.has(2) else y
+
+
+def transposed(
+    c: Call, x: str, w: str, stride: list[int], pads: Pads, extra: list[int], dilation: list[int],
+    groups: int,
+) -> str:  # fmt: skip
+    """A transposed convolution in one to three dimensions."""
+    match len(stride):
+        case 1:
+            stride, dilation, extra, pads = (
+                [1, *stride],
+                [1, *dilation],
+                [0, *extra],
+                [(0, 0), *pads],
+            )
+            x, w = with_row(c, x), with_row(c, w)
+            return without_row(c, transposed(c, x, w, stride, pads, extra, dilation, groups))
+        case 2:
+            op = ConvTranspose2d(tuple(stride), tuple(pads), tuple(extra), tuple(dilation), groups)  # type: ignore[arg-type]
+            return c.add(op, x, w)
+        case 3:
+            return scattered(c, x, w, stride, pads, extra, dilation, groups)
+    raise Rejected(f"a convolution in {len(stride)} dimensions")
 
 
 def transposed_pads(
