@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ class Artifact:
         return Model.from_memory(
             self.description, self.image.code, self.image.symbols, self.weights, threads
         )
+
+    def with_threads(self, threads: int) -> Artifact:
+        """The same artifact, which runs on so many threads where its host doesn't say."""
+        extra = {**self.description.extra, "threads": threads}
+        return replace(self, description=replace(self.description, extra=extra))
 
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
         """Write a `.cvc` file, or a `.so` or `.o` with its C headers beside it, as the suffix says.

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convc_runtime import Model
+from convc_runtime import InputError, Model
+from convc_runtime.model import checked_threads
 
 from convc.artifact import Artifact, assemble, c_identifier, entry_info
 from convc.codegen import llvm, llvmc
@@ -49,7 +50,9 @@ class Options:
     """
 
     mode: str = "inference"
-    verify: bool = field(default_factory=lambda: os.environ.get("CONVC_VERIFY", "0") not in ("", "0"))
+    verify: bool = field(
+        default_factory=lambda: os.environ.get("CONVC_VERIFY", "0") not in ("", "0")
+    )
 
 
 @dataclass
@@ -289,12 +292,24 @@ def compile(
 ) -> CompiledModel:
     """Compiles a model or a graph, or the model that a script `path.py[:name]` defines.
 
-    `batch` is a number, or "dynamic" for any at run time; `threads` are those of a call (default: one per CPU that the
-    process may use). A ConvcError says what does not fit.
+    `batch` is a number, or "dynamic" for any at run time; `threads` are those of a call, also of a saved .cvc (default:
+    one per CPU that the process may use). A ConvcError says what does not fit.
     """
     machine = host_target(target)
+    _require_threads(threads)
     name, graphs = graphs_of(model, batch)
-    return CompiledModel(compile_graphs(name, graphs, machine, options, trace), threads)
+    compiled = compile_graphs(name, graphs, machine, options, trace)
+    if threads is not None:
+        compiled = replace(compiled, artifact=compiled.artifact.with_threads(threads))
+    return CompiledModel(compiled, threads)
+
+
+def _require_threads(threads: object) -> None:
+    try:
+        if threads is not None:
+            checked_threads(threads)
+    except InputError as error:
+        raise UsageError(str(error)) from None
 
 
 def graphs_of(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from convc_runtime import load
 
 from convc import driver
-from convc.errors import IRError
+from convc.errors import IRError, UsageError
+from convc.graph.ir import Graph
 from convc.graph.parser import parse_graph
 from convc.keras import applications
 from convc.loops.ir import Kernel
@@ -52,6 +55,23 @@ def after(function: Callable[..., Any], change: Callable[[Any], Any]) -> Callabl
 @pytest.mark.parametrize("target", ["x86-64-avx2", "cuda-sm80"])
 def test_a_sound_compilation_passes(target: str) -> None:
     assert planned(target, verify=True).program.kernels
+
+
+def relu() -> Graph:
+    return parse_graph("graph relu(x: float32[N, 4]) -> (y) { y = relu(x) }", {})
+
+
+def test_the_threads_of_a_model_are_saved_with_it(tmp_path: Path) -> None:
+    compiled = driver.compile(relu(), threads=3)
+    assert compiled.model.threads == 3
+    compiled.save(tmp_path / "relu.cvc")
+    assert load(tmp_path / "relu.cvc").threads == 3
+
+
+@pytest.mark.parametrize("threads", [0, 1025, True, "2", 2.0])
+def test_what_is_no_number_of_threads_is_refused(threads: Any) -> None:
+    with pytest.raises(UsageError, match=f"threads: expected 1 to 1024, got {threads!r}"):
+        driver.compile(relu(), threads=threads)
 
 
 NETWORKS = ("ResNet50", "MobileNetV2", "VGG16", "DenseNet121", "InceptionV3", "EfficientNetB0")

@@ -132,9 +132,11 @@ def _build(
     return Built(name, target, graphs, compiled, stages, time.perf_counter() - start)
 
 
-def emit(built: Built, kind: str, path: Path) -> list[Path]:
-    """Writes one kind of result and returns the files."""
+def emit(built: Built, kind: str, path: Path, threads: int | None = None) -> list[Path]:
+    """Writes one kind of result and returns the files. A .cvc runs on `threads` where its host doesn't say."""
     match kind:
+        case "cvc" if threads is not None:
+            return built.artifact.with_threads(threads).save(path)
         case "cvc" | "so" | "obj":
             return built.artifact.save(path)
         case "llvm":

@@ -15,7 +15,6 @@ from convc.cli.options import (
     Json,
     Shape,
     Target,
-    Threads,
     parse_batch,
     parse_shapes,
 )
@@ -55,7 +54,16 @@ def compile(
     ] = None,
     target: Target = "host",
     batch: Batch = "dynamic",
-    threads: Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            min=1,
+            max=1024,
+            help="Threads that the .cvc file runs on where nothing else is said. [default: all cores]",
+        ),
+    ] = None,
     emit: Emit = None,
     shape: Shape = None,
     dump: Annotated[
@@ -72,6 +80,8 @@ def compile(
     if target.startswith("cuda-") and emit is None and output is None:
         emit = "cuda"
     kind, path = destination(source, output, emit)
+    if threads is not None and kind != "cvc":
+        raise UsageError(f"--threads: only a .cvc file keeps it, {path} can't")
     build = building.build_cuda if kind == "cuda" else building.build
     options = building.options_of(exact, verify)
     built = build(
@@ -79,7 +89,7 @@ def compile(
     )
     if dump is not None:
         built.stages.write(dump)
-    files = building.emit(built, kind, path)
+    files = building.emit(built, kind, path, threads)
     facts = facts_of(built, files, threads)
     if as_json:
         entries = {entry: [r.to_json() for r in rows] for entry, rows in built.rows.items()}

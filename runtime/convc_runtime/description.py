@@ -108,7 +108,7 @@ def from_json(data: Mapping[str, Any]) -> Description:
             symbols=tuple(data["symbols"]),
             entries=tuple(_entry_from_json(e) for e in data["entries"]),
             compiler=str(data["compiler"]),
-            extra=data["extra"],
+            extra=dict(data["extra"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"the artifact's description is not one: {error!r}") from None

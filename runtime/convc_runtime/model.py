@@ -23,7 +23,7 @@ from convc_runtime.pool import Pool
 
 _CHECK = ctypes.CFUNCTYPE(ctypes.c_uint64)
 _INVOKE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
-_MOST_THREADS = 1024  # each is one of the system's, and the pool knows as many CPUs
+MOST_THREADS = 1024  # each is one of the system's, and the pool knows as many CPUs
 
 
 class Call(ctypes.Structure):
@@ -281,10 +281,10 @@ class Model:
         weights: Memory | np.ndarray,
         threads: int | None = None,
     ) -> None:
-        if threads is not None and not 1 <= threads <= _MOST_THREADS:
-            raise InputError(f"threads: expected 1 to {_MOST_THREADS}, got {threads}")
+        if threads is None:
+            threads = description.extra.get("threads")
         self.description = description
-        self.threads = cpu.available_cpus() if threads is None else threads
+        self.threads = cpu.available_cpus() if threads is None else checked_threads(threads)
         self._native = _Native(description, code, symbols, weights, self.threads)
         self.entries = {e.name: Entry(self._native, e) for e in description.entries}
         self._first = next(iter(self.entries.values()))
@@ -336,12 +336,20 @@ class Model:
         return f"<convc model {self.name}: {inputs} -> {outputs}>"
 
 
+def checked_threads(threads: object) -> int:
+    """A number of threads. InputError for anything else."""
+    if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"threads: expected 1 to {MOST_THREADS}, got {threads!r}")
+    return threads
+
+
 def load(
     path: str | os.PathLike[str], threads: int | None = None, check_weights: bool = True
 ) -> Model:
     """The model in a `.cvc` file, mapped, checked and ready to call.
 
-    `threads` is how many one call uses, the caller's included (default: as many as this process may use CPUs).
+    `threads` is how many one call uses, the caller's included (default: what the file says, else as many as this
+    process may use CPUs).
     `check_weights=False` skips reading all weights once, about 10 ms for each 100 MB: header and code are always
     checked. ArtifactError, VersionError or CpuError, before any of its code runs, if it can't be used.
     """

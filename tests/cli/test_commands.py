@@ -59,6 +59,20 @@ def test_compile_tells_what_became_of_each_layer(
     assert 0 < facts["python_seconds"] <= share + 0.05
 
 
+def test_the_threads_of_a_file_are_those_it_was_compiled_for(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "three.cvc"
+    assert (
+        printed(capsys, "compile", folder / "small.py", "-o", path, "--threads", "3")["threads"]
+        == 3
+    )
+    assert (load(path).threads, load(path, threads=2).threads) == (3, 2)
+    assert "threads" not in load(folder / "small.cvc").description.extra
+    code, _, err = outcome(capsys, "compile", folder / "small.py", "-o", "a.so", "--threads", "3")
+    assert (code, err) == (2, ["convc: --threads: only a .cvc file keeps it, a.so can't"])
+
+
 def test_compile_prints_a_table(
     capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
