@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from convc import driver, keras
-    from convc.driver import compile
+    from convc.driver import compile  # noqa: A004  (convc.compile is the name that users type)
 
 __version__ = "0.1.0"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from convc.graph.ir import Graph, Node
+from convc.ops.base import Pair, numbers
 from convc.ops.conv import Conv2d
 from convc.ops.matmul import MatMul
-from convc.ops.base import Pair, numbers
 from convc.ops.winograd import WinogradInput, WinogradOutput, transformed_weights
 from convc.passes.rewriter import Rewriter
 from convc.types import DType, TensorType, symbols_of

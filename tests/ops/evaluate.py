@@ -49,8 +49,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fma": lambda x, y, z: fused(x, y, z),
     **{
         name: getattr(np, name)
-        for name in ("sqrt", "abs", "floor", "ceil", "trunc", "isnan", "isinf", "exp", "log", "log1p", "expm1", "sin", "cos",
-                     "tan", "tanh", "sinh", "cosh")
+        for name in ("sqrt", "abs", "floor", "ceil", "trunc", "isnan", "isinf", "exp", "log", "log1p", "expm1",
+                     "sin", "cos", "tan", "tanh", "sinh", "cosh")
     },
 }  # fmt: skip
 COMBINERS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}

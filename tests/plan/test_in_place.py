@@ -57,7 +57,7 @@ def test_numbers_stay_and_the_plan_verifies(width: int, reads_later: bool) -> No
     got = run_program(program, {"x": x}, {"N": 2})
     want = run_graph(graph, {"x": x}, dtype=DType.float64)
     for name, array in want.items():
-        np.testing.assert_allclose(got[name], array, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(got[name], array, rtol=1e-5, atol=1e-5)  # type: ignore[arg-type]
 
 
 def test_a_residual_that_dies_is_written_over() -> None:

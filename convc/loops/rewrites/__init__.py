@@ -1,4 +1,4 @@
-"""Named rewrites, each kernel -> kernel. A schedule is a list of them; each shows a before and after that a test runs."""
+"""Named rewrites, each kernel -> kernel. A schedule is a list of them; each shows a before and after that is tested."""
 
 from convc.loops.rewrites.arithmetic import split_fma
 from convc.loops.rewrites.guards import speculate, use_border

@@ -44,7 +44,8 @@ def relayout(kernel: Kernel, name: str, layout: Layout) -> Kernel:
     """Gives a buffer another layout. No statement changes: indices are logical.
 
     Before: kernel k(in x: float32[4, 8], out y: float32[4, 8]) { for i in 4 { for j in 8 { y[i, j] = x[i, j] } } }
-    After:  kernel k(in x: float32[4, 8] @(d1, d0), out y: float32[4, 8]) { for i in 4 { for j in 8 { y[i, j] = x[i, j] } } }
+    After:  kernel k(in x: float32[4, 8] @(d1, d0), out y: float32[4, 8]) {
+              for i in 4 { for j in 8 { y[i, j] = x[i, j] } } }
     """
     return _with_buffer(kernel, name, lambda b: replace(b, layout=layout))
 
