@@ -136,6 +136,8 @@ def plan_graphs(
     with timings.phase("lower"):
         lowered = replace(lower(graphs), name=name)
         note("program", "lowered", lowered)
+        for plain, kernel in lowered.kernels.items() if trace is not None else ():
+            trace("kernel", f"lowered/{plain}", kernel)
     with timings.phase("schedule"):
         program = schedule(lowered, target, lambda n, k: note("kernel", n, k))
     with timings.phase("plan"):

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convc import driver
-from convc.cli.stages import Stages
-from convc.loops.printer import print_kernel
+from convc.cli import main
 from tests.test_imports import ROOT
 
 ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
@@ -22,17 +20,12 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def stages_of_example(tmp_path: Path) -> str:
-    """Everything that compiling the example of ARCHITECTURE.md makes, long constants left out."""
+    """Everything that `--dump` writes for the example of ARCHITECTURE.md, long constants left out."""
     path = tmp_path / "tiny.py"
     path.write_text(blocks(ARCHITECTURE, "python")[0])
-    stages = Stages()
-    name, graphs = driver.graphs_of(path)
-    for graph in graphs.values():
-        stages("graph", "input", graph)
-    target = driver.host_target("x86-64-avx2")
-    compiled = driver.compile_graphs(name, graphs, target, trace=stages)
-    lowered = map(print_kernel, compiled.lowered.kernels.values())
-    texts = "\n".join([*(s.text for s in stages.all), *lowered])
+    dump, command = tmp_path / "stages", ["compile", str(path), "--target", "x86-64-avx2"]
+    assert main([*command, "-o", str(tmp_path / "tiny.cvc"), "--dump", str(dump)]) == 0
+    texts = "\n".join(p.read_text() for p in sorted(dump.iterdir()))
     return re.sub(r" = \[[-0-9., e]+\]$", " = […]", texts, flags=re.MULTILINE)
 
 

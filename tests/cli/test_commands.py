@@ -130,6 +130,11 @@ def test_dump_writes_every_stage_in_order(folder: Path, tmp_path: Path) -> None:
     assert names[0] == "00-input.graph"
     assert names[-1].endswith(".ll")
     assert {Path(n).suffix for n in names} == {".graph", ".program", ".kernel", ".ll"}
+    kernels = [n.partition("-")[2] for n in names if n.endswith(".kernel")]
+    plain = [n for n in kernels if n.startswith("lowered-")]
+    assert plain == [f"lowered-{n}" for n in kernels if n not in plain]
+    assert kernels[: len(plain)] == plain
+    assert "parallel" not in (dump / next(n for n in names if plain[0] in n)).read_text()
 
 
 def test_a_fixed_batch_takes_that_batch_only(
