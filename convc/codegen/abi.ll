@@ -37,7 +37,11 @@ done:
   ret i32 %status
 }
 
-; constant + coefficient * symbols[symbol], or the constant where there is no symbol (-1).
+declare { i64, i1 } @llvm.smul.with.overflow.i64(i64, i64)
+declare i64 @llvm.sadd.sat.i64(i64, i64)
+
+; constant + coefficient * symbols[symbol], or the constant where there is no symbol (-1). What doesn't fit is the
+; largest number: no array is as long, no memory is as large.
 define internal i64 @model_extent(ptr %extent, ptr %symbols) {
 entry:
   %constant = load i64, ptr %extent
@@ -50,9 +54,12 @@ term:
   %coefficient = load i64, ptr %coefficient.at
   %value.at = getelementptr i64, ptr %symbols, i64 %symbol
   %value = load i64, ptr %value.at
-  %product = mul i64 %coefficient, %value
-  %sum = add i64 %constant, %product
-  ret i64 %sum
+  %wide = call { i64, i1 } @llvm.smul.with.overflow.i64(i64 %coefficient, i64 %value)
+  %product = extractvalue { i64, i1 } %wide, 0
+  %over = extractvalue { i64, i1 } %wide, 1
+  %sum = call i64 @llvm.sadd.sat.i64(i64 %constant, i64 %product)
+  %result = select i1 %over, i64 9223372036854775807, i64 %sum
+  ret i64 %result
 plain:
   ret i64 %constant
 }
@@ -162,7 +169,7 @@ done:
   ret void
 }
 
-; Every dimension as expected, and strides, if given, those of C order.
+; Every dimension as expected, strides, if given, those of C order, and no more bytes than a pointer can reach.
 define internal i32 @model_check_shape(ptr %tensor, ptr %info, ptr %symbols, i32 %is_output, i32 %index, ptr %error) {
 entry:
   %rank.at = getelementptr %TensorInfo, ptr %info, i64 0, i32 5
@@ -206,8 +213,10 @@ compare:
   %contiguous = icmp eq i64 %its, %stride
   br i1 %contiguous, label %step, label %bad.stride
 step:
-  %stride.next = mul i64 %stride, %got
-  br label %next
+  %wide = call { i64, i1 } @llvm.smul.with.overflow.i64(i64 %stride, i64 %got)
+  %stride.next = extractvalue { i64, i1 } %wide, 0
+  %over = extractvalue { i64, i1 } %wide, 1
+  br i1 %over, label %bad.shape, label %next
 bad.shape:
   %d.shape = trunc i64 %d to i32
   %r1 = call i32 @model_fail(ptr %error, i32 8, i32 %is_output, i32 %index, i32 %d.shape, i64 %expected, i64 %got)
@@ -415,6 +424,9 @@ memory:
   %has = load i64, ptr %has.at
   %extent = getelementptr %Entry, ptr %this, i64 0, i32 6
   %needs = call i64 @model_extent(ptr %extent, ptr %symbols)
+  %absurd = icmp eq i64 %needs, 9223372036854775807
+  br i1 %absurd, label %bad.memory, label %room
+room:
   %enough = icmp uge i64 %has, %needs
   br i1 %enough, label %alignment, label %bad.workspace
 alignment:
@@ -426,6 +438,9 @@ alignment:
   %there = or i1 %given, %nothing
   %usable = and i1 %even, %there
   br i1 %usable, label %empty, label %bad.alignment
+bad.memory:
+  %r13 = call i32 @model_fail(ptr %error, i32 13, i32 0, i32 -1, i32 -1, i64 0, i64 0)
+  ret i32 %r13
 bad.workspace:
   %r11 = call i32 @model_fail(ptr %error, i32 11, i32 0, i32 -1, i32 -1, i64 %needs, i64 %has)
   ret i32 %r11

@@ -1,7 +1,7 @@
 /*
  * The C interface of models that convc compiled (convc.h, ABI version 1).
  *
- * A model `digits` compiled to digits.so or digits.o comes with digits.h, which declares
+ * A model compiled to digits.so or digits.o comes with digits.h, named like the file, which declares
  *
  *     extern const convc_model digits_model;
  *
@@ -230,11 +230,13 @@ static inline int64_t convc_evaluate(convc_extent extent, const int64_t *symbols
     return extent.constant + (extent.symbol < 0 ? 0 : extent.coefficient * symbols[extent.symbol]);
 }
 
-/* Exact bytes of workspace that a run of the entry needs when all symbols are `batch`; -1 for a wrong entry. */
+/* Exact bytes of workspace that a run of the entry needs when all symbols are `batch`; -1 for a wrong entry, and for a
+   batch that is negative or needs more bytes than there are numbers for. */
 static inline int64_t convc_workspace_size(const convc_model *model, int32_t entry, int64_t batch) {
     convc_extent extent;
-    if (entry < 0 || entry >= model->entries_count) return -1;
+    if (entry < 0 || entry >= model->entries_count || batch < 0) return -1;
     extent = convc_entry_at(model, entry)->workspace;
+    if (extent.coefficient > 0 && batch > (INT64_MAX - extent.constant) / extent.coefficient) return -1;
     return extent.constant + extent.coefficient * batch;
 }
 
@@ -520,8 +522,9 @@ static inline void convc_context_destroy(convc_context *context) {
 
 /* Room for runs that need so many bytes; what was there before is lost. */
 static inline int32_t convc_reserve_workspace(convc_context *context, uint64_t bytes) {
-    void *memory = malloc(bytes + CONVC_WORKSPACE_ALIGNMENT);
+    void *memory = NULL;
     uintptr_t place;
+    if (bytes <= SIZE_MAX - CONVC_WORKSPACE_ALIGNMENT) memory = malloc(bytes + CONVC_WORKSPACE_ALIGNMENT);
     if (!memory) return convc_report(context, CONVC_ERROR_MEMORY);
     free(context->allocated);
     context->allocated = memory;

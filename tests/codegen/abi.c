@@ -122,6 +122,31 @@ static void expect(convc_context *context, const convc_tensor *in, int32_t ins, 
         fprintf(stderr, "expected \"%s\", got \"%s\"\n", message, convc_context_message(context)), failures++;
 }
 
+static void test_batches_past_all_memory(void) {
+    static float y[COUNT];
+    const int64_t shape[] = {ROWS, COLUMNS}, absurd[] = {(int64_t)1 << 61, COLUMNS}, large[] = {(int64_t)1 << 57, COLUMNS};
+    const char *wrong = "scale: input 0: dimension 0: wrong shape: got 2305843009213693952";
+    convc_options options = with_threads(1);
+    convc_context *c = create(&scale_model, &options), *d;
+    convc_tensor in = convc_tensor_of(x, CONVC_FLOAT, 32, 2, absurd), out = convc_tensor_of(y, CONVC_FLOAT, 32, 2, absurd);
+    convc_entry entry = *convc_entry_at(&scale_model, 0);
+    convc_model greedy = scale_model;
+    expect(c, &in, 1, &out, 1, 0, CONVC_ERROR_SHAPE, wrong);
+    in.shape = out.shape = large;
+    expect(c, &in, 1, &out, 1, 0, CONVC_ERROR_MEMORY, "scale: out of memory (13)");
+    convc_context_destroy(c);
+    check(convc_workspace_size(&scale_model, 0, (int64_t)1 << 57) == (int64_t)1 << 62, "a large workspace's size");
+    check(convc_workspace_size(&scale_model, 0, (int64_t)1 << 58) == -1, "a workspace past all numbers");
+    check(convc_workspace_size(&scale_model, 0, -1) == -1, "a workspace for a negative batch");
+
+    entry.workspace.coefficient = (int64_t)(UINT64_MAX / ROWS + 1); /* wraps to less than 64 */
+    greedy.entries = &entry;
+    d = create(&greedy, &options);
+    in.shape = out.shape = shape;
+    expect(d, &in, 1, &out, 1, 0, CONVC_ERROR_MEMORY, "scale: out of memory");
+    convc_context_destroy(d);
+}
+
 static void test_errors(void) {
     static float y[COUNT];
     const int64_t shape[] = {ROWS, COLUMNS}, narrow[] = {ROWS, 7}, fewer[] = {ROWS - 1, COLUMNS}, minus[] = {-1, 8};
@@ -214,6 +239,7 @@ int main(void) {
     test_two_models();
     test_host_memory_and_threads();
     test_errors();
+    test_batches_past_all_memory();
     test_other_models_are_refused();
     test_concurrent_contexts();
     test_idle_threads_sleep();
