@@ -136,8 +136,9 @@ def plan_graphs(
     with timings.phase("lower"):
         lowered = replace(lower(graphs), name=name)
         note("program", "lowered", lowered)
-        for plain, kernel in lowered.kernels.items() if trace is not None else ():
-            trace("kernel", f"lowered/{plain}", kernel)
+        if trace is not None:  # and no check: they were in the program
+            for kernel in lowered.kernels.values():
+                trace("kernel", f"lowered/{kernel.name}", kernel)
     with timings.phase("schedule"):
         program = schedule(lowered, target, lambda n, k: note("kernel", n, k))
     with timings.phase("plan"):
