@@ -24,7 +24,7 @@ from convc.onnx.exporter import CODES
 from convc.onnx.importers import RULES
 from convc.onnx.importers.call import Call, Many, Rejected, Symbolic, ValueNeeded
 from convc.onnx.importers.symbols import SYMBOLIC_RULES
-from convc.onnx.reading import LARGEST, array_of, attributes_of, dtype_of, read_model
+from convc.onnx.reading import LARGEST, array_of, attributes_of, check_names, dtype_of, read_model
 from convc.ops.elementwise import Identity
 from convc.types import Dim, Extent, TensorType, size_of
 
@@ -172,6 +172,7 @@ class _Importer:
 
     def run(self, name: str) -> Graph:
         graph = self.model.graph
+        check_names(self.model)
         self.check_opsets()
         self.builder.name = name or "model"
         self.reserved = {o.name for o in graph.output}
@@ -248,25 +249,24 @@ class _Importer:
             types = [TensorType(dtype, tuple(shape)) for shape in shapes]
             names = [f"{info.name}.{k}" for k in range(len(types))]
             return Many(tuple(map(self.builder.input, names, types)))
-        plain = onnx.ValueInfoProto(name=info.name, type=type)
-        return self.builder.input(info.name, self.input_type(plain, batch))
+        return self.builder.input(info.name, self.input_type(info.name, type, batch))
 
-    def input_type(self, info: onnx.ValueInfoProto, batch: str | None) -> TensorType:
-        if info.type.WhichOneof("value") != "tensor_type":
-            self.unused.pop(info.name, None)
-            kind = info.type.WhichOneof("value") or "nothing"
+    def input_type(self, name: str, type: TypeProto, batch: str | None) -> TensorType:
+        if type.WhichOneof("value") != "tensor_type":
+            self.unused.pop(name, None)
+            kind = type.WhichOneof("value") or "nothing"
             raise UnsupportedError(f"{kind.removesuffix('_type')} inputs are not supported")
-        self.unused.pop(info.name, None)
-        tensor = info.type.tensor_type
+        self.unused.pop(name, None)
+        tensor = type.tensor_type
         dtype = dtype_of(tensor.elem_type)
-        whole = self.shapes.get(info.name)
+        whole = self.shapes.get(name)
         if isinstance(whole, Sequence):
             return TensorType(dtype, tuple(int(e) for e in whole))
         if not tensor.HasField("shape"):
             raise UnsupportedError("its rank is not given: give its shape by --shape")
-        shape = [self.extent(info.name, d, dim, batch) for d, dim in enumerate(tensor.shape.dim)]
+        shape = [self.extent(name, d, dim, batch) for d, dim in enumerate(tensor.shape.dim)]
         if isinstance(size := size_of(shape), int) and size > LARGEST:
-            raise InputFileError(f"input {info.name!r} has impossible dimensions {shape}")
+            raise InputFileError(f"input {name!r} has impossible dimensions {shape}")
         return TensorType(dtype, tuple(shape))
 
     def extent(

@@ -54,6 +54,22 @@ def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     return model
 
 
+def check_names(model: onnx.ModelProto) -> None:
+    """InputFileError for a name that isn't UTF-8, which the protobuf library gives back as bytes."""
+    graph = model.graph
+    names: list[object] = [
+        graph.name,
+        *(v.name for v in (*graph.input, *graph.output, *graph.initializer)),
+    ]
+    names += [d.dim_param for i in graph.input for d in i.type.tensor_type.shape.dim]
+    names += [o.domain for o in model.opset_import]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+    for name in names:
+        if not isinstance(name, str):
+            raise InputFileError(f"the name {name!r} is not text")
+
+
 def dtype_name(code: int) -> str:
     """ONNX' name of an element type."""
     try:
