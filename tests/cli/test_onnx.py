@@ -1,0 +1,85 @@
+"""ONNX models on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from convc_runtime import load
+
+from convc.errors import UnsupportedError, UsageError
+from tests.cli.test_main import outcome
+from tests.onnx.models import model_of, node
+
+W = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h")]
+    model = model_of(nodes, {"x": (np.float32, ["n", "width"])}, ["y"], {"w": W}, 17)
+    onnx.save(model, tmp_path / "small.onnx")
+    return tmp_path / "small.onnx"
+
+
+def test_compile_takes_an_onnx_file(capsys: pytest.CaptureFixture[str], path: Path) -> None:
+    made = path.with_suffix(".cvc")
+    code, _, err = outcome(capsys, "compile", path, "-o", made, "--shape", "width=4")
+    assert (code, err) == (0, [])
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(load(made)(x), x @ W)
+
+
+def test_a_shape_that_does_not_fit_is_named(capsys: pytest.CaptureFixture[str], path: Path) -> None:
+    code, _, err = outcome(capsys, "compile", path, "--shape", "width=5")
+    assert code == UnsupportedError.exit_code
+    assert "node 'h' (MatMul) at opset 17 on (float32[N, 5], float32[4, 3])" in err[-1]
+    code, _, err = outcome(capsys, "compile", path, "--shape", "width=wide")
+    assert code == UsageError.exit_code
+    assert "--shape: expected name=4 or name=1,3,224,224, got 'width=wide'" in err[-1]
+
+
+def test_shapes_are_for_onnx_files_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("")
+    code, _, err = outcome(capsys, "compile", tmp_path / "m.py", "--shape", "n=1")
+    assert code == UsageError.exit_code
+    assert "--shape is for ONNX models" in err[-1]
+
+
+def test_doctor_lists_every_problem(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    nodes = [
+        node("NonMaxSuppression", "x x", "a"),
+        node("Multinomial", "x", "b"),
+        node("Relu", "x"),
+    ]
+    path = tmp_path / "bad.onnx"
+    onnx.save(model_of(nodes, {"x": (np.float32, [1, 4, 4])}), path)
+    code, out, _ = outcome(capsys, "doctor", path, "--json")
+    assert code == UnsupportedError.exit_code
+    problems = json.loads(out)["problems"]
+    assert [p.split(" at ")[0] for p in problems] == [
+        "node 'a' (NonMaxSuppression)",
+        "node 'b' (Multinomial)",
+    ]
+
+
+def test_doctor_finds_nothing_in_a_good_model(
+    capsys: pytest.CaptureFixture[str], path: Path
+) -> None:
+    code, out, _ = outcome(capsys, "doctor", path, "--shape", "width=4")
+    assert (code, out) == (0, f"{path}: everything compiles\n")
+
+
+def test_export_writes_what_compile_takes(capsys: pytest.CaptureFixture[str], path: Path) -> None:
+    again = path.with_name("again.onnx")
+    code, _, err = outcome(
+        capsys, "export", path, "-o", again, "--opset", "18", "--shape", "width=4"
+    )
+    assert (code, err) == (0, [])
+    model = onnx.load(again)
+    assert model.opset_import[0].version == 18
+    assert [n.op_type for n in model.graph.node][:2] == ["MatMul", "Relu"]
+    assert outcome(capsys, "doctor", again)[0] == 0
