@@ -161,6 +161,7 @@ class _Importer:
         self.needed: dict[str, None] = {}
         self.evaluated: dict[str, Array] = {}
         self.producers: dict[str, Node] = {}
+        self.live: set[str] = set()  # values that only the run can know
         self.scanned = 0  # nodes of the builder that producers has
         self.sequences: dict[str, tuple[str, ...]] = {}
         self.depth = 0
@@ -584,11 +585,8 @@ class _Importer:
 
     def known(self, name: str) -> bool:
         """Whether a value follows from weights (and the given inputs) alone."""
-        try:
-            self.slice_of(name)
-        except ValueNeeded:
-            return False
-        return True
+        self.scan()
+        return name not in self.live and (name in self.given or name not in self.builder.inputs)
 
     def evaluate(self, name: str) -> Array:
         """A value, computed at import by the operators' references; ValueNeeded if an input decides it."""
@@ -612,11 +610,18 @@ class _Importer:
                 return np.asarray(known[name])
         raise ValueNeeded(name)
 
-    def slice_of(self, name: str) -> list[Node]:
-        """The nodes that have to be evaluated for a value, in order."""
+    def scan(self) -> None:
+        """Takes note of the nodes that are new: who makes a value, and whether only the run can know it."""
+        unknown = {i for i in self.builder.inputs if i not in self.given}
         for added in self.builder.nodes[self.scanned :]:
             self.producers |= dict.fromkeys(added.outputs, added)
+            if not self.live.isdisjoint(added.inputs) or not unknown.isdisjoint(added.inputs):
+                self.live.update(added.outputs)
         self.scanned = len(self.builder.nodes)
+
+    def slice_of(self, name: str) -> list[Node]:
+        """The nodes that have to be evaluated for a value, in order."""
+        self.scan()
         order: list[Node] = []
         seen: set[str] = set()
         stack: list[tuple[str, bool]] = [(name, False)]
