@@ -305,6 +305,17 @@ def test_both_branches_of_an_if_are_computed_where_the_run_decides() -> None:
     assert rep.read == ()
 
 
+def test_sequences_of_known_length_are_resolved() -> None:
+    x = f32(4, 3)
+    nodes = [
+        node("SplitToSequence", "x sizes", "s"), node("SequenceAt", "s last", "a"),
+        node("SequenceInsert", "s a first", "t"), node("ConcatFromSequence", "t", "y", axis=0),
+    ]  # fmt: skip
+    weights: dict[str, Any] = {"sizes": i64(1, 3), "last": np.int64(-1), "first": np.int64(0)}
+    (y,) = compiled(model_of(nodes, {"x": x}, ["y"], weights), {"x": x})
+    np.testing.assert_array_equal(y, np.concatenate([x[1:], x]))
+
+
 # ---------------------------------------------------------------- files
 
 

@@ -8,6 +8,7 @@ from convc.onnx.importers.call import Call, Rejected, Rule
 from convc.ops.broadcasting import Add, Mul, Sub
 from convc.ops.matmul import MatMul
 from convc.ops.shape import Concat, Gather, Pad
+from convc.types import DType
 
 
 def transformed(
@@ -26,7 +27,11 @@ def transformed(
         cos, sin = cos[:, : length // 2 + 1], sin[:, : length // 2 + 1]
     if inverse:
         cos, sin = cos / length, sin / length
-    cosines, sines = (c.constant(m, c.dtype(real)) for m in (cos, sin))
+    # In float64: what cancels in a plain product of float32 would drown the small coefficients.
+    dtype = c.dtype(real)
+    cosines, sines = (c.constant(m, DType.float64) for m in (cos, sin))
+    real = c.cast(real, DType.float64)
+    imaginary = imaginary and c.cast(imaginary, DType.float64)
     flat = c.rank(real) == 1
 
     def product(x: str, matrix: str) -> str:
@@ -35,10 +40,10 @@ def transformed(
         return c.reshape(y, c.shape(y)[1:]) if flat else y
 
     a, b = product(real, cosines), product(real, sines)
-    if imaginary is None:
-        return a, b
-    a = c.add(Sub(), a, product(imaginary, sines))
-    return a, c.add(Add(), b, product(imaginary, cosines))
+    if imaginary is not None:
+        a = c.add(Sub(), a, product(imaginary, sines))
+        b = c.add(Add(), b, product(imaginary, cosines))
+    return c.cast(a, dtype), c.cast(b, dtype)
 
 
 def parts_of(c: Call, x: str) -> tuple[str, str | None]:
