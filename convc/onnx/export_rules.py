@@ -124,7 +124,7 @@ from convc.ops.shape import (
     Transpose,
 )
 from convc.ops.volume import Conv3d
-from convc.types import DType, TensorType
+from convc.types import Dim, DType, TensorType
 
 LAST = (1 << 63) - 1
 """ONNX' open end of a slice."""
@@ -357,7 +357,12 @@ def cut(
 
 
 def slice_(e: Emitter, op: Slice, x: str) -> str:
-    return cut(e, x, zip(op.starts, op.ends, op.steps, strict=True))
+    numbers: list[tuple[int | None, int | None, int]] = []
+    for start, end, step in zip(op.starts, op.ends, op.steps, strict=True):
+        if isinstance(start, Dim) or isinstance(end, Dim):
+            raise UnsupportedError(f"a slice at the symbolic position {start} to {end}")
+        numbers.append((start, end, step))
+    return cut(e, x, numbers)
 
 
 def pad(e: Emitter, op: Pad, x: str) -> str:

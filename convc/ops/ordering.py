@@ -232,13 +232,18 @@ class ScatterReduce(Op):
 
     def infer(self, x: TensorType, indices: TensorType, updates: TensorType) -> Types:
         if self.reduction not in COMBINED:
-            raise fail(self, f"reduction expects one of {', '.join(COMBINED)}, got {self.reduction!r}")
+            raise fail(
+                self, f"reduction expects one of {', '.join(COMBINED)}, got {self.reduction!r}"
+            )
         expect_number(self, "x", x)
         fits = indices.rank == updates.rank == x.rank == 2 and updates.shape[0] == indices.shape[0]
         if not fits or updates.shape[1] != x.shape[1] or indices.shape[1] not in (1, x.shape[1]):
             raise fail(self, f"x {x}, indices {indices} and updates {updates} do not fit")
         if indices.dtype is not DType.int64 or updates.dtype is not x.dtype:
-            raise fail(self, f"expects int64 indices and updates of {x.dtype.value}, got {indices}, {updates}")
+            raise fail(
+                self,
+                f"expects int64 indices and updates of {x.dtype.value}, got {indices}, {updates}",
+            )
         return (x,)
 
     def reference(self, x: Array, indices: Array, updates: Array) -> Array:
@@ -298,7 +303,9 @@ class BitCast(Op):
 
     def infer(self, x: TensorType) -> Types:
         if x.dtype.itemsize != self.dtype.itemsize or DType.bool in (x.dtype, self.dtype):
-            raise fail(self, f"x expects a dtype of {self.dtype.itemsize} bytes, got {x.dtype.value}")
+            raise fail(
+                self, f"x expects a dtype of {self.dtype.itemsize} bytes, got {x.dtype.value}"
+            )
         return (TensorType(self.dtype, x.shape),)
 
     def reference(self, x: Array) -> Array:
