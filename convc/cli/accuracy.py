@@ -35,6 +35,11 @@ class Comparison:
             return float("inf")
         return self.difference / self.largest if self.largest else self.difference
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether float64 has numbers to compare with."""
+        return bool(np.isfinite(self.largest))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "layers": list(self.layers),
@@ -95,5 +100,6 @@ def comparison(step: Step, ops: str, y: Array, wanted: Array, is_output: bool) -
     wide = wanted.astype(np.float64)
     if y.size == 0:
         return Comparison(step.layers, ops, 0.0, 0.0, is_output)
-    difference = float(np.max(np.abs(y.astype(np.float64).reshape(wide.shape) - wide)))
+    with np.errstate(invalid="ignore"):  # inf - inf: the difference is no number then
+        difference = float(np.max(np.abs(y.astype(np.float64).reshape(wide.shape) - wide)))
     return Comparison(step.layers, ops, float(np.max(np.abs(wide))), difference, is_output)

@@ -21,12 +21,14 @@ from convc.loops.printer import print_kernel
 from convc.plan.memory import lifetimes_of, lower_bound
 from convc.program.ir import Program
 from convc.program.printer import print_program
-from convc.report import Row, total_flops
+from convc.report import Row, extent_json, total_flops
 from convc.scripts import Shapes
 from convc.target import Target
 from convc.types import Extent, evaluate, symbols_of
 
-__all__ = ["Built", "at_batch", "build", "build_cuda", "emit", "lower_bound", "memory_rows"]
+__all__ = [
+    "Built", "at_batch", "build", "build_cuda", "emit", "extent_json", "lower_bound", "memory_rows"
+]  # fmt: skip
 
 OLDEST_GPU = "cuda-sm80"
 
@@ -187,9 +189,9 @@ def memory_rows(built: Built) -> list[dict[str, object]]:
             {
                 "region": region.name,
                 "kind": region.kind.value,
-                "bytes": str(region.size),
-                "offset": "" if region.offset is None else str(region.offset),
-                "steps": f"{life.first}-{life.last}" if life else "",
+                "bytes": extent_json(region.size),
+                "offset": None if region.offset is None else extent_json(region.offset),
+                "steps": [life.first, life.last] if life else None,
             }
         )
     return rows

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from convc.cli.heavy import driver, formats, onnx_exporter
+from convc.cli.opening import is_artifact
 from convc.cli.options import Batch, Debug, Shape, parse_batch, parse_shapes
 from convc.cli.tables import bytes_text
+from convc.errors import UsageError
 
 
 def export(
@@ -29,6 +31,10 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write the inference graph of a model as ONNX."""
+    if is_artifact(source):
+        raise UsageError(f"{source}: a .cvc can't be exported: expected the model it was made of")
+    if output is not None and output.suffix != ".onnx":
+        raise UsageError(f"{output}: expected a name that ends in .onnx")
     name, graphs = driver.graphs_of(source, parse_batch(batch), parse_shapes(shape))
     graph = graphs.get("predict") or next(iter(graphs.values()))
     path = output or Path(f"{name}.onnx")

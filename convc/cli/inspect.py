@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convc.cli.heavy import building, convc_runtime
+from convc.cli.heavy import building, convc_runtime, description
 from convc.cli.opening import is_artifact
 from convc.cli.options import Batch, Debug, Json, Target, parse_batch
 from convc.cli.tables import bytes_text, show, show_facts, show_json, show_layers
 from convc.errors import UsageError
 
 if TYPE_CHECKING:
-    from convc_runtime import Description
+    from convc_runtime import Description, TensorInfo
 
     from convc.cli.building import Built
     from convc.cli.stages import Stage
@@ -52,37 +52,43 @@ def show_artifact(source: str, as_json: bool) -> None:
     """What a .cvc file says about itself; it is checked as if it were to run."""
     model = convc_runtime.load(source)
     about = model.description
-    facts = facts_of(about)
     rows = about.extra.get("rows", {})
     if as_json:
-        show_json(facts | {"rows": rows})
+        show_json(facts_of(about) | {"rows": rows})
         return
-    show_facts(f"{source}: {about.name}", {k: v for k, v in facts.items() if k != "entries"})
+    show_facts(f"{source}: {about.name}", readable(about))
     for entry, found in rows.items():
         show_layers(f"{about.name}, {entry}", found)
     show(
         "entries",
         ("entry", "inputs", "outputs", "workspace"),
-        (list(e.values()) for e in facts["entries"]),
+        (
+            (e.name, tensors_text(e.inputs), tensors_text(e.outputs), f"{e.workspace} bytes")
+            for e in about.entries
+        ),
     )
 
 
-def facts_of(about: Description) -> dict[str, Any]:
+def readable(about: Description) -> dict[str, str]:
+    """The facts as people read them."""
     return {
-        "name": about.name,
         "compiler": about.compiler,
         "machine": about.machine,
-        "cpu_features": " ".join(about.cpu_features) or "baseline",
+        "cpu features": " ".join(about.cpu_features) or "baseline",
         "symbols": " ".join(about.symbols) or "none",
-        "entries": [
-            {
-                "entry": e.name,
-                "inputs": "; ".join(map(str, e.inputs)),
-                "outputs": "; ".join(map(str, e.outputs)),
-                "workspace": f"{e.workspace} bytes",
-            }
-            for e in about.entries
-        ],
+        "threads": str(about.extra.get("threads", "all cores")),
+    }
+
+
+def tensors_text(tensors: tuple[TensorInfo, ...]) -> str:
+    return "; ".join(map(str, tensors))
+
+
+def facts_of(about: Description) -> dict[str, Any]:
+    """The facts for JSON: extents are numbers, or polynomials of the symbols as text."""
+    facts = description.to_json(about)
+    return {k: v for k, v in facts.items() if k not in ("identifier", "extra")} | {
+        "threads": about.extra.get("threads")
     }
 
 
@@ -112,6 +118,8 @@ def show_stage(built: Built, wanted: str, as_json: bool) -> None:
         show_json([{"kind": s.kind, "name": s.name, "text": s.text} for s in found])
         return
     for stage in found:
+        if len(found) > 1:
+            typer.echo(f"# --- {stage.kind} {stage.name}")
         typer.echo(stage.text.rstrip("\n"))
 
 
@@ -123,16 +131,27 @@ def stages_called(built: Built, wanted: str) -> list[Stage]:
     return exact or [s for s in stages if s.name.startswith(wanted)]
 
 
+def region_cells(row: dict[str, Any]) -> tuple[object, ...]:
+    offset = "" if row["offset"] is None else row["offset"]
+    return (
+        row["region"],
+        row["kind"],
+        row["bytes"],
+        offset,
+        "-".join(map(str, row["steps"] or ())),
+    )
+
+
 def show_memory(built: Built, as_json: bool) -> None:
     """Each region: where it lies, and from which step to which it lives."""
     rows = building.memory_rows(built)
     program = built.program
     arena, least = (building.at_batch(e, 1) for e in (program.arena, building.lower_bound(program)))
     if as_json:
-        show_json({"arena_bytes": str(program.arena), "regions": rows})
+        show_json({"arena_bytes": building.extent_json(program.arena), "regions": rows})
         return
     columns = ("region", "kind", ">bytes", ">offset", "steps")
-    show("memory plan", columns, ([r[c.removeprefix(">")] for c in columns] for r in rows))
+    show("memory plan", columns, map(region_cells, rows))
     facts = {
         "arena": f"{program.arena} bytes",
         "for one image": bytes_text(arena),

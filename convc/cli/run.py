@@ -50,8 +50,7 @@ def run(
         show_json({"outputs": rows, "written": str(output) if output else None})
         return
     columns = ("output", "dtype", "shape", ">min", ">mean", ">max")
-    cells = ([r[c.removeprefix(">")] for c in columns] for r in rows)
-    show(f"{model.name}{f' -> {output}' if output else ''}", columns, cells)
+    show(f"{model.name}{f' -> {output}' if output else ''}", columns, map(cells, rows))
 
 
 def gather(model: Model, specs: Sequence[str]) -> dict[str, Any]:
@@ -91,15 +90,21 @@ def gather(model: Model, specs: Sequence[str]) -> dict[str, Any]:
     return arrays
 
 
-def row(name: str, array: Any) -> dict[str, object]:
-    """What is shown of an output."""
+def row(name: str, array: Any) -> dict[str, Any]:
+    """What is shown of an output, for JSON."""
     values = array.astype("float64")
     some = values.size > 0
     return {
         "output": name,
         "dtype": array.dtype.name,
-        "shape": "×".join(map(str, array.shape)),
-        "min": f"{values.min():.5g}" if some else "-",
-        "mean": f"{numpy.mean(values):.5g}" if some else "-",
-        "max": f"{values.max():.5g}" if some else "-",
+        "shape": list(array.shape),
+        "min": float(values.min()) if some else None,
+        "mean": float(numpy.mean(values)) if some else None,
+        "max": float(values.max()) if some else None,
     }
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """The row as people read it."""
+    numbers = ("-" if row[k] is None else f"{row[k]:.5g}" for k in ("min", "mean", "max"))
+    return (row["output"], row["dtype"], "×".join(map(str, row["shape"])), *numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,9 +73,21 @@ def _layer_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def show_json(value: object) -> None:
-    """Prints a value as JSON."""
-    json.dump(value, sys.stdout, indent=2, default=str)
+    """Prints a value as JSON, which has no numbers that aren't finite: those are null."""
+    json.dump(_finite(value), sys.stdout, indent=2, default=str)
     sys.stdout.write("\n")
+
+
+def _finite(value: object) -> object:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case Mapping():
+            return {k: _finite(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_finite(v) for v in value]
+        case _:
+            return value
 
 
 def bytes_text(size: float) -> str:

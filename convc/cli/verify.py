@@ -30,7 +30,7 @@ def verify(
 ) -> None:
     """Compare each layer of the compiled model with a float64 run; exit code 1 past the tolerance.
 
-    The error of a layer is max |y - y64| / max |y64| on random inputs.
+    The error of a layer is max |y - y64| / max |y64| on random inputs. Outputs that aren't finite don't pass.
     """
     built = building.build(source, target, "dynamic", options=building.options_of(exact))
     found = accuracy.compare(built, batch, seed)
@@ -43,6 +43,11 @@ def verify(
         columns = ("layers", "computed as", ">max |y64|", ">max |y - y64|", ">error")
         show(f"{built.name}: error against float64", columns, (c.cells() for c in found))
         verdict = "within" if passed else "past"
-        typer.echo(f"outputs: {worst:.2e}, {verdict} the tolerance of {tolerance:.0e}")
+        if all(c.is_finite for c in found if c.is_output):
+            typer.echo(f"outputs: {worst:.2e}, {verdict} the tolerance of {tolerance:.0e}")
+        else:
+            typer.echo(
+                "outputs: not finite in float64 either (NaN or infinity): nothing to compare"
+            )
     if not passed:
         raise typer.Exit(TOO_FAR)

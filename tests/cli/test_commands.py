@@ -156,7 +156,9 @@ def test_run_writes_what_the_model_returns(
     )
     y = np.load(tmp_path / "y.npy")
     np.testing.assert_array_equal(y, load(folder / "small.cvc")(np.load(folder / "x.npy")))
-    assert facts["outputs"][0]["shape"] == "3×5"
+    (shown,) = facts["outputs"]
+    assert shown["shape"] == [3, 5]
+    assert (shown["min"], shown["max"]) == (float(y.min()), float(y.max()))
 
 
 def test_run_refuses_what_does_not_fit(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -228,6 +230,10 @@ def test_inspect_lists_and_prints_stages(capsys: pytest.CaptureFixture[str], fol
     code, out, _ = outcome(capsys, "inspect", folder / "small.py", "--stage", "lowered")
     assert code == 0
     assert out.startswith("program small {")
+    code, out, _ = outcome(capsys, "inspect", folder / "small.py", "--stage", "lowered/")
+    kernels = [line.split()[-1] for line in out.splitlines() if line.startswith("# --- kernel ")]
+    assert len(kernels) == out.count("kernel predict_") > 1
+    assert all(f"# --- kernel {name}\nkernel {name.partition('/')[2]}(" in out for name in kernels)
     code, _, err = outcome(capsys, "inspect", folder / "small.py", "--stage", "nonsense")
     assert code == 2
     assert "expected one of" in err[0]
@@ -237,12 +243,36 @@ def test_inspect_shows_the_memory_plan(capsys: pytest.CaptureFixture[str], folde
     facts = printed(capsys, "inspect", folder / "small.py", "--memory")
     kinds = {row["kind"] for row in facts["regions"]}
     assert kinds == {"input", "output", "weight", "arena"}
+    for row in facts["regions"]:
+        assert row["bytes"] == int(row["bytes"]) if row["kind"] == "weight" else "N" in row["bytes"]
+        assert type(row["offset"]) is int or row["offset"] is None or row["kind"] == "arena"
 
 
 def test_inspect_describes_an_artifact(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     facts = printed(capsys, "inspect", folder / "small.cvc")
     assert facts["name"] == "small"
-    assert "float32[N, 8, 8, 3]" in facts["entries"][0]["inputs"]
+    (entry,) = facts["entries"]
+    assert entry["inputs"] == [{"name": "input_layer", "dtype": "float32", "shape": ["N", 8, 8, 3]}]
+    _, out, _ = outcome(capsys, "inspect", folder / "small.cvc")
+    assert "input_layer float32[N, 8, 8, 3]" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["small.py", "-o", "y.txt"], "y.txt: expected a name that ends in .onnx"),
+        (["small.cvc"], "small.cvc: a .cvc can't be exported: expected the model it was made of"),
+    ],
+)
+def test_export_refuses_what_it_can_not_do(
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    assert outcome(capsys, "export", *arguments) == (2, "", [f"convc: {message}"])
 
 
 def test_verify_passes_and_fails_by_its_tolerance(
@@ -255,6 +285,18 @@ def test_verify_passes_and_fails_by_its_tolerance(
     code, out, err = outcome(capsys, "verify", folder / "small.py", "--tolerance", "1e-30")
     assert (code, err) == (1, [])
     assert "past the tolerance" in out
+
+
+def test_verify_says_that_there_is_nothing_to_compare(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    script = "import keras\nx = keras.Input((3,))\nm = keras.Model(x, keras.ops.log(x * 0 - 1))\n"
+    (tmp_path / "nan.py").write_text(script)
+    code, out, err = outcome(capsys, "verify", tmp_path / "nan.py")
+    assert (code, err) == (1, [])
+    assert "outputs: not finite in float64 either (NaN or infinity): nothing to compare" in out
+    code, out, _ = outcome(capsys, "verify", tmp_path / "nan.py", "--json")
+    assert json.loads(out)["layers"][-1]["largest"] is None
 
 
 def test_verify_finds_a_wrong_weight(
