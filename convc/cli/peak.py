@@ -70,11 +70,21 @@ def fma_kernel(lanes: int, chains: int = CHAINS, steps: int = STEPS) -> Kernel:
 @functools.cache
 def fma_peak(threads: int) -> float:
     """FLOP/s of this machine with so many threads: the best of several short runs."""
-    machine = target("host", host_cpu()[1])
-    lanes = machine.lanes(FLOAT.itemsize)
-    runs = [_Runner(machine, lanes) for _ in range(threads)]
+    return measured_peak(threads)
+
+
+def measured_peak(threads: int) -> float:
+    """The same, measured now: another program may have taken its share of the CPUs the last time."""
+    lanes, runs = _runners(threads)
     best = min(_seconds(runs) for _ in range(RUNS))
     return 2.0 * CHAINS * lanes * STEPS * threads / best
+
+
+@functools.cache
+def _runners(threads: int) -> tuple[int, list[_Runner]]:
+    machine = target("host", host_cpu()[1])
+    lanes = machine.lanes(FLOAT.itemsize)
+    return lanes, [_Runner(machine, lanes) for _ in range(threads)]
 
 
 class _Runner:

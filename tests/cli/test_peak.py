@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from convc.cli.bench import share_text
 from convc.cli.peak import fma_kernel, fma_peak
 from convc.loops.interp import run_kernel
 from convc.loops.printer import print_kernel
@@ -20,3 +21,8 @@ def test_the_kernel_is_independent_chains_of_fma() -> None:
 
 def test_the_peak_is_plausible() -> None:
     assert 1e9 < fma_peak(1) < 1e12
+
+
+def test_no_share_is_past_the_peak() -> None:
+    assert share_text(0.734) == "73%"
+    assert share_text(1.004) == "≥ 100 % (peak measured on a busy machine)"
