@@ -19,7 +19,7 @@ from convc.codegen import llvm, llvmc
 from convc.codegen.cache import Cache, default_folder, generator_fingerprint, key_of
 from convc.codegen.pool import Pool
 from convc.codegen.support import support_ir, support_object
-from convc.errors import IRError, UsageError
+from convc.errors import IRError, UsageError, type_text
 from convc.graph.ir import Graph
 from convc.loops.ir import Kernel
 from convc.loops.verify import verify_kernel
@@ -328,7 +328,7 @@ def graphs_of(
         return model.name, at_batch(graphs, batch)
     source = load_model(str(model), shapes) if isinstance(model, str | os.PathLike) else model
     if not isinstance(source, Source):
-        raise UsageError(f"expected a model or a path, got a {type(source).__name__}")
+        raise UsageError(f"expected a model or a path, got {type_text(source)}")
     graphs = source.graphs()
     return str(getattr(source, "name", "") or next(iter(graphs))), at_batch(graphs, batch)
 

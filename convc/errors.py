@@ -55,3 +55,9 @@ class IRError(ConvcError):
     """An IR that breaks its own rules: a bug in a pass or in hand-written IR text."""
 
     exit_code = 70
+
+
+def type_text(value: object) -> str:
+    """What a value is, with its article: "an int", "a str"."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
-from convc.errors import ConvcError, InputFileError, ModelError, UsageError
+from convc.errors import ConvcError, InputFileError, ModelError, UsageError, type_text
 from convc.graph.ir import Graph
 
 FRONT_END = "convc.keras"
@@ -69,7 +69,7 @@ def choose(path: Path, values: Mapping[str, object], name: str | None) -> Model:
         if name in models:
             return models[name]
         found = values.get(name)
-        came = "no such name" if name not in values else f"a {type(found).__name__}, not a model"
+        came = "no such name" if name not in values else f"{type_text(found)}, not a model"
         known = f"; models there: {candidates}" if models else "; no models there"
         raise ModelError(f"{path}:{name}: {came}{known}")
     if not models:

@@ -74,6 +74,12 @@ def test_what_is_no_number_of_threads_is_refused(threads: Any) -> None:
         driver.compile(relu(), threads=threads)
 
 
+@pytest.mark.parametrize(("model", "kind"), [(5, "an int"), (2.0, "a float")])
+def test_what_is_no_model_is_refused(model: Any, kind: str) -> None:
+    with pytest.raises(UsageError, match=f"expected a model or a path, got {kind}$"):
+        driver.compile(model)
+
+
 NETWORKS = ("ResNet50", "MobileNetV2", "VGG16", "DenseNet121", "InceptionV3", "EfficientNetB0")
 
 

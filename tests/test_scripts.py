@@ -49,7 +49,7 @@ def test_no_model_is_said(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("c", "no such name; models there: .*:net"),
-        ("x", "a int, not a model; models there: .*:net"),
+        ("x", "an int, not a model; models there: .*:net"),
     ],
 )
 def test_a_wrong_name_is_said(tmp_path: Path, name: str, message: str) -> None:

@@ -1,6 +1,7 @@
 """What users do wrong is answered in one line that names the thing, the expectation and what came."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -152,3 +153,9 @@ def test_layers_and_functions_that_convc_lacks_are_named() -> None:
     ):
         _ = layers.Conv2DTransposed
     assert not hasattr(layers, "LSTM")
+
+
+def test_the_layers_have_no_other_name_among_them() -> None:
+    names = {n for n, v in vars(layers).items() if not isinstance(v, ModuleType) and n[0] != "_"}
+    assert names == set(layers.__all__)
+    assert not {"NoReturn", "missing"} & vars(ops).keys()

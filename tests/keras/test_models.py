@@ -100,6 +100,15 @@ def test_sequential_waits_for_its_input_shape() -> None:
     assert model.output_shape == (None, 2)
 
 
+def test_a_sequential_without_layers_says_so() -> None:
+    for model in (
+        keras.Sequential(name="none"),
+        keras.Sequential([keras.Input((3,))], name="none"),
+    ):
+        with pytest.raises(ModelError, match="Sequential 'none' has no layers; add one first"):
+            model.graphs()
+
+
 def test_sequential_takes_its_shape_from_the_first_call_or_layer() -> None:
     model = keras.Sequential([layers.Dense(2)])
     model(np.zeros((1, 3), np.float32))

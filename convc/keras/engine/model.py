@@ -324,6 +324,8 @@ class Sequential(Model):
         return list(self._chain)
 
     def traced(self) -> Network:
+        if not self._chain:
+            raise ModelError(f"Sequential {self.name!r} has no layers; add one first")
         if self.network is None:
             raise ModelError(
                 f"Sequential {self.name!r} doesn't know its input's shape: start it with Input(shape=…), or call "

@@ -1,10 +1,10 @@
 """All layers."""
 
-from typing import NoReturn
+from typing import NoReturn as _NoReturn
 
 from convc.keras.engine.input import Input, InputLayer
 from convc.keras.engine.layer import Layer
-from convc.keras.engine.naming import missing
+from convc.keras.engine.naming import missing as _missing
 from convc.keras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from convc.keras.layers.convolutional import (
     Conv2D,
@@ -89,5 +89,5 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise missing("convc.keras.layers", name, __all__)
+def __getattr__(name: str) -> _NoReturn:
+    raise _missing("convc.keras.layers", name, __all__)

@@ -1,8 +1,8 @@
 """Functions on tensors, with Keras' names: what layers and models may compute with besides other layers."""
 
-from typing import NoReturn
+from typing import NoReturn as _NoReturn
 
-from convc.keras.engine.naming import missing
+from convc.keras.engine.naming import missing as _missing
 from convc.keras.engine.tensor import FUNCTIONS
 from convc.keras.ops import elementwise, image, nn, reductions, shaping
 from convc.keras.ops.elementwise import *  # noqa: F403
@@ -24,5 +24,5 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise missing("convc.keras.ops", name, __all__)
+def __getattr__(name: str) -> _NoReturn:
+    raise _missing("convc.keras.ops", name, __all__)
