@@ -180,7 +180,7 @@ rouse:
   br label %work
 
 work:
-  call void @model_work(ptr %pool, i64 0)
+  call void @model_work(ptr %pool, i64 0, i64 %n)
   ; Nobody joins from here on: a worker that wakes late never holds the caller up.
   %before = atomicrmw and ptr %state.at, i32 -65537 seq_cst
   %inside = and i32 %before, 65535
@@ -228,10 +228,9 @@ done:
 }
 
 ; One thread's part of the current job: its own share piece by piece, then what others have left of theirs.
-define internal void @model_work(ptr %pool, i64 %me) {
+; The job was cut into %n shares. The caller knows that by itself: its pool may be closed while it works.
+define internal void @model_work(ptr %pool, i64 %me, i64 %n) {
 entry:
-  %threads = load i32, ptr %pool
-  %n = zext i32 %threads to i64
   %function.at = getelementptr %Pool, ptr %pool, i64 0, i32 12
   %arguments.at = getelementptr %Pool, ptr %pool, i64 0, i32 13
   %piece.at = getelementptr %Pool, ptr %pool, i64 0, i32 14
@@ -360,7 +359,9 @@ join.try:
   br i1 %joined, label %work, label %join
 
 work:
-  call void @model_work(ptr %pool, i64 %me)
+  %count = load i32, ptr %pool
+  %n = zext i32 %count to i64
+  call void @model_work(ptr %pool, i64 %me, i64 %n)
   br label %leave
 
 leave:
