@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering: a convolution as a transform of tiles, one matrix product per tap, and a transform back.
+"""Winograd's minimal filtering: a convolution as a transform of tiles, a matrix product per tap, a transform back.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016). The matrices come from the Toom-Cook
 construction over given points (Blahut, "Fast Algorithms for Signal Processing", chapter 5), in exact fractions.
@@ -64,7 +64,7 @@ def _polynomial(roots: Sequence[Fraction], size: int) -> tuple[Fraction, ...]:
     for root in roots:
         shifted = [Fraction(0), *row]
         row = [s - root * r for s, r in zip(shifted, [*row, Fraction(0)], strict=True)]
-    return tuple([*row, *[Fraction(0)] * (size - len(row))])
+    return (*row, *[Fraction(0)] * (size - len(row)))
 
 
 def array_of(matrix: Matrix) -> Array:
