@@ -39,7 +39,13 @@ def rows_of(program: Program, lowered: Mapping[str, Kernel]) -> dict[str, list[R
     counts = {name: flops(lowered[name]) for name in program.kernels}
     return {
         entry.name: [
-            _row(program, step.kernel, step.layers, [a.region for a in step.args], counts[step.kernel])
+            _row(
+                program,
+                step.kernel,
+                step.layers,
+                [a.region for a in step.args],
+                counts[step.kernel],
+            )
             for step in entry.steps
         ]
         for entry in program.entries

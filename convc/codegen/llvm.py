@@ -79,9 +79,7 @@ def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
         )
 
     def entries() -> str:
-        declared = (
-            f"declare hidden void @{named(k)}(ptr, i64, i64)\n" for k in program.kernels
-        )
+        declared = (f"declare hidden void @{named(k)}(ptr, i64, i64)\n" for k in program.kernels)
         functions = [
             entry_function(program, e, entry_name(prefix, e.name), named) for e in program.entries
         ]
@@ -89,7 +87,9 @@ def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
 
     units = [kernel_unit(k, named(n)) for n, k in program.kernels.items()]
     counts = "".join(f"{n}: {task_count(k)}, {work_of(k)}\n" for n, k in program.kernels.items())
-    units.append(Unit("entries", f"entries of {prefix}\n{print_program(program)}\n{counts}", entries))
+    units.append(
+        Unit("entries", f"entries of {prefix}\n{print_program(program)}\n{counts}", entries)
+    )
     return units
 
 

@@ -20,7 +20,9 @@ _WEIGHTS, _WORKSPACE, _INPUTS, _OUTPUTS, _SYMBOLS, _PARALLEL_FOR, _POOL = range(
 _PARALLEL_WORK = 20_000
 
 
-def entry_function(program: Program, entry: Entry, name: str, kernel_name: Callable[[str], str]) -> str:
+def entry_function(
+    program: Program, entry: Entry, name: str, kernel_name: Callable[[str], str]
+) -> str:
     """The text of an entry's LLVM function, named `name`; `kernel_name` gives each kernel's function."""
     return _EntryWriter(program, entry, name, kernel_name).write()
 
@@ -173,5 +175,3 @@ def _polynomial(expr: Expr) -> Extent:
             return _polynomial(expr.a) + _polynomial(expr.b)
         case _:
             raise IRError(f"a loop extent that is no polynomial: {expr}")
-
-

@@ -104,7 +104,9 @@ class _KernelWriter:
         self.lane_dims = _lane_dims(kernel)
         self._offsets: dict[tuple[int, ...], tuple[list[tuple[Expr, int]], int]] = {}
         self._forms: dict[tuple[object, ...], Linear] = {}
-        self._variables: dict[int, tuple[Expr, tuple[tuple[str, ...], bool]]] = {}  # by id, kept alive
+        self._variables: dict[
+            int, tuple[Expr, tuple[tuple[str, ...], bool]]
+        ] = {}  # by id, kept alive
         self._alive: list[Expr | tuple[Expr, ...]] = []
 
     def write(self) -> str:
@@ -145,7 +147,12 @@ class _KernelWriter:
         self.counted_loop("%begin", "%end", frozenset(), run)
 
     def counted_loop(
-        self, start: str, end: str, written: frozenset[str], run: Callable[[str], None], known: bool = False
+        self,
+        start: str,
+        end: str,
+        written: frozenset[str],
+        run: Callable[[str], None],
+        known: bool = False,
     ) -> None:
         """A loop from start to end-1 that carries the registers of the written buffers through phis."""
         before = self.f.block
@@ -231,7 +238,9 @@ class _KernelWriter:
             case LoopKind.serial | LoopKind.parallel:
                 self.serial_loop(loop, extent)
             case _:
-                raise self.error(f"a {loop.kind.value} loop can't run on the CPU target {self.target.name}")
+                raise self.error(
+                    f"a {loop.kind.value} loop can't run on the CPU target {self.target.name}"
+                )
 
     def known_extent(self, loop: For, extent: Expr) -> int:
         if not isinstance(extent, Const):
@@ -409,7 +418,9 @@ class _KernelWriter:
         for i in range(lanes):
             at = Address(address.pointer, address.offset + i * address.lane_step, 0)
             element = self.guarded_element(buffer, at, i)
-            vector = self.f.emit(f"insertelement {type} {vector}, {element.type} {element.text}, i64 {i}")
+            vector = self.f.emit(
+                f"insertelement {type} {vector}, {element.type} {element.text}, i64 {i}"
+            )
         return Value(vector, buffer.dtype, lanes)
 
     def guarded_element(self, buffer: Buffer, at: Address, lane: int) -> Value:
@@ -764,11 +775,15 @@ class _KernelWriter:
             case Load() | Select() | Cast() | Call():
                 return self.value(atom).text
             case _:
-                raise self.error(f"an index expression that the CPU generator does not know: {atom}")
+                raise self.error(
+                    f"an index expression that the CPU generator does not know: {atom}"
+                )
 
     def intrinsic(self, stmt: Intrinsic) -> None:
         if stmt.name != "prefetch":
-            raise self.error(f"the instruction {stmt.name} does not exist on the target {self.target.name}")
+            raise self.error(
+                f"the instruction {stmt.name} does not exist on the target {self.target.name}"
+            )
         window = stmt.args[0]
         address = self.address(self.buffers[window.buffer], window.index)
         pointer = self.moved(address.pointer, address.offset)
@@ -808,5 +823,3 @@ def _accesses(stmt: Stmt) -> Iterator[tuple[str, tuple[Expr, ...]]]:
         for e in subexpressions(value):
             if isinstance(e, Load):
                 yield e.buffer, e.index
-
-

@@ -93,9 +93,7 @@ def splat(f: Function, value: Value, lanes: int) -> Value:
         return Value(f"splat ({value.type} {value.text})", value.dtype, lanes)
     vector = type_of(value.dtype, lanes)
     one = f.once(f"insertelement {vector} poison, {value.type} {value.text}, i64 0")
-    text = f.once(
-        f"shufflevector {vector} {one}, {vector} poison, <{lanes} x i32> zeroinitializer"
-    )
+    text = f.once(f"shufflevector {vector} {one}, {vector} poison, <{lanes} x i32> zeroinitializer")
     return Value(text, value.dtype, lanes)
 
 
@@ -183,9 +181,7 @@ def _integer_division(f: Function, op: str, a: Value, b: Value) -> str:
     return f.emit(f"select {flags} {by_zero}, {a.type} {zero}, {a.type} {result}")
 
 
-def floor_division(
-    f: Function, op: str, a: str, b: str, level: int, type: str = "i64"
-) -> str:
+def floor_division(f: Function, op: str, a: str, b: str, level: int, type: str = "i64") -> str:
     """`//` or `%` that round towards minus infinity, from LLVM's that round towards zero."""
     lanes = int(type[1:].split(" ")[0]) if type.startswith("<") else 1
     zero = "0" if lanes == 1 else "zeroinitializer"
@@ -240,7 +236,9 @@ def _is_narrow(dtype: DType) -> bool:
 
 
 def _widened(expr: Expr) -> Expr:
-    return Const(expr.value, DType.float32) if isinstance(expr, Const) else Cast(expr, DType.float32)
+    return (
+        Const(expr.value, DType.float32) if isinstance(expr, Const) else Cast(expr, DType.float32)
+    )
 
 
 def select(f: Function, condition: Value, then: Value, otherwise: Value) -> Value:

@@ -160,7 +160,12 @@ class Pool:
         self.workers.remove(worker)
         code = worker.process.wait()
         said = stop(worker)
-        if worker.jobs and code in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGILL, -signal.SIGBUS):
+        if worker.jobs and code in (
+            -signal.SIGABRT,
+            -signal.SIGSEGV,
+            -signal.SIGILL,
+            -signal.SIGBUS,
+        ):
             raise IRError(f"kernel {worker.jobs[0].name}: LLVM gave up on it: {said or code}")
         self.waiting.extendleft(reversed(worker.jobs))
 

@@ -142,7 +142,9 @@ class Builder:
         used = {i for node in self.nodes for i in node.inputs} | set(outputs)
         weights = {n: a for n, a in self.weights.items() if n in used}
         types = {n: t for n, t in self.types.items() if n in weights or n not in self.weights}
-        return Graph(self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), types, weights)
+        return Graph(
+            self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), types, weights
+        )
 
     def _define(self, name: str, type: TensorType) -> None:
         if name in self.types and name not in self.weights:

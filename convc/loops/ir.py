@@ -401,7 +401,9 @@ class Kernel:
     def symbols(self) -> tuple[str, ...]:
         """The symbols of the parameters' shapes, sorted: scalar parameters, in this order."""
         return tuple(
-            sorted({s for b in self.params for e in b.shape if isinstance(e, Dim) for s in e.symbols})
+            sorted(
+                {s for b in self.params for e in b.shape if isinstance(e, Dim) for s in e.symbols}
+            )
         )
 
     def buffers(self) -> dict[str, Buffer]:
@@ -548,7 +550,9 @@ def fma(a: Operand, b: Operand, c: Operand) -> Expr:
     return call("fma", a, b, c)
 
 
-def reduce(combiner: str, names: str, extents: Iterable[Extent], value: Callable[..., Expr]) -> Reduce:
+def reduce(
+    combiner: str, names: str, extents: Iterable[Extent], value: Callable[..., Expr]
+) -> Reduce:
     """A reduction over the variables in `names` ("c r s"): `value` receives them as expressions."""
     axes = tuple(zip(names.split(), extents, strict=True))
     return Reduce(combiner, axes, value(*(Var(name) for name, _ in axes)))
@@ -698,7 +702,9 @@ def map_block(
             case Store():
                 new = Store(stmt.buffer, tuple(map(on_expr, stmt.index)), on_expr(stmt.value))
             case Intrinsic():
-                windows = (Window(w.buffer, tuple(map(on_expr, w.index)), w.sizes) for w in stmt.args)
+                windows = (
+                    Window(w.buffer, tuple(map(on_expr, w.index)), w.sizes) for w in stmt.args
+                )
                 new = Intrinsic(stmt.name, tuple(windows))
             case Alloc() | Barrier():
                 new = stmt

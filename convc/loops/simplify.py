@@ -330,5 +330,3 @@ def refine(ranges: dict[str, Range], condition: Expr) -> dict[str, Range]:
             return {**ranges, atom.name: (low, high)}
         case _:
             return ranges
-
-

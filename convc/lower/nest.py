@@ -44,8 +44,10 @@ _LOOP_NAMES = {1: "i", 2: "n o", 3: "n o i", 4: "n o i j"}
 
 def loop_names(rank: int) -> tuple[str, ...]:
     """The variables of the output loops, outermost first."""
-    return tuple(_LOOP_NAMES[rank].split()) if rank in _LOOP_NAMES else tuple(
-        f"i{d}" for d in range(rank)
+    return (
+        tuple(_LOOP_NAMES[rank].split())
+        if rank in _LOOP_NAMES
+        else tuple(f"i{d}" for d in range(rank))
     )
 
 
@@ -154,7 +156,12 @@ def share(expr: Expr) -> tuple[list[Let], Expr]:
             new = rebuild(e, tuple(visit(o) for o in children(e)))
         elif isinstance(e, Select):
             new = rebuild(e, (visit(e.condition), e.then, e.otherwise))
-        if uses.get(id(e), 0) > 1 and children(e) and e.dtype is not INDEX and not isinstance(e, Load):
+        if (
+            uses.get(id(e), 0) > 1
+            and children(e)
+            and e.dtype is not INDEX
+            and not isinstance(e, Load)
+        ):
             name = f"t{len(lets)}"
             lets.append(Let(name, new))
             new = Var(name, e.dtype)
@@ -197,5 +204,3 @@ def neutral(combiner: str, dtype: DType) -> Const:
     bits = dtype.itemsize * 8 - (1 if dtype.is_signed else 0)
     low = -(1 << bits) if dtype.is_signed else 0
     return const(low if combiner == "max" else (1 << bits) - 1, dtype)
-
-

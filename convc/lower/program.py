@@ -153,9 +153,7 @@ class _Lowering:
             if r.name in used or r.kind in (RegionKind.input, RegionKind.output)
         ]
         kernels = {name: replace(k, name=name) for k, name in self.kernels.items()}
-        return Program(
-            self.graph.name, tuple(regions), kernels, (entry,), self.weights
-        )
+        return Program(self.graph.name, tuple(regions), kernels, (entry,), self.weights)
 
     # ------------------------------------------------------------ kernels of groups
 
@@ -359,7 +357,9 @@ def _slab(y: Buffer, dim: int, width: int, start: Expr) -> Stmt:
     names = loop_names(len(y.shape))
     at = [Var(name) - before for name, (before, _) in zip(names, y.layout.border, strict=True)]
     at[dim] = start + at[dim]
-    extents = [e + before + after for e, (before, after) in zip(y.shape, y.layout.border, strict=True)]
+    extents = [
+        e + before + after for e, (before, after) in zip(y.shape, y.layout.border, strict=True)
+    ]
     extents[dim] = width
     body: Stmt = Store(y.name, tuple(at), const(0, y.dtype))
     for name, extent in reversed(list(zip(names, extents, strict=True))):
@@ -372,7 +372,9 @@ def wanted_borders(kernel: Kernel) -> dict[str, Border]:
 
     Read off the guards: `select(inside, x[...], 0)` with indices that leave x.
     """
-    if not any(isinstance(s, Let) or isinstance(s, Store) and s.index == () for s in walk(kernel.body)):
+    if not any(
+        isinstance(s, Let) or isinstance(s, Store) and s.index == () for s in walk(kernel.body)
+    ):
         return {}
     buffers = {b.name: b for b in kernel.params if b.role is Role.in_}
     ranges: dict[str, Range] = dict.fromkeys(kernel.symbols, SYMBOL_RANGE)
@@ -415,5 +417,3 @@ def _overhang(load: Load, buffer: Buffer, ranges: Mapping[str, Range]) -> Border
             return None
         border.append((int(before), int(after)))
     return tuple(border) if any(b != (0, 0) for b in border) else None
-
-

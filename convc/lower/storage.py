@@ -78,7 +78,9 @@ class Storages:
             self.of[name] = Storage(name, 0, Layout.dense(array.ndim))
         for name in dict.fromkeys(self.graph.outputs):
             if name not in self.of:
-                self._place(name, self._add_region(name, RegionKind.output, dense(self.graph.types[name])))
+                self._place(
+                    name, self._add_region(name, RegionKind.output, dense(self.graph.types[name]))
+                )
 
     def _add_dense(self, name: str, kind: RegionKind) -> None:
         self.of[name] = self._add_region(name, kind, dense(self.graph.types[name]))
@@ -112,7 +114,11 @@ class Storages:
             if name not in self.of:
                 self.of[name] = self._default(name)
             for source, part in zip(node.inputs, self.parts_of(node, view.axis), strict=True):
-                if part is not None and node.inputs.count(source) == 1 and self._is_computed(source):
+                if (
+                    part is not None
+                    and node.inputs.count(source) == 1
+                    and self._is_computed(source)
+                ):
                     self._place(source, part)
 
     def _is_computed(self, name: str) -> bool:

@@ -274,7 +274,9 @@ class LayerNorm(Op):
         dx = normalised_gradient(normal, inverse, dnormal, axes)
         others = tuple(d for d in range(x.rank) if d not in axes)
         order = tuple(sorted(axes).index(a) for a in axes)
-        dgamma, dbeta = ((g.sum(others) if others else g).transpose(order) for g in (dy * normal, dy))
+        dgamma, dbeta = (
+            (g.sum(others) if others else g).transpose(order) for g in (dy * normal, dy)
+        )
         return (dx.name, dgamma.name, dbeta.name)
 
     def decompose(self, builder: Builder, x: str, gamma: str, beta: str) -> tuple[str]:

@@ -33,7 +33,9 @@ def padded(x: Value, axis: int, before: Extent, after: Extent) -> Value:
     if before == 0 and after == 0:
         return x
     if not (isinstance(before, int) and isinstance(after, int)):
-        raise UnsupportedError(f"zeros around axis {axis} of {x.type}: expected numbers, got {before} and {after}")
+        raise UnsupportedError(
+            f"zeros around axis {axis} of {x.type}: expected numbers, got {before} and {after}"
+        )
     pads = [(0, 0)] * x.rank
     pads[axis] = (before, after)
     return x.apply("pad", pads=tuple(pads))

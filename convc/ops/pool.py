@@ -82,7 +82,11 @@ class MaxPool2d(Pool):
             *inputs, *outputs,
         )  # fmt: skip
         back = MaxPool2dGradient(
-            self.kernel, self.stride, self.padding, self.dilation, builder.types[inputs[0]].shape[2:]
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            builder.types[inputs[0]].shape[2:],
         )
         return (builder.add(back, *output_gradients, position),)
 

@@ -274,7 +274,9 @@ class Slice(Op):
                 raise fail(self, f"steps expects numbers other than 0, got {self.steps}")
             if isinstance(extent, int):
                 if isinstance(start, Dim) or isinstance(end, Dim):
-                    raise fail(self, f"dimension {d} of extent {extent} can't be cut at {start}:{end}")
+                    raise fail(
+                        self, f"dimension {d} of extent {extent} can't be cut at {start}:{end}"
+                    )
                 inside = range(extent)[start:end:step]
                 found.append((inside.start, step, len(inside)))
             elif start is None and end is None and step == -1:

@@ -74,7 +74,8 @@ def array_of(matrix: Matrix) -> Array:
 def combination(coefficients: Sequence[Fraction], values: Sequence[Expr]) -> Expr:
     """The sum of coefficient x value without the zeros, plain additions first."""
     terms = sorted(
-        ((c, v) for c, v in zip(coefficients, values, strict=True) if c), key=lambda t: (abs(t[0]) != 1, t[0] != 1)
+        ((c, v) for c, v in zip(coefficients, values, strict=True) if c),
+        key=lambda t: (abs(t[0]) != 1, t[0] != 1),
     )
     total: Expr | None = None
     for c, value in terms:
@@ -127,7 +128,9 @@ class WinogradInput(Op):
         expect_at_least(self, "tile", self.tile, 1)
         expect_at_least(self, "kernel", self.kernel, 1)
         if max(self.sizes) > len(_POINTS) + 1:
-            raise fail(self, f"tile and kernel expect at most {len(_POINTS) + 1} taps, got {self.sizes}")
+            raise fail(
+                self, f"tile and kernel expect at most {len(_POINTS) + 1} taps, got {self.sizes}"
+            )
         rows, columns = self.tiles(x.shape)
         taps = self.sizes[0] * self.sizes[1]
         return (TensorType(x.dtype, (x.shape[0], taps, rows, columns, x.shape[1])),)
@@ -189,7 +192,9 @@ class WinogradInput(Op):
     def _element(self, x: Tensor, n: Expr, c: Expr, row: Expr, column: Expr) -> Expr:
         (top, _), (left, _) = self.padding
         h, w = row - top, column - left
-        inside = (index(0) <= h) & (h < index(x.shape[2])) & (index(0) <= w) & (w < index(x.shape[3]))
+        inside = (
+            (index(0) <= h) & (h < index(x.shape[2])) & (index(0) <= w) & (w < index(x.shape[3]))
+        )
         return select(inside, x(n, c, h, w), const(0, x.dtype))
 
 
@@ -246,12 +251,16 @@ class WinogradOutput(Op):
 def transformed_weights(weight: Array, tile: Pair) -> Array:
     """u[t, 0, c, o] of weight[o, c, r, s], computed in float64, in parts that stay in a cache."""
     outputs, inputs, high, wide = weight.shape
-    rows_g, columns_g = (array_of(matrices(m, r)[1]) for m, r in zip(tile, (high, wide), strict=True))
+    rows_g, columns_g = (
+        array_of(matrices(m, r)[1]) for m, r in zip(tile, (high, wide), strict=True)
+    )
     both = np.kron(rows_g, columns_g)  # taps of the tile x taps of the filter
     filters = weight.reshape(outputs * inputs, high * wide)
     u = np.empty((len(both), len(filters)), weight.dtype)
     for start in range(0, len(filters), 2048):
         part = slice(start, start + 2048)
         columns = np.array(filters[part].T, np.float64, order="C")
-        u[:, part] = np.einsum("tk,kn->tn", both, columns)  # no BLAS: its threads would wait for each other
+        u[:, part] = np.einsum(
+            "tk,kn->tn", both, columns
+        )  # no BLAS: its threads would wait for each other
     return u.reshape(-1, 1, outputs, inputs).transpose(0, 1, 3, 2)

@@ -99,7 +99,12 @@ class _Folder:
     def is_shift_of_scale(self, node: Node, x: str, base: str) -> bool:
         """Whether a chain already is one mul and one add."""
         before = self.rewriter.producer.get(x)
-        return isinstance(node.op, Add) and before is not None and isinstance(before.op, Mul) and base in before.inputs
+        return (
+            isinstance(node.op, Add)
+            and before is not None
+            and isinstance(before.op, Mul)
+            and base in before.inputs
+        )
 
     def is_read_once(self, name: str) -> bool:
         return self.rewriter.uses[name] <= 1
@@ -131,8 +136,9 @@ class _Folder:
             self.chains.pop(node.outputs[0])
             return True
         self.emit_linear(Node(producer.op, (x, w), node.outputs, node.layer), producer, shift)
-        self.chains[node.outputs[0]] = self.rewriter.producer[node.outputs[0]].inputs[0], Affine(
-            np.ones((1,) * type.rank), self.broadcast(shift, axis, type.rank)
+        self.chains[node.outputs[0]] = (
+            self.rewriter.producer[node.outputs[0]].inputs[0],
+            Affine(np.ones((1,) * type.rank), self.broadcast(shift, axis, type.rank)),
         )
         return True
 

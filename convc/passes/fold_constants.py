@@ -100,6 +100,8 @@ def evaluated(op: Op, arrays: list[Array], types: list[TensorType]) -> list[Arra
         result = op.reference(*arrays)
         results = result if isinstance(result, tuple) else (result,)
         return [
-            np.ascontiguousarray(np.asarray(r).astype(t.dtype.numpy, copy=False)).reshape(np.shape(r))
+            np.ascontiguousarray(np.asarray(r).astype(t.dtype.numpy, copy=False)).reshape(
+                np.shape(r)
+            )
             for r, t in zip(results, types, strict=True)
         ]

@@ -111,8 +111,6 @@ def padded(op: Conv2d | AvgPool2d | MaxPool2d, pad: Pad, is_positive: bool) -> O
         case MaxPool2d():
             if pad.value == -math.inf:
                 return replace(op, padding=padding)
-            inside = op.dilation == (1, 1) and all(
-                max(padding[d]) < op.kernel[d] for d in range(2)
-            )
+            inside = op.dilation == (1, 1) and all(max(padding[d]) < op.kernel[d] for d in range(2))
             fits = pad.value == 0 and is_positive and inside
             return replace(op, padding=padding) if fits else None

@@ -101,9 +101,7 @@ def add_gradients(builder: Builder, loss: str, wrt: Sequence[str]) -> tuple[str,
     for value in wrt:
         zero = np.zeros((), builder.types[value].dtype.numpy)
         missing = value not in found
-        names.append(
-            broadcast_scalar(builder, "zero", zero, value) if missing else found[value]
-        )
+        names.append(broadcast_scalar(builder, "zero", zero, value) if missing else found[value])
     drop_dead_nodes(builder, len(forward), names)
     return tuple(names)
 
@@ -115,7 +113,9 @@ def check_arguments(builder: Builder, loss: str, wrt: Sequence[str]) -> None:
         if not builder.types[name].dtype.is_float:
             raise ModelError(f"gradient: {name!r} expects a float dtype, got {builder.types[name]}")
     if size_of(builder.types[loss].shape) != 1:
-        raise ModelError(f"gradient: the loss {loss!r} expects one element, got {builder.types[loss]}")
+        raise ModelError(
+            f"gradient: the loss {loss!r} expects one element, got {builder.types[loss]}"
+        )
 
 
 def influenced(builder: Builder, nodes: list[Node], wrt: Sequence[str]) -> set[str]:
@@ -131,7 +131,9 @@ def check_type(builder: Builder, node: Node, value: str, part: str) -> None:
     """A gradient has the type of its value; IRError names the operator that says otherwise."""
     expected, got = builder.types[value], builder.types[part]
     if expected != got:
-        raise IRError(f"gradient of {node.op.mnemonic}: {value!r} is {expected}, its gradient {got}")
+        raise IRError(
+            f"gradient of {node.op.mnemonic}: {value!r} is {expected}, its gradient {got}"
+        )
 
 
 def broadcast_scalar(builder: Builder, name: str, number: Array, value: str) -> str:

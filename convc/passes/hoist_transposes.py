@@ -54,7 +54,9 @@ class HoistTransposes:
             if perm and data:
                 if data not in transposed:
                     assert data in graph.inputs
-                    transposed[data] = rewriter.add(Transpose(perm), data, name=f"{data}_transposed")
+                    transposed[data] = rewriter.add(
+                        Transpose(perm), data, name=f"{data}_transposed"
+                    )
                 apply(rewriter, node, data, transposed[data], perm)
                 transposed[output] = output
             elif isinstance(node.op, Transpose) and node.inputs[0] in wanted:

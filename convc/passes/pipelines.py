@@ -24,15 +24,27 @@ INFERENCE = Pipeline(
         (FoldConstants(), "transposed and reshaped weights become plain ones"),
         (SimplifyAlgebra(), "identities and dropouts would stand between what belongs together"),
         (SimplifyShapes(keep_transposes=True), "fewer transposes to move"),
-        (SinkTransposes(), "convolutions meet their batch norms and residuals without a transpose between"),
-        (HoistTransposes(), "what an input goes through first meets its convolution in the same order"),
+        (
+            SinkTransposes(),
+            "convolutions meet their batch norms and residuals without a transpose between",
+        ),
+        (
+            HoistTransposes(),
+            "what an input goes through first meets its convolution in the same order",
+        ),
         (FoldPadding(), "before batch norms, which look at a convolution's padding"),
         (FoldBatchNorm(), "a convolution keeps its weights and one bias"),
-        (Decompose(), "what is left has formulas or loops: no named operator needs a fold any more"),
+        (
+            Decompose(),
+            "what is left has formulas or loops: no named operator needs a fold any more",
+        ),
         (FoldConstants(), "constants that the decompositions brought"),
         (SimplifyAlgebra(), "limits and neutral constants that the folds brought together"),
         (SimplifyShapes(), "reshapes that the decompositions and the moved transposes brought"),
-        (EliminateCommonSubexpressions(), "sharing a value earlier would keep folds from its only reader"),
+        (
+            EliminateCommonSubexpressions(),
+            "sharing a value earlier would keep folds from its only reader",
+        ),
         (ChooseAlgorithm(), "last: it looks at convolutions as they will be computed"),
     ),
 )

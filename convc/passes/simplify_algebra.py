@@ -158,7 +158,9 @@ def multiply(rewriter: Rewriter, node: Node) -> bool:
     array = rewriter.array(divisor)
     if array is None or not array.size or not has_exact_reciprocal(array):
         return False
-    factor = rewriter.weight(f"{node.outputs[0]}_factor", (1 / array.astype(np.float64)).astype(array.dtype))
+    factor = rewriter.weight(
+        f"{node.outputs[0]}_factor", (1 / array.astype(np.float64)).astype(array.dtype)
+    )
     rewriter.apply(Mul(), (x, factor), node)
     return True
 
@@ -170,5 +172,3 @@ def has_exact_reciprocal(array: Array) -> bool:
     # float16 has normal powers 2**-14 … 2**15, float32 2**-126 … 2**127.
     limit = 14 if array.dtype.itemsize == 2 else 125
     return bool((np.abs(mantissa) == 0.5).all() and (np.abs(exponent - 1) <= limit).all())
-
-

@@ -51,7 +51,9 @@ class SimplifyShapes:
 def simplify(rewriter: Rewriter, node: Node, keep_transposes: bool) -> None:
     """Keeps a node, or replaces it by its input or by one operator on an earlier value."""
     new = rewriter.resolve(node)
-    if len(new.inputs) != 1 or not isinstance(new.op, (Broadcast, Concat, Pad, Reshape, Slice, Transpose)):
+    if len(new.inputs) != 1 or not isinstance(
+        new.op, (Broadcast, Concat, Pad, Reshape, Slice, Transpose)
+    ):
         rewriter.keep(node)
         return
     x = new.inputs[0]

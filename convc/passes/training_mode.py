@@ -47,10 +47,7 @@ def training_mode(
     if unknown:
         raise ModelError(f"training: the graph has no weight {unknown[0]!r}")
     moving = {
-        name
-        for node in graph.nodes
-        if is_training_norm(node, momenta)
-        for name in node.inputs[3:]
+        name for node in graph.nodes if is_training_norm(node, momenta) for name in node.inputs[3:]
     }
     graph = with_inputs(graph, {*parameters, *moving})
     for run in FORWARD:

@@ -207,9 +207,7 @@ class Tile:
         return self.rows * self.vectors + self.vectors + 1 <= registers
 
 
-def choose_tile(
-    rows: int, columns: int, lanes: int, registers: int, grouped: bool = False
-) -> Tile:
+def choose_tile(rows: int, columns: int, lanes: int, registers: int, grouped: bool = False) -> Tile:
     """The tile that wastes least: cycles per useful multiply-add, counting whole tiles.
 
     A step of the reduction costs the larger of its multiply-adds and its loads (vectors whole, rows as broadcasts,
@@ -376,9 +374,7 @@ def _inner_reduction(kernel: Kernel, structure: Structure, still: Expr) -> tuple
     return split(kernel, inner, factor, f"{inner}o", f"{inner}i"), f"{inner}i"
 
 
-def _packed(
-    kernel: Kernel, structure: Structure, moving: Load, vector: Loop, width: int
-) -> Kernel:
+def _packed(kernel: Kernel, structure: Structure, moving: Load, vector: Loop, width: int) -> Kernel:
     """The moving factor in the order in which the kernel reads it: blocks of `width` columns, reductions inside."""
     buffer = structure.buffers[moving.buffer]
     column = _dim_of(moving, vector.var)
@@ -478,9 +474,7 @@ def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
     for loop in structure.reductions:
         taps *= loop.extent or 1 << 20
     small = taps <= 25
-    rows = [
-        x for x in structure.outputs if x.var != vector.var and x.extent not in (1, None)
-    ]
+    rows = [x for x in structure.outputs if x.var != vector.var and x.extent not in (1, None)]
     row = min(rows, key=lambda x: structure.output_step(x.var) or 1 << 60, default=None)
     guarded = _has_guards(structure)
     height = 1
@@ -541,9 +535,7 @@ def _constant_layouts(kernel: Kernel, structure: Structure, vector: Loop) -> Ker
 
 def _pointwise(structure: Structure, vector: Loop, target: Target) -> Kernel:
     """Loops in the order of the output's memory; those that run on in every access become one, then vectors."""
-    order = sorted(
-        structure.outputs, key=lambda x: -(structure.output_step(x.var) or 1 << 60)
-    )
+    order = sorted(structure.outputs, key=lambda x: -(structure.output_step(x.var) or 1 << 60))
     kernel = _ordered(structure, [x.var for x in order])
     again = analyse(kernel)
     assert again is not None
@@ -610,7 +602,9 @@ def _one_reduction(structure: Structure) -> Structure:
             break
         fused = f"{outer.var}{inner.var}"
         again = analyse(simplify_kernel(fuse(structure.kernel, outer.var, inner.var, fused)))
-        if again is None or any(again.step(x.buffer, x.index, fused) is None for x in again.loads()):
+        if again is None or any(
+            again.step(x.buffer, x.index, fused) is None for x in again.loads()
+        ):
             break
         structure = again
     return structure
@@ -623,5 +617,3 @@ def _is_guarded(expr: Expr, var: str) -> bool:
 
 def _scalar(structure: Structure, target: Target) -> Kernel:
     return finish(parallel_top(structure.kernel), target, "scalar", "")
-
-

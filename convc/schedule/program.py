@@ -65,7 +65,9 @@ def _weight_readers(program: Program) -> dict[str, Buffer]:
     found = {}
     for entry in program.entries:
         for step in entry.steps:
-            for buffer, argument in zip(program.kernels[step.kernel].params, step.args, strict=True):
+            for buffer, argument in zip(
+                program.kernels[step.kernel].params, step.args, strict=True
+            ):
                 if argument.region in program.weights:
                     found[argument.region] = buffer
     return found

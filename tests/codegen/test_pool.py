@@ -108,7 +108,9 @@ def test_another_machines_worker_that_is_killed_is_an_error() -> None:
         running.workers[0].process.kill()
         running.workers[0].process.wait()
         running.add(0, "kernel_0", text(0, NEON))
-        with pytest.raises(IRError, match="kernel kernel_0: the compilers for aarch64-neon ended early"):
+        with pytest.raises(
+            IRError, match="kernel kernel_0: the compilers for aarch64-neon ended early"
+        ):
             running.finish()
 
 

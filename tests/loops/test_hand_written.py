@@ -67,6 +67,10 @@ def test_a_missing_wait_shows() -> None:
         .replace("do cp_async_wait_1()", "do cp_async_wait_2()")
     )
     c = np.zeros((128, 64), np.float32)
-    ones: dict[str, Any] = {"a": np.ones((128, 160), np.float16), "b": np.ones((160, 64), np.float16), "c": c}
+    ones: dict[str, Any] = {
+        "a": np.ones((128, 160), np.float16),
+        "b": np.ones((160, 64), np.float16),
+        "c": c,
+    }
     run_kernel(parse_kernel(text), ones, {})
     assert np.isnan(c).all()

@@ -148,5 +148,7 @@ def test_an_image_smaller_than_the_filters_is_refused() -> None:
     graph = builder.finish([builder.add(Conv2d(), x, weight(builder, 4, 4, 3, 3))])
     model = Native.of({"predict": graph}, RUNNABLE[-1]).model(1)
     check(model.entries["predict"], graph, {"N": 9, "M": 7})
-    with pytest.raises(InputError, match=r"too small: output conv2d_1 would have shape \(1, 4, -1, 3\)"):
+    with pytest.raises(
+        InputError, match=r"too small: output conv2d_1 would have shape \(1, 4, -1, 3\)"
+    ):
         model(np.zeros((1, 3, 5, 9), np.float32))

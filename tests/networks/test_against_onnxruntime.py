@@ -31,7 +31,9 @@ def test_compiled_scores_are_those_of_onnxruntime(name: str) -> None:
         ours = network.compiled(images)
         assert network.error(ours) <= network.limit
         assert network.error(theirs) <= network.limit
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2 * network.limit * np.abs(theirs).max())
+        np.testing.assert_allclose(
+            ours, theirs, rtol=0, atol=2 * network.limit * np.abs(theirs).max()
+        )
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ from tests.ops.cases import (
 
 N = Dim.symbol("N")
 NEEDS_OPSET_18 = {"resize2d-nearest-size", "resize2d-bilinear-size"}
-NEEDS_OPSET_18 |= {c.name for c in INTEGER if c.name.startswith(("bit_and", "bit_or", "bit_xor", "bit_not"))}
+NEEDS_OPSET_18 |= {
+    c.name for c in INTEGER if c.name.startswith(("bit_and", "bit_or", "bit_xor", "bit_not"))
+}
 NEEDS_OPSET_19 = {"avg_pool2d-dilated"}
 # Grouped transposed convolutions fail in the evaluator, and its LogSoftmax takes the logarithm of 0.
 BEYOND_THE_EVALUATOR = {
@@ -45,7 +47,10 @@ BEYOND_THE_EVALUATOR = {
 # Our own parts of operators, and dtypes that ONNX' operators don't take.
 NOT_IN_ONNX = {"first_equal", "first_equal-keep", "conv2d-bfloat16", "max_pool2d-bfloat16"}
 NOT_IN_ONNX |= {c.name for c in (*GRADIENTS, *LOSS, *RANDOM, *WINOGRAD)}
-NOT_IN_ONNX -= {"softmax_crossentropy", "softmax_crossentropy-large"}  # made of operators that it has
+NOT_IN_ONNX -= {
+    "softmax_crossentropy",
+    "softmax_crossentropy-large",
+}  # made of operators that it has
 
 
 NOT_IN_ONNX |= {c.name for c in ORDERING if not c.name.startswith(("cum_sum", "gather_elements"))}

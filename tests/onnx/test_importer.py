@@ -232,7 +232,12 @@ def test_arithmetic_on_a_symbolic_shape_is_folded() -> None:
 
 def test_a_shape_from_an_input_is_read_and_the_data_is_not() -> None:
     x, shape = f32(2, 6), i64(3, 4)
-    model = model_of([node("Reshape", "x s"), ], {"x": x, "s": shape})
+    model = model_of(
+        [
+            node("Reshape", "x s"),
+        ],
+        {"x": x, "s": shape},
+    )
     with pytest.raises(UnsupportedError, match="needs the value of the input 's'"):
         import_model(model)
     rep = CompiledRep(model, threads=1, strict=True)
@@ -263,7 +268,9 @@ def test_an_operator_without_a_rule_goes_through_its_function_body() -> None:
 
 def test_a_function_of_the_model_is_expanded_with_its_attributes() -> None:
     inner = helper.make_node("LeakyRelu", ["a"], ["b"])
-    inner.attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT))
+    inner.attribute.append(
+        onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
+    )
     opsets = [helper.make_opsetid("", 16)]
     function = helper.make_function("own", "Leaky", ["a"], ["b"], [inner], opsets, ["slope"])
     call = helper.make_node("Leaky", ["x"], ["y"], domain="own", slope=0.25)
@@ -294,14 +301,20 @@ def test_a_loop_of_known_length_is_unrolled() -> None:
 
 def test_both_branches_of_an_if_are_computed_where_the_run_decides() -> None:
     def branch(kind: str) -> onnx.GraphProto:
-        return helper.make_graph([node(kind, "x", "r")], kind, [], [helper.make_empty_tensor_value_info("r")])
+        return helper.make_graph(
+            [node(kind, "x", "r")], kind, [], [helper.make_empty_tensor_value_info("r")]
+        )
 
-    chosen = helper.make_node("If", ["c"], ["y"], then_branch=branch("Neg"), else_branch=branch("Exp"))
+    chosen = helper.make_node(
+        "If", ["c"], ["y"], then_branch=branch("Neg"), else_branch=branch("Exp")
+    )
     x = f32(3)
     model = model_of([chosen], {"x": x, "c": np.array(True)})
     rep = CompiledRep(model, threads=1, strict=True)
     np.testing.assert_allclose(rep.run({"x": x, "c": np.array(True)})[0].astype(float), -x)
-    np.testing.assert_allclose(rep.run({"x": x, "c": np.array(False)})[0].astype(float), np.exp(x), rtol=1e-6)
+    np.testing.assert_allclose(
+        rep.run({"x": x, "c": np.array(False)})[0].astype(float), np.exp(x), rtol=1e-6
+    )
     assert rep.read == ()
 
 
@@ -355,7 +368,10 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     problems = problems_of(path)
     assert len(problems) == 3
     assert problems[0] == "input 's': element type string is not supported"
-    assert "node 'u' (NonMaxSuppression) at opset 21 on (float32[1, 4, 4], float32[1, 4, 4])" in problems[1]
+    assert (
+        "node 'u' (NonMaxSuppression) at opset 21 on (float32[1, 4, 4], float32[1, 4, 4])"
+        in problems[1]
+    )
     with pytest.raises(UnsupportedError, match=r"3 problems: .*Multinomial"):
         import_model(path)
 
@@ -369,5 +385,7 @@ def test_initializers_of_16_bits_keep_their_values() -> None:
 def test_a_tensor_that_is_too_short_is_refused() -> None:
     model = model_of([node("Add", "x w")], {"x": f32(3)}, ["y"], {"w": f32(3)})
     model.graph.initializer[0].raw_data = b"1234"
-    with pytest.raises(InputFileError, match=r"tensor 'w' says \[3\] of float32, 12 bytes, but has 4"):
+    with pytest.raises(
+        InputFileError, match=r"tensor 'w' says \[3\] of float32, 12 bytes, but has 4"
+    ):
         import_model(model)

@@ -111,7 +111,9 @@ class RandomGraph:
             else:
                 op = Conv2d((1, 1), padding, (1, 1), groups)
                 y = self.b.add(op, x, self.weight(outputs, c // groups, kernel, kernel))
-            return self.b.add(Add(), y, self.weight(outputs, 1, 1)) if self.rng.random() < 0.5 else y
+            return (
+                self.b.add(Add(), y, self.weight(outputs, 1, 1)) if self.rng.random() < 0.5 else y
+            )
 
         return self.in_order(x, apply, self.is_last())
 
@@ -149,14 +151,18 @@ class RandomGraph:
         """Multiplies by something made of a mean over two axes, as squeeze-and-excitation does."""
         axes = ((1, 2), (2, 3))[self.rng.integers(2)]
         keepdims = bool(self.rng.integers(2))
-        mean = self.b.add((ReduceMean, ReduceMax, ReduceSum)[self.rng.integers(3)](axes, keepdims), x)
+        mean = self.b.add(
+            (ReduceMean, ReduceMax, ReduceSum)[self.rng.integers(3)](axes, keepdims), x
+        )
         shape = tuple(1 if d in axes else e for d, e in enumerate(self.b.types[x].shape))
         if not keepdims:
             mean = self.b.add(Reshape(shape), mean)
         return self.b.add(Mul(), x, self.b.add(Sigmoid(), mean))
 
     def softmax(self, x: str) -> str:
-        return self.b.add((Softmax, LogSoftmax)[self.rng.integers(2)](int(self.rng.choice([1, 3]))), x)
+        return self.b.add(
+            (Softmax, LogSoftmax)[self.rng.integers(2)](int(self.rng.choice([1, 3]))), x
+        )
 
     def slice(self, x: str) -> str:
         if self.shape(x)[1] < 2:

@@ -92,7 +92,10 @@ def test_shift_before_padding_stays() -> None:
 
 
 def test_grouped_convolution_takes_scale_and_shift_of_its_own_channels() -> None:
-    assert folded(f"{W3} b = {BN.format('x', 1)} y = conv2d(b, w) {{groups=2}}") == ["conv2d", "add"]
+    assert folded(f"{W3} b = {BN.format('x', 1)} y = conv2d(b, w) {{groups=2}}") == [
+        "conv2d",
+        "add",
+    ]
 
 
 def test_transposed_convolution_takes_a_scale_but_no_shift_from_before() -> None:

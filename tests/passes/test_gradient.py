@@ -211,9 +211,7 @@ def test_second_gradients_that_there_are_not_are_refused() -> None:
 def test_parts_of_a_symbolic_batch() -> None:
     """Joining along the batch is differentiated by cutting it at a symbol."""
     builder = Builder("g")
-    x, y, s = (
-        builder.input(n, f64(e, 3)) for n, e in (("x", N), ("y", 2), ("s", N + 2))
-    )
+    x, y, s = (builder.input(n, f64(e, 3)) for n, e in (("x", N), ("y", 2), ("s", N + 2)))
     whole = builder.add(Concat(0), x, y)
     loss = builder.add(ReduceSum((0, 1)), builder.add(Mul(), whole, s), name="loss")
     graph = gradient(builder.finish([loss]), "loss", ["x", "y"])

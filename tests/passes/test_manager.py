@@ -38,7 +38,9 @@ class LoseNodes:
 def test_trace_meets_each_result_in_order() -> None:
     seen: list[tuple[str, int]] = []
     steps = ((EliminateDeadCode(), "first"), (SimplifyAlgebra(), "then"))
-    result = Pipeline("p", steps).run(parse_graph(TEXT), lambda n, g: seen.append((n, len(g.nodes))))
+    result = Pipeline("p", steps).run(
+        parse_graph(TEXT), lambda n, g: seen.append((n, len(g.nodes)))
+    )
     assert seen == [("eliminate-dead-code", 2), ("simplify-algebra", 1)]
     assert len(result.nodes) == 1
 

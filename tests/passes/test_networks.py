@@ -26,7 +26,11 @@ def with_random_weights(graph: Graph, seed: int = 1) -> Graph:
     rng = np.random.default_rng(seed)
     weights = {}
     for name, array in graph.weights.items():
-        values = rng.standard_normal(array.shape) / max(1.0, np.sqrt(array.size / len(array))) if array.ndim else array
+        values = (
+            rng.standard_normal(array.shape) / max(1.0, np.sqrt(array.size / len(array)))
+            if array.ndim
+            else array
+        )
         if "variance" in name:
             values = np.abs(values) + 0.5
         weights[name] = np.asarray(values, array.dtype)
@@ -93,7 +97,9 @@ SMALL = [
 
 @pytest.mark.parametrize(("name", "size"), SMALL)
 def test_applications_keep_one_transpose(name: str, size: int) -> None:
-    model = getattr(applications, name)(weights=None, input_shape=(size, size, 3), include_top=False, pooling="avg")
+    model = getattr(applications, name)(
+        weights=None, input_shape=(size, size, 3), include_top=False, pooling="avg"
+    )
     before = model.graphs()["predict"]
     after = PIPELINES["inference"].run(before)
     verify_graph(after)

@@ -83,9 +83,13 @@ def test_movements_that_move_stay(body: str) -> None:
 
 def test_pads_of_one_value_merge_and_others_do_not() -> None:
     pad = "pad({}) {{pads=((0, 0), (0, 0), (1, 0), (0, 0)), value={}}}"
-    same = rewritten(SimplifyShapes(), graph(f"a = {pad.format('x', 1.0)} y = {pad.format('a', 1.0)}"))
+    same = rewritten(
+        SimplifyShapes(), graph(f"a = {pad.format('x', 1.0)} y = {pad.format('a', 1.0)}")
+    )
     assert nodes(same) == ["y = pad(x) {pads=((0, 0), (0, 0), (2, 0), (0, 0)), value=1.0}"]
-    other = rewritten(SimplifyShapes(), graph(f"a = {pad.format('x', 1.0)} y = {pad.format('a', 2.0)}"))
+    other = rewritten(
+        SimplifyShapes(), graph(f"a = {pad.format('x', 1.0)} y = {pad.format('a', 2.0)}")
+    )
     assert len(other.nodes) == 2
 
 
@@ -113,7 +117,10 @@ PAD = "pad({}) {{pads=((0, 0), (0, 0), (1, 1), (1, 0))}}"
             f"a = {PAD.format('x')} y = avg_pool2d(a) {{padding=((0, 1), (0, 0))}}",
             ["pad", "avg_pool2d"],
         ),
-        ("a = pad(x) {pads=((0, 0), (1, 0), (1, 1), (0, 0))} y = avg_pool2d(a)", ["pad", "avg_pool2d"]),
+        (
+            "a = pad(x) {pads=((0, 0), (1, 0), (1, 1), (0, 0))} y = avg_pool2d(a)",
+            ["pad", "avg_pool2d"],
+        ),
         (
             "a = pad(x) {pads=((0, 0), (0, 0), (1, 1), (1, 1)), value=2.0} y = avg_pool2d(a)",
             ["pad", "avg_pool2d"],

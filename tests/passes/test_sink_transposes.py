@@ -96,7 +96,11 @@ def test_a_graph_is_not_made_worse() -> None:
 
 def test_operands_of_lower_rank_that_vary_stop_the_transpose() -> None:
     body = f"a = transpose(x) {LAST} b = mul(a, v) y = transpose(b) {FIRST}"
-    assert operators_of(body, "x: float32[N, 4, 2, 3], v: float32[4]") == ["transpose", "mul", "transpose"]
+    assert operators_of(body, "x: float32[N, 4, 2, 3], v: float32[4]") == [
+        "transpose",
+        "mul",
+        "transpose",
+    ]
 
 
 def operators_of(body: str, inputs: str) -> list[str]:

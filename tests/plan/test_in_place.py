@@ -64,7 +64,9 @@ def test_a_residual_that_dies_is_written_over() -> None:
     program = scheduled(residual(8, reads_later=False))
     shared = reuse_in_place(program)
     assert len(shared.regions) < len(program.regions)
-    assert any(s.args[-1].region in [a.region for a in s.args[:-1]] for s in shared.entries[0].steps)
+    assert any(
+        s.args[-1].region in [a.region for a in s.args[:-1]] for s in shared.entries[0].steps
+    )
 
 
 def test_a_residual_that_is_read_later_is_not() -> None:

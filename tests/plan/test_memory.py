@@ -48,7 +48,9 @@ def programs(draw: st.DrawFn) -> Program:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(programs(), st.sampled_from([1, 2, 5, 64]), st.sampled_from([1, 3, 70]))
-def test_living_regions_are_apart_and_inside_the_workspace(program: Program, n: int, m: int) -> None:
+def test_living_regions_are_apart_and_inside_the_workspace(
+    program: Program, n: int, m: int
+) -> None:
     symbols = {"N": n, "M": m}
     planned = plan_memory(program)
     for entry in planned.entries:

@@ -61,7 +61,9 @@ def at_loops(kernel: Kernel, var: str, change: Callable[[For], Block]) -> Kernel
     return Kernel(kernel.name, kernel.params, body, kernel.notes)
 
 
-def split(kernel: Kernel, var: str, factor: int, outer: str, inner: str, tail: str = "peel") -> Kernel:
+def split(
+    kernel: Kernel, var: str, factor: int, outer: str, inner: str, tail: str = "peel"
+) -> Kernel:
     """Makes two loops of one, `inner` of `factor` iterations. `tail` says what becomes of what `factor` leaves over.
 
     peel: the rest is a second loop `inner` behind the first (`var_rest` if its extent is symbolic).
@@ -86,7 +88,9 @@ def split(kernel: Kernel, var: str, factor: int, outer: str, inner: str, tail: s
         if tail == "overlap":
             start = minimum(Var(outer) * factor, extent - factor)
             early = substitute_block(loop.body, {var: start + Var(inner)})
-            return (_nest(outer, (extent + (factor - 1)) // factor, inner, factor, early, loop.kind),)
+            return (
+                _nest(outer, (extent + (factor - 1)) // factor, inner, factor, early, loop.kind),
+            )
         whole = extent // factor
         rest_start = whole * factor
         rest_extent = binary("-", extent, rest_start)

@@ -142,7 +142,9 @@ def split_reduction(kernel: Kernel, var: str, lanes: int, vectors: int) -> Kerne
             inside = isinstance(stmt, For) and any(s is reduction.loop for s in walk((stmt,)))
             if not inside or not isinstance(stmt, For):
                 result.append(stmt)
-            elif any(isinstance(s, Alloc) and s.buffer.name == reduction.accumulator for s in block):
+            elif any(
+                isinstance(s, Alloc) and s.buffer.name == reduction.accumulator for s in block
+            ):
                 split = map_block((stmt,), on_stmt=on_stmt)
                 result += [*parts.begin(), *split, *parts.end()]
             else:
@@ -179,7 +181,10 @@ class _Parts:
         part = Buffer("part", self.dtype, (self.vectors, self.lanes), space=Space.register)
         identity = identity_of(self.reduction.op, self.dtype)
         target = self.load(Var(self.name("v")))
-        return (Alloc(part), *self.over_vectors(self.vectors, Store("part", target.index, identity)))
+        return (
+            Alloc(part),
+            *self.over_vectors(self.vectors, Store("part", target.index, identity)),
+        )
 
     def loops(self) -> Block:
         """Whole tiles of vectors, the whole vectors that they leave over, and the lanes that those leave over."""

@@ -22,7 +22,9 @@ N = Dim.symbol("N")
 EPS = 1e-7
 
 
-def graph_of(function: Callable[[Value, Value], Any], targets: TensorType, head: Any = None) -> Graph:
+def graph_of(
+    function: Callable[[Value, Value], Any], targets: TensorType, head: Any = None
+) -> Graph:
     """The function of inputs `t` and `x[N, 4]`, which goes through `head` first."""
     builder = Builder("loss")
     t = builder.input("t", targets)
@@ -98,7 +100,9 @@ def test_losses(loss: Any, kind: str, expected: Any) -> None:
 def test_label_smoothing() -> None:
     t, x = data("classes")
     smooth = t * 0.9 + 0.1 / 4
-    graph = graph_of(lambda a, b: losses.categorical_crossentropy(a, b, label_smoothing=0.1), FLOATS)
+    graph = graph_of(
+        lambda a, b: losses.categorical_crossentropy(a, b, label_smoothing=0.1), FLOATS
+    )
     (found,) = run_graph(graph, {"t": t, "x": x}).values()
     np.testing.assert_allclose(np.asarray(found), -(smooth * np.log(x)).sum(-1), rtol=1e-6)
 
@@ -110,8 +114,12 @@ CROSSENTROPIES = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "type", "head", "t"), CROSSENTROPIES, ids=lambda v: getattr(v, "__name__", ""))
-def test_certain_predictions_keep_a_loss_and_a_gradient(loss: Any, type: Any, head: Any, t: Any) -> None:
+@pytest.mark.parametrize(
+    ("loss", "type", "head", "t"), CROSSENTROPIES, ids=lambda v: getattr(v, "__name__", "")
+)
+def test_certain_predictions_keep_a_loss_and_a_gradient(
+    loss: Any, type: Any, head: Any, t: Any
+) -> None:
     """Through the activation's logits: the probability of the wrong class is 0 in float64."""
     graph = graph_of(lambda a, b: losses.averaged(loss(a, b)), type, head)
     x = np.array([[-900.0, 900, 0, 0], [-900, 900, 0, 0]])
@@ -122,7 +130,9 @@ def test_certain_predictions_keep_a_loss_and_a_gradient(loss: Any, type: Any, he
     assert np.abs(np.asarray(result["x_gradient"])[0]).max() > 0.1
 
 
-@pytest.mark.parametrize(("loss", "type", "head", "t"), CROSSENTROPIES, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize(
+    ("loss", "type", "head", "t"), CROSSENTROPIES, ids=lambda v: getattr(v, "__name__", "")
+)
 def test_logits_and_activations_are_one_loss(loss: Any, type: Any, head: Any, t: Any) -> None:
     x = np.random.default_rng(0).normal(size=(2, 4))
     (a,) = run_graph(graph_of(loss, type, head), {"t": t, "x": x}).values()
@@ -134,7 +144,9 @@ def test_logits_and_activations_are_one_loss(loss: Any, type: Any, head: Any, t:
 
 
 def measured(metric: Any, t: Any, x: Any, type: TensorType = FLOATS) -> list[Any]:
-    return [np.asarray(v).tolist() for v in run_graph(graph_of(metric, type), {"t": t, "x": x}).values()]
+    return [
+        np.asarray(v).tolist() for v in run_graph(graph_of(metric, type), {"t": t, "x": x}).values()
+    ]
 
 
 def test_accuracies() -> None:

@@ -43,7 +43,9 @@ def batch() -> dict[str, Any]:
     return {"image": image.astype(np.float32), "labels": labels}
 
 
-def fitted(training: Training, steps: int, rate: float = 0.02) -> tuple[list[float], dict[str, Any]]:
+def fitted(
+    training: Training, steps: int, rate: float = 0.02
+) -> tuple[list[float], dict[str, Any]]:
     graph = training.graphs["train_step"]
     state, curve = training.first_state(), []
     for k in range(steps):

@@ -42,9 +42,7 @@ def update_graph(rule: Rule) -> Graph:
     parameters = {n: given(n, t) for n, t in TYPES.items()}
     gradients = {n: given(f"d{n}", t) for n, t in TYPES.items()}
     arrays = first_state(rule, TYPES)
-    state = {
-        n: given(n, TensorType(DType.float64, a.shape)) for n, a in arrays.items()
-    }
+    state = {n: given(n, TensorType(DType.float64, a.shape)) for n, a in arrays.items()}
     iterations = given("iterations", TensorType(DType.int64, ()))
     rate = given("rate", TensorType(DType.float64, ()))
     found = updated(rule, parameters, gradients, state, iterations, rate, without_decay=("b",))

@@ -86,7 +86,9 @@ def start(graph: Graph, step: Graph, rule: Rule) -> dict[str, Any]:
     """The state before the first step."""
     dtype = graph.types["image"].dtype
     state: dict[str, Any] = {n: a for n, a in graph.weights.items() if n in step.inputs}
-    state |= first_state(rule, {p: step.types[p] for p in PARAMETERS if f"next/{p}" in step.outputs})
+    state |= first_state(
+        rule, {p: step.types[p] for p in PARAMETERS if f"next/{p}" in step.outputs}
+    )
     state |= {n: np.zeros((), dtype.numpy) for n in step.inputs if n.startswith("metrics/")}
     return {**state, "iterations": np.array(0)}
 
