@@ -111,6 +111,3 @@ def test_mobilenet_keeps_its_function() -> None:
     before = with_random_weights(model.graphs()["predict"])
     after = PIPELINES["inference"].run(before, verify=True)
     assert_agrees(before, after, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.slow
