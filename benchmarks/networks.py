@@ -33,6 +33,31 @@ def tutorial_cnn() -> Any:
     )
 
 
+def unet() -> Any:
+    """U-Net (Ronneberger et al. 2015) on 256 x 256 x 3 images with 32 to 512 channels and two classes.
+
+    Convolutions keep the size and have batch norms, as later implementations do.
+    """
+    x = image = layers.Input((256, 256, 3))
+    skipped = []
+    for channels in (32, 64, 128, 256):
+        x = two_convolutions(x, channels)
+        skipped.append(x)
+        x = layers.MaxPooling2D()(x)
+    x = two_convolutions(x, 512)
+    for channels in (256, 128, 64, 32):
+        x = layers.Conv2DTranspose(channels, 2, strides=2)(x)
+        x = two_convolutions(layers.Concatenate()([skipped.pop(), x]), channels)
+    return keras.Model(image, layers.Conv2D(2, 1)(x), name="unet")
+
+
+def two_convolutions(x: Any, channels: int) -> Any:
+    for _ in range(2):
+        x = layers.Conv2D(channels, 3, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+    return x
+
+
 def application(name: str) -> Callable[[], Any]:
     return lambda: getattr(applications, name)(weights=None, classifier_activation=None)
 
@@ -46,7 +71,8 @@ APPLICATIONS = (
     "EfficientNetB0",
 )
 NETWORKS: dict[str, Callable[[], Any]] = {n: application(n) for n in APPLICATIONS} | {
-    "CNN 28x28": tutorial_cnn
+    "U-Net 256": unet,
+    "CNN 28x28": tutorial_cnn,
 }
 """How each network is built. All end with logits, which keep errors that a softmax would hide."""
 
