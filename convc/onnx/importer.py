@@ -9,68 +9,29 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import FunctionProto, GraphProto, NodeProto, TypeProto, defs, helper
+from onnx import FunctionProto, GraphProto, NodeProto, defs
 
-from convc.errors import ConvcError, InputFileError, UnsupportedError, UsageError
+from convc.errors import ConvcError, InputFileError, UnsupportedError
 from convc.graph.ir import Array, Builder, Graph, Node
 from convc.graph.op import OpError
-from convc.onnx.exporter import CODES
+from convc.onnx.bodies import body_of, resolved, type_proto
 from convc.onnx.importers import RULES
 from convc.onnx.importers.call import Call, Many, Rejected, Symbolic, ValueNeeded
 from convc.onnx.importers.symbols import SYMBOLIC_RULES
-from convc.onnx.reading import LARGEST, array_of, attributes_of, check_names, dtype_of, read_model
+from convc.onnx.known import Known
+from convc.onnx.reading import LARGEST, array_of, attributes_of, check_names, read_model
+from convc.onnx.scope import Broken, Depth, Incomplete, Scope, Subgraph
+from convc.onnx.signature import Signature, leading_symbol
 from convc.ops.elementwise import Identity
-from convc.types import Dim, Extent, TensorType, size_of
+from convc.types import Dim, size_of
 
 OLDEST_OPSET = 1
-DEEPEST = 24
-"""Subgraphs and functions inside one another."""
 MOST_ADDED = 20_000
 """Nodes that function bodies and loops may add to those of the file."""
-LARGEST_PARAMETER = 1 << 24
-"""Elements of a value that is computed at import."""
-
-Value = "str | Symbolic | Broken | None"
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A value that could not be imported, for a reason that is listed already."""
-
-
-@dataclass
-class Scope:
-    """The names that a graph's nodes may read."""
-
-    values: dict[str, Any]
-    outer: Scope | None = None
-    opsets: Mapping[str, int] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    """Attributes of the call of the function whose body this is."""
-
-    def find(self, name: str) -> Any:
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope.values:
-                return scope.values[name]
-            scope = scope.outer
-        raise InputFileError(f"value {name!r} is read before any node defines it")
-
-
-class Incomplete(UnsupportedError):  # noqa: N818  # said by the message
-    """All the problems of an import. `needed` are inputs whose values would solve some."""
-
-    def __init__(self, problems: tuple[str, ...], needed: tuple[str, ...]) -> None:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        super().__init__(f"{count}: {'; '.join(problems)}")
-        self.problems = problems
-        self.needed = needed
 
 
 def import_model(
@@ -152,21 +113,16 @@ class _Importer:
         self.model = model
         self.folder = folder
         self.shapes = shapes
-        self.given = values
         self.builder = Builder("model")
+        self.values = Known(self.builder, values)
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self.opsets = {o.domain.replace("ai.onnx", "") if o.domain == "ai.onnx" else o.domain:
                        int(o.version) for o in model.opset_import}  # fmt: skip
         self.problems: list[str] = []
         self.needed: dict[str, None] = {}
-        self.evaluated: dict[str, Array] = {}
-        self.producers: dict[str, Node] = {}
-        self.live: set[str] = set()  # values that only the run can know
-        self.scanned = 0  # nodes of the builder that producers has
         self.sequences: dict[str, tuple[str, ...]] = {}
-        self.depth = 0
+        self.deeper = Depth()
         self.count = 0
-        self.unused = dict.fromkeys(k for k in shapes)
         self.reserved: set[str] = set()
 
     # ------------------------------------------------------------ the whole model
@@ -180,11 +136,6 @@ class _Importer:
         scope = Scope({}, opsets=self.opsets)
         self.read_initializers(graph, scope)
         self.read_inputs(graph, scope)
-        if self.unused:
-            known = ", ".join(sorted({*self.dimensions(graph), *(i.name for i in graph.input)}))
-            raise UsageError(
-                f"no dimension or input is called {next(iter(self.unused))!r}: {known}"
-            )
         self.run_nodes(graph.node, scope)
         outputs = self.read_outputs(graph, scope)
         if self.problems:
@@ -201,11 +152,6 @@ class _Importer:
             raise UnsupportedError(
                 f"opset {version} is not supported: expected {OLDEST_OPSET} to {newest}"
             )
-
-    def dimensions(self, graph: GraphProto) -> list[str]:
-        return [
-            d.dim_param for i in graph.input for d in i.type.tensor_type.shape.dim if d.dim_param
-        ]
 
     def read_initializers(self, graph: GraphProto, scope: Scope) -> None:
         if graph.sparse_initializer:
@@ -225,71 +171,16 @@ class _Importer:
 
     def read_inputs(self, graph: GraphProto, scope: Scope) -> None:
         inputs = [i for i in graph.input if i.name not in scope.values]
-        batch = leading_symbol(inputs)
+        signature = Signature(self.builder, self.shapes, leading_symbol(inputs))
         for info in inputs:
             if info.name in scope.values:
                 raise InputFileError(f"input {info.name!r} is defined twice")
             try:
-                scope.values[info.name] = self.read_input(info, batch)
+                scope.values[info.name] = signature.read_input(info)
             except UnsupportedError as error:
                 self.problems.append(f"input {info.name!r}: {error}")
                 scope.values[info.name] = Broken()
-
-    def read_input(self, info: onnx.ValueInfoProto, batch: str | None) -> Any:
-        """An input as a value; an optional one that is given as what it holds, else as None."""
-        type, given = info.type, self.shapes.get(info.name)
-        if type.WhichOneof("value") == "optional_type" and info.name in self.shapes:
-            self.unused.pop(info.name, None)
-            if given is None:
-                return None
-            type = type.optional_type.elem_type
-        if type.WhichOneof("value") == "sequence_type" and isinstance(given, Sequence):
-            self.unused.pop(info.name, None)
-            dtype = dtype_of(type.sequence_type.elem_type.tensor_type.elem_type)
-            shapes: Any = given
-            types = [TensorType(dtype, tuple(shape)) for shape in shapes]
-            names = [f"{info.name}.{k}" for k in range(len(types))]
-            return Many(tuple(map(self.builder.input, names, types)))
-        return self.builder.input(info.name, self.input_type(info.name, type, batch))
-
-    def input_type(self, name: str, type: TypeProto, batch: str | None) -> TensorType:
-        if type.WhichOneof("value") != "tensor_type":
-            self.unused.pop(name, None)
-            kind = type.WhichOneof("value") or "nothing"
-            raise UnsupportedError(f"{kind.removesuffix('_type')} inputs are not supported")
-        self.unused.pop(name, None)
-        tensor = type.tensor_type
-        dtype = dtype_of(tensor.elem_type)
-        whole = self.shapes.get(name)
-        if isinstance(whole, Sequence):
-            return TensorType(dtype, tuple(int(e) for e in whole))
-        if not tensor.HasField("shape"):
-            raise UnsupportedError("its rank is not given: give its shape by --shape")
-        shape = [self.extent(name, d, dim, batch) for d, dim in enumerate(tensor.shape.dim)]
-        if isinstance(size := size_of(shape), int) and size > LARGEST:
-            raise InputFileError(f"input {name!r} has impossible dimensions {shape}")
-        return TensorType(dtype, tuple(shape))
-
-    def extent(
-        self, name: str, d: int, dim: onnx.TensorShapeProto.Dimension, batch: str | None
-    ) -> Extent:
-        if dim.HasField("dim_value"):
-            if dim.dim_value < 0:
-                raise InputFileError(f"input {name!r}: dimension {d} is {dim.dim_value}")
-            return int(dim.dim_value)
-        label = dim.dim_param or ("N" if d == 0 else f"{name}_{d}")
-        given = self.shapes.get(label)
-        if isinstance(given, int):
-            self.unused.pop(label, None)
-            return given
-        if label == batch or (d == 0 and not dim.dim_param):
-            return self.batch_extent()
-        return Dim.symbol(re.sub(r"\W", "_", label) if label != "N" else "N_")
-
-    def batch_extent(self) -> Extent:
-        given = self.shapes.get("N")
-        self.unused.pop("N", None)
-        return given if isinstance(given, int) else Dim.symbol("N")
+        signature.check_used(graph)
 
     def read_outputs(self, graph: GraphProto, scope: Scope) -> list[str]:
         """Gives the outputs their names."""
@@ -460,48 +351,9 @@ class _Importer:
         self, node: NodeProto, domain: str, opset: int, values: list[Any], scope: Scope
     ) -> Any:
         """A node through the function body of its operator's definition."""
-        try:
-            schema: Any = defs.get_schema(node.op_type, max(opset, 1), domain)
-        except defs.SchemaError:
-            raise UnsupportedError(
-                f"there is no operator {node.op_type} in opset {opset} of {domain or 'ai.onnx'}"
-            ) from None
-        body = FunctionProto()
-        if schema.has_context_dependent_function:
-            types = [self.type_proto(v) for v in values]
-            versions = schema.context_dependent_function_opset_versions
-            version = max((v for v in versions if v <= opset), default=max(versions))
-            text = schema.get_context_dependent_function_with_opset_version(
-                version, resolved(node, scope).SerializeToString(), types
-            )
-        elif schema.has_function:
-            versions = schema.function_opset_versions
-            version = max((v for v in versions if v <= opset), default=max(versions))
-            text = schema.get_function_with_opset_version(version)
-        else:
-            raise UnsupportedError(f"operator {node.op_type} is not supported")
-        body.ParseFromString(text if isinstance(text, bytes) else text.SerializeToString())
-        defaults = {
-            name: attributes_of(a.default_value)
-            for name, a in schema.attributes.items()
-            if a.default_value.name
-        }
+        types = [type_proto(self.builder, v) for v in values]
+        body, defaults = body_of(resolved(node, scope), domain, opset, types)
         return self.call_function(body, node, values, scope, defaults)
-
-    def type_proto(self, value: Any) -> bytes:
-        if value is None:
-            return bytes(TypeProto().SerializeToString())
-        if isinstance(value, Many):
-            sequence = TypeProto()
-            if value.values:
-                sequence.sequence_type.elem_type.ParseFromString(self.type_proto(value.values[0]))
-            return bytes(sequence.SerializeToString())
-        if isinstance(value, Symbolic):
-            type = TensorType(value.dtype, value.values.shape)
-        else:
-            type = self.builder.types[value]
-        shape = [e if isinstance(e, int) else str(e) for e in type.shape]
-        return bytes(helper.make_tensor_type_proto(CODES[type.dtype], shape).SerializeToString())
 
     def call_function(
         self,
@@ -523,7 +375,7 @@ class _Importer:
         }
         inner = Scope(dict(zip(body.input, padded, strict=True)), None, opsets, attributes)
         before = len(self.problems)
-        with self.deeper():
+        with self.deeper:
             self.run_nodes(body.node, inner)
         if len(self.problems) > before:
             return tuple(Broken() for _ in body.output)
@@ -540,16 +392,13 @@ class _Importer:
         outer = graph.scope
         inner = Scope(dict(zip(names, inputs, strict=False)), outer, outer.opsets, outer.attributes)
         before = len(self.problems)
-        with self.deeper():
+        with self.deeper:
             self.read_initializers(proto, inner)
             self.run_nodes(proto.node, inner)
             results = [inner.find(o.name) for o in proto.output]
         if len(self.problems) > before or any(isinstance(r, Broken) for r in results):
             raise Rejected("its body can't be imported")
         return results
-
-    def deeper(self) -> _Deeper:
-        return _Deeper(self)
 
     # ------------------------------------------------------------ what is known at import
 
@@ -585,112 +434,11 @@ class _Importer:
 
     def known(self, name: str) -> bool:
         """Whether a value follows from weights (and the given inputs) alone."""
-        self.scan()
-        return name not in self.live and (name in self.given or name not in self.builder.inputs)
+        return self.values.has(name)
 
     def evaluate(self, name: str) -> Array:
-        """A value, computed at import by the operators' references; ValueNeeded if an input decides it."""
-        for node in self.slice_of(name):
-            for output in node.outputs:
-                size = size_of(self.builder.types[output].shape)
-                if not isinstance(size, int) or size > LARGEST_PARAMETER:
-                    raise Rejected(
-                        f"a parameter of {size} elements can't be computed at compile time"
-                    )
-            arrays = [self.leaf(i) for i in node.inputs]
-            with np.errstate(all="ignore"):
-                result = node.op.reference(*arrays)
-            results = result if isinstance(result, tuple) else (result,)
-            self.evaluated |= dict(zip(node.outputs, results, strict=True))
-        return self.leaf(name)
-
-    def leaf(self, name: str) -> Array:
-        for known in (self.builder.weights, self.given, self.evaluated):
-            if name in known:
-                return np.asarray(known[name])
-        raise ValueNeeded(name)
-
-    def scan(self) -> None:
-        """Takes note of the nodes that are new: who makes a value, and whether only the run can know it."""
-        unknown = {i for i in self.builder.inputs if i not in self.given}
-        for added in self.builder.nodes[self.scanned :]:
-            self.producers |= dict.fromkeys(added.outputs, added)
-            if not self.live.isdisjoint(added.inputs) or not unknown.isdisjoint(added.inputs):
-                self.live.update(added.outputs)
-        self.scanned = len(self.builder.nodes)
-
-    def slice_of(self, name: str) -> list[Node]:
-        """The nodes that have to be evaluated for a value, in order."""
-        self.scan()
-        order: list[Node] = []
-        seen: set[str] = set()
-        stack: list[tuple[str, bool]] = [(name, False)]
-        while stack:
-            value, done = stack.pop()
-            node: Node | None = self.producers.get(value)
-            if done:
-                if node is not None:
-                    order.append(node)
-                continue
-            if value in seen or value in self.evaluated or value in self.builder.weights:
-                continue
-            seen.add(value)
-            if node is None:
-                if value not in self.given:
-                    raise ValueNeeded(value)
-                continue
-            stack.append((value, True))
-            stack += [(i, False) for i in node.inputs]
-        return order
-
-
-@dataclass(frozen=True)
-class Subgraph:
-    """A body of If, Loop or Scan with the names that it may read."""
-
-    proto: GraphProto
-    scope: Scope
-
-
-class _Deeper:
-    """Counts bodies inside one another."""
-
-    def __init__(self, importer: _Importer) -> None:
-        self.importer = importer
-
-    def __enter__(self) -> None:
-        self.importer.depth += 1
-        if self.importer.depth > DEEPEST:
-            raise UnsupportedError(f"more than {DEEPEST} bodies inside one another")
-
-    def __exit__(self, *_: object) -> None:
-        self.importer.depth -= 1
-
-
-def leading_symbol(inputs: Sequence[onnx.ValueInfoProto]) -> str | None:
-    """The name of the first dimension that all inputs share."""
-    names = set()
-    for info in inputs:
-        dims = info.type.tensor_type.shape.dim
-        if dims and not dims[0].HasField("dim_value"):
-            names.add(dims[0].dim_param)
-    return names.pop() if len(names) == 1 else None
-
-
-def resolved(node: NodeProto, scope: Scope) -> NodeProto:
-    """The node with the attributes that refer to a function's in their places."""
-    if not any(a.ref_attr_name for a in node.attribute):
-        return node
-    copy = NodeProto()
-    copy.CopyFrom(node)
-    del copy.attribute[:]
-    for attribute in node.attribute:
-        if not attribute.ref_attr_name:
-            copy.attribute.append(attribute)
-        elif attribute.ref_attr_name in scope.attributes:
-            value = scope.attributes[attribute.ref_attr_name]
-            copy.attribute.append(helper.make_attribute(attribute.name, value))
-    return copy
+        """A value, computed at import; ValueNeeded if an input decides it."""
+        return self.values.evaluate(name)
 
 
 __all__ = ["Incomplete", "OnnxModel", "import_model", "import_parts", "problems_of"]

@@ -1,0 +1,108 @@
+"""The inputs of an ONNX model as types: which dimensions are numbers, and which are symbols."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+from onnx import GraphProto, TypeProto
+
+from convc.errors import InputFileError, UnsupportedError, UsageError
+from convc.graph.ir import Builder
+from convc.onnx.importers.call import Many
+from convc.onnx.reading import LARGEST, dtype_of
+from convc.types import Dim, Extent, TensorType, size_of
+
+
+class Signature:
+    """Makes a model's inputs. `shapes` gives numbers for named dimensions, or whole shapes for inputs.
+
+    `batch` is the name of the first dimension that all inputs share: it becomes the symbol N.
+    """
+
+    def __init__(
+        self, builder: Builder, shapes: Mapping[str, int | Sequence[Any]], batch: str | None
+    ) -> None:
+        self.builder = builder
+        self.shapes = shapes
+        self.batch = batch
+        self.unused = dict.fromkeys(shapes)
+
+    def check_used(self, graph: GraphProto) -> None:
+        """UsageError for a name in `shapes` that no input or dimension has."""
+        if self.unused:
+            known = ", ".join(sorted({*dimensions(graph), *(i.name for i in graph.input)}))
+            raise UsageError(
+                f"no dimension or input is called {next(iter(self.unused))!r}: {known}"
+            )
+
+    def read_input(self, info: onnx.ValueInfoProto) -> Any:
+        """An input as a value; an optional one that is given as what it holds, else as None."""
+        type, given = info.type, self.shapes.get(info.name)
+        if type.WhichOneof("value") == "optional_type" and info.name in self.shapes:
+            self.unused.pop(info.name, None)
+            if given is None:
+                return None
+            type = type.optional_type.elem_type
+        if type.WhichOneof("value") == "sequence_type" and isinstance(given, Sequence):
+            self.unused.pop(info.name, None)
+            dtype = dtype_of(type.sequence_type.elem_type.tensor_type.elem_type)
+            shapes: Any = given
+            types = [TensorType(dtype, tuple(shape)) for shape in shapes]
+            names = [f"{info.name}.{k}" for k in range(len(types))]
+            return Many(tuple(map(self.builder.input, names, types)))
+        return self.builder.input(info.name, self.input_type(info.name, type))
+
+    def input_type(self, name: str, type: TypeProto) -> TensorType:
+        if type.WhichOneof("value") != "tensor_type":
+            self.unused.pop(name, None)
+            kind = type.WhichOneof("value") or "nothing"
+            raise UnsupportedError(f"{kind.removesuffix('_type')} inputs are not supported")
+        self.unused.pop(name, None)
+        tensor = type.tensor_type
+        dtype = dtype_of(tensor.elem_type)
+        whole = self.shapes.get(name)
+        if isinstance(whole, Sequence):
+            return TensorType(dtype, tuple(int(e) for e in whole))
+        if not tensor.HasField("shape"):
+            raise UnsupportedError("its rank is not given: give its shape by --shape")
+        shape = [self.extent(name, d, dim) for d, dim in enumerate(tensor.shape.dim)]
+        if isinstance(size := size_of(shape), int) and size > LARGEST:
+            raise InputFileError(f"input {name!r} has impossible dimensions {shape}")
+        return TensorType(dtype, tuple(shape))
+
+    def extent(self, name: str, d: int, dim: onnx.TensorShapeProto.Dimension) -> Extent:
+        if dim.HasField("dim_value"):
+            if dim.dim_value < 0:
+                raise InputFileError(f"input {name!r}: dimension {d} is {dim.dim_value}")
+            return int(dim.dim_value)
+        label = dim.dim_param or ("N" if d == 0 else f"{name}_{d}")
+        given = self.shapes.get(label)
+        if isinstance(given, int):
+            self.unused.pop(label, None)
+            return given
+        if label == self.batch or (d == 0 and not dim.dim_param):
+            return self.batch_extent()
+        return Dim.symbol(re.sub(r"\W", "_", label) if label != "N" else "N_")
+
+    def batch_extent(self) -> Extent:
+        given = self.shapes.get("N")
+        self.unused.pop("N", None)
+        return given if isinstance(given, int) else Dim.symbol("N")
+
+
+def dimensions(graph: GraphProto) -> list[str]:
+    """The names of the inputs' dimensions."""
+    return [d.dim_param for i in graph.input for d in i.type.tensor_type.shape.dim if d.dim_param]
+
+
+def leading_symbol(inputs: Sequence[onnx.ValueInfoProto]) -> str | None:
+    """The name of the first dimension that all inputs share."""
+    names = set()
+    for info in inputs:
+        dims = info.type.tensor_type.shape.dim
+        if dims and not dims[0].HasField("dim_value"):
+            names.add(dims[0].dim_param)
+    return names.pop() if len(names) == 1 else None
