@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from convc.errors import IRError
+from convc.errors import IRError, ModelError
 from convc.graph.ir import Builder, Graph
 from convc.keras.training.losses import averaged
 from convc.keras.training.optimizer import PREFIX, slot_name, updated
@@ -26,6 +27,21 @@ LOSS = "loss"
 
 Loss = Callable[[Value, Value], Value]
 Metric = Callable[[Value, Value], Sequence[Value]]
+Penalty = Callable[[Builder], "Value | None"]
+
+
+def no_penalty(builder: Builder) -> Value | None:
+    """Nothing beside the targets' losses."""
+    return None
+
+
+
+class Scorer(Protocol):
+    """What one output is trained towards: its part of the loss, and what it adds to sums."""
+
+    def scored(self, builder: Builder, y_pred: Value) -> tuple[Value | None, dict[str, Value]]:
+        """A scalar, if there is a loss, and the next values of state, by name; inputs are made in the builder."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,14 +58,28 @@ class Target:
     sample_weight: str = ""
     """The name of an input of weights per sample, if there are any."""
 
+    def scored(self, builder: Builder, y_pred: Value) -> tuple[Value, dict[str, Value]]:
+        y_true = Value(builder, builder.input(self.name, self.type))
+        weights = None
+        if self.sample_weight:
+            shape = self.type.shape[:1]
+            weight_type = TensorType(y_pred.dtype, shape)
+            weights = Value(builder, builder.input(self.sample_weight, weight_type))
+        part = averaged(self.loss(y_true, y_pred), weights)
+        part = part * self.weight if self.weight != 1.0 else part
+        state: dict[str, Value] = {}
+        for name, metric in self.metrics.items():
+            state |= summed(builder, name, metric(y_true, y_pred))
+        return part, state
+
 
 def train_step(
     forward: TrainingGraph,
-    targets: Sequence[Target],
+    targets: Sequence[Scorer],
     parameters: Sequence[str],
     rule: Rule,
     without_decay: Collection[str] = (),
-    penalty: Callable[[Builder], Value | None] = lambda builder: None,
+    penalty: Penalty = no_penalty,
 ) -> Graph:
     """The step's graph. `targets` has one for each output; `penalty` is a scalar that the loss gets besides.
 
@@ -57,10 +87,7 @@ def train_step(
     the metrics' sums. Its outputs are the loss and the next state.
     """
     builder = forward.builder
-    loss, state = scored(builder, forward.outputs, targets)
-    extra = penalty(builder)
-    if extra is not None:
-        loss = loss + extra
+    loss, state = scored(builder, forward.outputs, targets, penalty)
     state |= {name: Value(builder, value) for name, value in forward.state.items()}
     trained = {p: Value(builder, p) for p in parameters}
     rate = Value(builder, builder.input(RATE, TensorType(loss.dtype, ())))
@@ -73,39 +100,45 @@ def train_step(
     return finished(builder, loss, state)
 
 
-def test_step(graph: Graph, targets: Sequence[Target]) -> Graph:
+def test_step(graph: Graph, targets: Sequence[Scorer], penalty: Penalty = no_penalty) -> Graph:
     """The graph that adds a batch to the loss's and the metrics' sums."""
     builder = Builder(graph.name, dict(graph.weights))
     for name in graph.inputs:
         builder.input(name, graph.types[name])
     for node in graph.nodes:
         builder.emit(node)
-    loss, state = scored(builder, graph.outputs, targets)
+    loss, state = scored(builder, graph.outputs, targets, penalty)
     return finished(builder, loss, state)
 
 
 def scored(
-    builder: Builder, outputs: Sequence[str], targets: Sequence[Target]
+    builder: Builder,
+    outputs: Sequence[str],
+    targets: Sequence[Scorer],
+    penalty: Penalty = no_penalty,
 ) -> tuple[Value, dict[str, Value]]:
-    """The weighted sum of the targets' losses, and the next sums of metrics."""
+    """The sum of the targets' losses and the penalty, and the next sums of metrics."""
     total: Value | None = None
     state: dict[str, Value] = {}
     for target, y_pred in zip(targets, values(builder, outputs), strict=True):
-        y_true = Value(builder, builder.input(target.name, target.type))
-        weights = None
-        if target.sample_weight:
-            shape = target.type.shape[:1]
-            weight_type = TensorType(y_pred.dtype, shape)
-            weights = Value(builder, builder.input(target.sample_weight, weight_type))
-        part = averaged(target.loss(y_true, y_pred), weights)
-        part = part * target.weight if target.weight != 1.0 else part
-        total = part if total is None else total + part
-        for name, metric in target.metrics.items():
-            state |= summed(builder, name, metric(y_true, y_pred))
-    assert total is not None, "a model has an output"
-    samples = values(builder, outputs[:1])[0].count((0,))
-    count = samples if isinstance(samples, Value) else total.constant(samples)
-    return total, {**state, **summed(builder, LOSS, [total * count, count])}
+        part, sums = target.scored(builder, y_pred)
+        state |= sums
+        if part is not None:
+            total = part if total is None else total + part
+    extra = penalty(builder)
+    if extra is not None:
+        total = extra if total is None else total + extra
+    if total is None:
+        raise ModelError("a model in training needs a loss for one of its outputs")
+    return total, {**state, **summed(builder, LOSS, weighted_by_rows(builder, outputs[0], total))}
+
+
+def weighted_by_rows(builder: Builder, output: str, value: Value) -> list[Value]:
+    """(value * rows, rows), where rows are those of the batch: what a mean over batches sums."""
+    count = Value(builder, output).count((0,))
+    rows = count if isinstance(count, Value) else value.constant(count)
+    rows = rows.cast(value.dtype)
+    return [value * rows, rows]
 
 
 def summed(builder: Builder, name: str, parts: Sequence[Value]) -> dict[str, Value]:
