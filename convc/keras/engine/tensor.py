@@ -7,9 +7,11 @@ constant. Nothing is computed while tracing; the steps that lead to a model's ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NoReturn, Union
+from typing import Any, NoReturn, Protocol, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,6 +208,8 @@ class KerasTensor(Operators):
         self.name = name or step.name or "keras_tensor"
         self.history: tuple[Any, int] | None = None
         """The call that returned it (engine.call.Call) and its position among the outputs."""
+        self.mask: KerasTensor | None = None
+        """Which of a loss's values count, where some don't."""
 
     @property
     def type(self) -> TensorType:
@@ -238,6 +242,22 @@ class KerasTensor(Operators):
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
 
     __str__ = __repr__
+
+
+class Keeper(Protocol):
+    """What holds the latest values of variables elsewhere: a training, in the memory of its compiled steps."""
+
+    def refresh(self, variable: Variable) -> None:
+        """Gives the variable its latest value, by `receive`, if it lacks it."""
+        ...
+
+    def assigned(self, variable: Variable) -> None:
+        """The variable was assigned to: its value is the latest one."""
+        ...
+
+    def lost(self, variable: Variable) -> None:
+        """Another one keeps the variable from now on."""
+        ...
 
 
 class Variable(Operators):
@@ -275,8 +295,8 @@ class Variable(Operators):
         self.regularizer = regularizer
         self.constraint = constraint
         self.path = f"{scope_name()}/{name}" if scope_name() else name
-        self.version = 0
-        """How often it was assigned to."""
+        self.keeper: Keeper | None = None
+        self._version = 0
         self._step = Step(self, (), TensorType(self._dtype, self.shape))
 
     @property
@@ -289,15 +309,21 @@ class Variable(Operators):
 
     @property
     def step(self) -> Step:
-        return self._step
+        traced = _traced_variables.get()
+        return self._step if traced is None else traced.get(self, self._step)
 
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self._dtype.itemsize
 
     @property
-    def value(self) -> Array:
-        """The array itself; call `assign` to change it."""
+    def value(self) -> Any:
+        """The array itself (call `assign` to change it); a tensor within `traced_variables`."""
+        traced = _traced_variables.get()
+        if traced is not None and self in traced:
+            return KerasTensor(traced[self], self.name)
+        if self.keeper is not None:
+            self.keeper.refresh(self)
         if self._array is None:
             assert self._make is not None
             made: Any = self._make
@@ -311,18 +337,78 @@ class Variable(Operators):
 
     def assign(self, value: Any) -> None:
         """Replaces the values by an array of the same shape."""
+        traced = _traced_variables.get()
+        if traced is not None and self in traced:
+            traced[self] = self._assigned(value)
+            return
         array = np.asarray(value)
         if array.shape != self.shape:
             raise ModelError(
                 f"variable {self.path!r}: expected shape {self.shape}; received {array.shape}"
             )
-        self._array = np.array(array, dtype=self._dtype.numpy, order="C")
-        self.version += 1
+        self.receive(np.array(array, dtype=self._dtype.numpy, order="C"))
+        if self.keeper is not None:
+            self.keeper.assigned(self)
+
+    def receive(self, array: Array) -> None:
+        """Takes an array of the variable's type as the value, without a word to the keeper."""
+        self._array = array
+        self._version += 1
+
+    def hand_over(self, keeper: Keeper | None) -> None:
+        """Changes the keeper, once the present one has given the latest value."""
+        if self.keeper is not None and self.keeper is not keeper:
+            self.keeper.refresh(self)
+            self.keeper.lost(self)
+        self.keeper = keeper
+
+    @property
+    def version(self) -> int:
+        """How often the value has changed."""
+        if self.keeper is not None:
+            self.keeper.refresh(self)
+        return self._version
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has the present value and trains on its own.
+        if self.keeper is not None:
+            self.keeper.refresh(self)
+        return {**vars(self), "keeper": None}
+
+    def assign_add(self, value: Any) -> None:
+        self.assign(self + value)
+
+    def assign_sub(self, value: Any) -> None:
+        self.assign(self - value)
+
+    def _assigned(self, value: Any) -> Step:
+        """The step that computes a traced variable's next value."""
+        tensor = as_tensor(value, self._dtype)
+        if tensor.type.shape != self.shape:
+            raise ModelError(
+                f"{user_line()}: variable {self.path!r}: expected shape {self.shape}; received {tensor.shape}"
+            )
+        return tensor.step
 
     def __repr__(self) -> str:
         return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"
 
     __str__ = __repr__
+
+
+_traced_variables: ContextVar[dict[Variable, Step] | None] = ContextVar(
+    "convc_keras_traced_variables", default=None
+)
+
+
+@contextmanager
+def traced_variables(steps: dict[Variable, Step]) -> Iterator[None]:
+    """Within it these variables are traced: they read as the steps, and what they are assigned takes their place."""
+    token = _traced_variables.set(steps)
+    try:
+        yield
+    finally:
+        _traced_variables.reset(token)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}

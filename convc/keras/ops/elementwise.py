@@ -53,6 +53,16 @@ def divide(x1: Any, x2: Any) -> KerasTensor:
 
 
 @operation
+def divide_no_nan(x1: Any, x2: Any) -> KerasTensor:
+    """x1 / x2 as floats, 0 where x2 is 0."""
+    a, b = (floating(x) for x in promoted(x1, x2))
+    zero, one = as_tensor(0, b.dtype), as_tensor(1, b.dtype)
+    empty = apply(broadcasting.Equal(), b, zero)
+    share = apply(broadcasting.Div(), a, apply(broadcasting.Where(), empty, one, b))
+    return apply(broadcasting.Where(), empty, zero, share)
+
+
+@operation
 def floor_divide(x1: Any, x2: Any) -> KerasTensor:
     return elementwise_binary(broadcasting.FloorDiv, x1, x2)
 
@@ -375,6 +385,7 @@ __all__ = [
     "cos",
     "cosh",
     "divide",
+    "divide_no_nan",
     "equal",
     "erf",
     "exp",

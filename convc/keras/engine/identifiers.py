@@ -1,0 +1,73 @@
+"""Losses, metrics, optimizers and the like by their names, configs, classes or themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from convc.errors import ModelError
+from convc.keras.engine.naming import nearest
+from convc.keras.engine.registry import custom_object, custom_object_scope, registered_name
+
+
+def resolved(
+    kind: str, identifier: Any, known: Mapping[str, Any], custom: Mapping[str, Any] | None = None
+) -> Any:
+    """The object that an identifier means; classes are made with their defaults, None stays None.
+
+    `kind` is what errors call it ("loss"). Registered objects and `custom` ones are found too.
+    """
+    with custom_object_scope(custom):
+        match identifier:
+            case None:
+                return None
+            case {"class_name": str() as name}:
+                config = identifier.get("config")
+                found = _named(kind, name, identifier.get("registered_name"), known)
+                return _made(found, config if isinstance(config, Mapping) else {})
+            case str():
+                found = _named(kind, identifier, None, known)
+                return found() if inspect.isclass(found) else found
+            case _ if inspect.isclass(identifier):
+                return identifier()
+            case _ if callable(identifier):
+                return identifier
+            case _:
+                raise ModelError(
+                    f"expected a {kind}, its name, class or config, or a function; received {identifier!r}"
+                )
+
+
+def _named(kind: str, name: str, filed_under: Any, known: Mapping[str, Any]) -> Any:
+    found = custom_object(filed_under, name)
+    if found is not None:
+        return found
+    if name in known:
+        return known[name]
+    raise ModelError(
+        f"unknown {kind} {name!r}{nearest(name, known)}; known are {', '.join(sorted(known))}"
+    )
+
+
+def _made(found: Any, config: Mapping[str, Any]) -> Any:
+    if not inspect.isclass(found):
+        return found
+    make: Callable[..., Any] = getattr(found, "from_config", lambda c: found(**c))
+    return make(dict(config))
+
+
+def config_of(module: str, item: Any) -> Any:
+    """What `resolved` turns back into the object: Keras 3's config of an object, a function's name."""
+    if item is None or isinstance(item, (str, dict)):
+        return item
+    if not hasattr(item, "get_config"):
+        return registered_name(item) or getattr(item, "__name__", repr(item))
+    cls = type(item)
+    own = cls.__module__.startswith("convc.")
+    return {
+        "module": module if own else cls.__module__,
+        "class_name": cls.__name__,
+        "config": item.get_config(),
+        "registered_name": registered_name(cls) or (None if own else cls.__name__),
+    }
