@@ -9,7 +9,7 @@ import numpy as np
 from convc.graph.ir import Builder
 from convc.graph.op import Op, register
 from convc.loops.formula import At, Tensor
-from convc.loops.ir import Expr, const, index, select
+from convc.loops.ir import Expr, const, index, minimum, select
 from convc.ops.base import (
     ZERO,
     Array,
@@ -235,32 +235,48 @@ class ConvTranspose2d(Op):
             first = o // per_group * group_channels if self.groups > 1 else ZERO
             output = o % per_group if self.groups > 1 else o
 
-            def term(c: Expr, r: Expr, s: Expr) -> Expr:
-                row, row_inside = self.source(0, x.shape[2], kh, i, r)
-                column, column_inside = self.source(1, x.shape[3], kw, j, s)
+            def term(c: Expr, u: Expr, v: Expr) -> Expr:
+                row, r, row_inside = self.source(0, x.shape[2], kh, i, u)
+                column, s, column_inside = self.source(1, x.shape[3], kw, j, v)
                 inside = row_inside & column_inside
                 element = select(inside, x(n, first + c, row, column), const(0, x.dtype))
                 return widened(element) * widened(weight(first + c, output, r, s))
 
-            product = total("sum", "c r s", (group_channels, kh, kw), term)
+            taps = (self.taps(0, kh), self.taps(1, kw))
+            product = total("sum", "c r s", (group_channels, *taps), term)
             return cast(product, sum_dtype(x.dtype))
 
         return at
 
-    def source(self, d: int, size: Extent, kernel: int, i: Expr, r: Expr) -> tuple[Expr, Expr]:
-        """The input position that reaches output i through tap r, and whether there is one."""
+    def taps(self, d: int, kernel: int) -> int:
+        """How many taps can reach one output: without dilation every `stride`-th, else all have to be asked."""
+        return kernel if self.dilation[d] > 1 else -(-kernel // self.stride[d])
+
+    def source(
+        self, d: int, size: Extent, kernel: int, i: Expr, u: Expr
+    ) -> tuple[Expr, Expr, Expr]:
+        """For output i the u-th tap that may reach it: the input position, the tap, and whether there is one."""
         stride, dilation, before = self.stride[d], self.dilation[d], self.padding[d][0]
-        at = i + before - r * dilation
+        at = i + before
         inside: Expr = TRUE
-        least = before - dilation * (kernel - 1)
-        if least < 0:
-            inside = at >= ZERO
-        if stride > 1:
-            inside = inside & (at % stride).eq(0)
+        if dilation > 1:
+            position, tap = (at - u * dilation) // stride, u
+            reach = dilation * (kernel - 1)
+            if stride > 1:
+                inside = ((at - u * dilation) % stride).eq(0)
+        else:
+            position, tap = at // stride - u, at % stride + u * stride
+            reach = (self.taps(d, kernel) - 1) * stride
+            if kernel % stride:
+                # The last tap exists in some phases only; its weight is read all the same.
+                inside = tap < index(kernel)
+                tap = minimum(tap, index(kernel - 1))
+        if before < reach:
+            inside = inside & (position >= ZERO)
         beyond = self.extent(d, size, kernel) - 1 + before - size * stride
         if not isinstance(beyond, int) or beyond >= 0:
-            inside = inside & (at // stride < index(size))
-        return at // stride, inside
+            inside = inside & (position < index(size))
+        return position, tap, inside
 
 
 @register

@@ -48,10 +48,12 @@ from convc.loops.rewrites import (
     split_reduction,
     stage,
     unroll,
+    unswitch,
     use_border,
     vectorize,
 )
 from convc.loops.simplify import linear, simplify_kernel
+from convc.schedule.phases import split_phases
 from convc.schedule.structure import (
     Loop,
     Structure,
@@ -75,7 +77,7 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
     structure = analyse(kernel)
     if structure is None:
         return _several(kernel, target)
-    structure, vector = _vector_loop(structure)
+    structure, vector = _vector_loop(split_phases(structure))
     if vector is None:
         return _folded(structure, target) or _scalar(structure, target)
     if not structure.reductions:
@@ -271,7 +273,7 @@ def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target
     if weight.space is Space.constant:
         kernel = _packed(kernel, structure, moving, vector, width)
     kernel = _pad_vectors(kernel, structure, vector.var, width)
-    kernel = speculate(simplify_kernel(kernel))
+    kernel = unswitch(speculate(simplify_kernel(kernel)))
     unrolled = [v for v in ("jp", "ov", innermost) if _has_loop(kernel, v)]
     for var in unrolled:
         kernel = unroll(kernel, var)
@@ -307,7 +309,7 @@ def _row_loop(
     rows = [
         x
         for x in structure.outputs
-        if x.var != vector.var and x.extent != 1 and moves_with(still, x.var)
+        if x.var != vector.var and x.extent != 1 and _moves_evenly(structure, still, x.var)
     ]
     if not rows:
         return structure.kernel, structure, None
@@ -327,6 +329,12 @@ def _row_loop(
     again = analyse(kernel)
     assert again is not None
     return kernel, again, row
+
+
+def _moves_evenly(structure: Structure, expr: Expr, var: str) -> bool:
+    """True if every load moves with the loop, or stays, by a number of elements per step (in phases it may not)."""
+    steady = all(structure.step(x.buffer, x.index, var) is not None for x in loads_of(expr))
+    return steady and moves_with(expr, var)
 
 
 def _runs_on(structure: Structure, outer: Loop, inner: Loop) -> bool:

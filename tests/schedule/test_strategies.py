@@ -9,7 +9,7 @@ import pytest
 
 from convc import driver, keras
 from convc.keras import layers
-from convc.loops.ir import Call, expressions, subexpressions, walk
+from convc.loops.ir import Call, Select, expressions, subexpressions, walk
 from convc.loops.parser import parse_kernel
 from convc.schedule.cpu import schedule_kernel
 from convc.target import TARGETS
@@ -35,6 +35,23 @@ def test_pooling_alone_runs_along_channels(pool: Any, padding: str) -> None:
 
 def test_upsampling_alone_runs_along_channels() -> None:
     assert "scalar" not in strategies((5, 4, 6), layers.UpSampling2D(2)).values()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (4, 2), (5, 3)])
+def test_a_transposed_convolution_computes_each_phase_without_guards(
+    kernel: int, stride: int, padding: str
+) -> None:
+    layer = layers.Conv2DTranspose(16, kernel, strides=stride, padding=padding)
+    model = keras.Sequential([keras.Input((6, 6, 8)), layer])
+    planned = driver.plan_graphs("m", model.graphs(), TARGETS["x86-64-avx2"])
+    rows = planned.rows["predict"]
+    assert rows[-1].algorithm == "tiled"
+    scheduled = next(
+        k for k in planned.program.kernels.values() if ("strategy", "tiled") in k.notes
+    )
+    values = [e for s in walk(scheduled.body) for x in expressions(s) for e in subexpressions(x)]
+    assert not any(isinstance(v, Select) for v in values)
 
 
 def test_constants_per_channel_are_vectors() -> None:

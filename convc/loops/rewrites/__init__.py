@@ -1,7 +1,7 @@
 """Named rewrites, each kernel -> kernel. A schedule is a list of them; each shows a before and after that is tested."""
 
 from convc.loops.rewrites.arithmetic import split_fma
-from convc.loops.rewrites.guards import speculate, use_border
+from convc.loops.rewrites.guards import speculate, unswitch, use_border
 from convc.loops.rewrites.memory import pad_extent, relayout, stage
 from convc.loops.rewrites.nest import (
     bind,
@@ -32,6 +32,7 @@ __all__ = [
     "split_reduction",
     "stage",
     "unroll",
+    "unswitch",
     "use_border",
     "vectorize",
 ]

@@ -11,6 +11,7 @@ from convc.loops.ir import (
     Binary,
     Block,
     Buffer,
+    Call,
     Const,
     Expr,
     For,
@@ -25,8 +26,10 @@ from convc.loops.ir import (
     Var,
     children,
     index,
+    map_block,
     rebuild,
     subexpressions,
+    walk,
 )
 from convc.loops.simplify import (
     SYMBOL_RANGE,
@@ -133,6 +136,84 @@ def _inside(
         elif high >= extent + after:
             return False
     return True
+
+
+def unswitch(kernel: Kernel) -> Kernel:
+    """Leaves out sums of products whose factor a guard makes zero, where the guard is the same for a whole loop.
+
+    Exact for finite factors: a sum that begins with zero is none the wiser.
+
+    Before: kernel k(in x: float32[8], in w: float32[8, 3], out y: float32[4]) { for p in 4 {
+              alloc a: float32[] register  a[] = 0.0
+              for k in 8 { a[] = fma(select(p < 3, x[k], 0.0), w[k, min(p, 2)], a[]) }  y[p] = a[] } }
+    After:  kernel k(in x: float32[8], in w: float32[8, 3], out y: float32[4]) { for p in 4 {
+              alloc a: float32[] register  a[] = 0.0
+              if p < 3 { for k in 8 { a[] = fma(x[k], w[k, min(p, 2)], a[]) } }  y[p] = a[] } }
+    """
+    return replace(kernel, body=_unswitch(kernel.body))
+
+
+def _unswitch(block: Block) -> Block:
+    result: list[Stmt] = []
+    for stmt in block:
+        match stmt:
+            case For():
+                condition = _common_guard(stmt)
+                if condition is None:
+                    result.append(replace(stmt, body=_unswitch(stmt.body)))
+                else:
+                    result.append(If(condition, map_block((stmt,), on_stmt=_without_guard)))
+            case If():
+                result.append(If(stmt.condition, _unswitch(stmt.then), _unswitch(stmt.otherwise)))
+            case _:
+                result.append(stmt)
+    return tuple(result)
+
+
+def _common_guard(loop: For) -> Expr | None:
+    """The one condition on the factors of every product that a loop adds up, if it holds for all iterations or none."""
+    conditions: set[Expr] = set()
+    inside = {loop.var}
+    for stmt in walk(loop.body):
+        match stmt:
+            case For():
+                inside.add(stmt.var)
+            case Store():
+                factor = _guarded_factor(stmt)
+                if factor is None:
+                    return None
+                conditions.add(factor.condition)
+            case _:
+                return None
+    if len(conditions) != 1:
+        return None
+    (condition,) = conditions
+    loads = any(isinstance(e, Load) for e in subexpressions(condition))
+    return None if loads or inside & _variables(condition) else condition
+
+
+def _guarded_factor(store: Store) -> Select | None:
+    """The guarded first factor of a product that is added to what the store writes."""
+    match store.value:
+        case Call(
+            function="fma",
+            args=(
+                Select(otherwise=Const(value=0)) as factor,
+                _,
+                Load(buffer=store.buffer, index=store.index),
+            ),
+        ):
+            return factor
+    return None
+
+
+def _without_guard(stmt: Stmt) -> Block:
+    if not isinstance(stmt, Store):
+        return (stmt,)
+    assert isinstance(stmt.value, Call)
+    factor, *others = stmt.value.args
+    assert isinstance(factor, Select)
+    return (replace(stmt, value=replace(stmt.value, args=(factor.then, *others))),)
 
 
 def use_border(kernel: Kernel, name: str) -> Kernel:

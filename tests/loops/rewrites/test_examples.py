@@ -35,6 +35,7 @@ ACTIVATION = parse_expr("max(x[c], 0.0)", buffers={"x": DType.float32})
 EXAMPLES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "split_fma": (INOUT, ()),
     "speculate": ("", ()),
+    "unswitch": ("", ()),
     "use_border": ("", ("x",)),
     "relayout": ("", ("x", Layout((Axis(1), Axis(0)), ((0, 0), (0, 0))))),
     "pad_extent": ("", ("w", 0, 8)),
