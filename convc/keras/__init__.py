@@ -6,6 +6,7 @@ from convc.keras import (
     backend,
     config,
     constraints,
+    datasets,
     initializers,
     layers,
     models,
@@ -28,5 +29,5 @@ __all__ = [
     "Initializer", "Input", "KerasTensor", "Layer", "Model", "Regularizer", "Sequential", "Variable", "activations",
     "applications",
     "backend", "config",
-    "constraints", "initializers", "layers", "models", "ops", "regularizers", "saving", "utils",
+    "constraints", "datasets", "initializers", "layers", "models", "ops", "regularizers", "saving", "utils",
 ]  # fmt: skip
