@@ -20,7 +20,8 @@ from convc.codegen.library import write_library, write_object
 from convc.codegen.link import Image, link
 from convc.codegen.support import instruction_set, required_features, support_object
 from convc.errors import IRError, OutputError, UsageError
-from convc.program.weights import PAGE, page_aligned
+from convc.program.deferred import deferred, evaluate_into
+from convc.program.weights import page_aligned
 from convc.target import Target
 from convc.types import Extent, TensorType
 
@@ -133,35 +134,11 @@ def c_identifier(name: str) -> str:
 
 
 def blob(weights: np.ndarray | Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
-    """The weights as one page-aligned uint8 array, zeros where no part lies."""
-    if isinstance(weights, np.ndarray):
-        weights = [(0, weights)]
-    size = max((offset + array.nbytes for offset, array in weights), default=0)
-    block = _block_of(weights, size)
-    if block is not None:
-        return block
-    result = page_aligned(size)
-    for offset, array in weights:
-        result[offset : offset + array.nbytes] = (
-            np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        )
-    return result
-
-
-def _block_of(weights: Sequence[tuple[int, np.ndarray]], size: int) -> np.ndarray | None:
-    """The page-aligned block that the parts are views of, each at its offset, if there is one."""
-    starts = {array.ctypes.data - offset for offset, array in weights}
-    if len(starts) != 1 or not all(a.flags.c_contiguous for _, a in weights):
-        return None
-    (start,) = starts
-    base = weights[0][1]
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    inside = base.dtype == np.uint8 and base.ndim == 1
-    first = start - base.ctypes.data
-    if not inside or start % PAGE or first < 0 or first + size > base.nbytes:
-        return None
-    return base[first : first + size]
+    """The weights as one page-aligned uint8 array, zeros where no part lies; deferred ones are computed there."""
+    parts = [(0, weights)] if isinstance(weights, np.ndarray) else weights
+    block = page_aligned(max((offset + array.nbytes for offset, array in parts), default=0))
+    evaluate_into(block, [(offset, deferred(array)) for offset, array in parts])
+    return block
 
 
 def _infos(tensors: Sequence[tuple[str, TensorType]]) -> tuple[TensorInfo, ...]:

@@ -24,6 +24,7 @@ from convc.graph.ir import Graph
 from convc.loops.ir import Kernel
 from convc.loops.verify import verify_kernel
 from convc.lower.program import lower
+from convc.passes.defer_weights import defer_weights
 from convc.passes.fix_batch import fix_batch
 from convc.passes.pipelines import pipeline_for
 from convc.plan.in_place import reuse_in_place
@@ -128,6 +129,8 @@ def plan_graphs(
     options, timings = options or Options(), Timings()
     note = checked(trace) if options.verify else trace or (lambda kind, name, result: None)
     with timings.phase("passes"):
+        if options.mode != "training":
+            graphs, _ = defer_weights(graphs)
         pipeline = pipeline_for(options.mode, target.kind)
         graphs = {
             entry: pipeline.run(graph, lambda n, g: note("graph", n, g), options.verify)

@@ -53,6 +53,36 @@ def pack(
     return flat
 
 
+def part_step(buffer: Buffer, dim: int) -> int | None:
+    """`pack_part` takes ranges of a dimension that begin at multiples of this; None where it takes none."""
+    view = _split_view(np.empty(physical_size(buffer, {}), np.bool_), buffer, _shape(buffer), {})
+    if view is None or any(b != (0, 0) for b in buffer.layout.border):
+        return None
+    return int(prod(view.shape[a] for a in _groups(buffer)[dim][1:]))
+
+
+def pack_part(array: Array, buffer: Buffer, out: Array, dim: int, start: int) -> None:
+    """Puts what begins at `start` along a dimension into a buffer's flat memory, which is zero there.
+
+    The array may be smaller than the buffer along any dimension: the rest is padding.
+    """
+    view = _split_view(out, buffer, _shape(buffer), {})
+    assert view is not None, "part_step says so"
+    groups = _groups(buffer)
+    steps = [prod(view.shape[a] for a in group[1:]) for group in groups]
+    whole = [-(-n // step) * step for n, step in zip(array.shape, steps, strict=True)]
+    if whole != list(array.shape):
+        wider = np.zeros(whole, array.dtype)
+        wider[tuple(slice(n) for n in array.shape)] = array
+        array = wider
+    index = [slice(None)] * view.ndim
+    for d, group in enumerate(groups):
+        first = start // steps[d] if d == dim else 0
+        index[group[0]] = slice(first, first + whole[d] // steps[d])
+    place = view[tuple(index)]
+    place[...] = array.reshape(place.shape)
+
+
 def unpack(flat: Array, buffer: Buffer, symbols: Mapping[str, int]) -> Array:
     """The logical array that a buffer's flat memory holds (a copy)."""
     shape = tuple(evaluate(e, symbols) for e in buffer.shape)
@@ -98,6 +128,10 @@ def dimension_offsets(
             position = position % axis.modulus
         total += position * evaluate(stride, symbols)
     return total
+
+
+def _shape(buffer: Buffer) -> tuple[int, ...]:
+    return tuple(evaluate(e, {}) for e in buffer.shape)
 
 
 def _check(array: Array, buffer: Buffer, symbols: Mapping[str, int]) -> tuple[int, ...]:

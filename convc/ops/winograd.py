@@ -29,6 +29,7 @@ from convc.ops.base import (
     fail,
     numbers,
 )
+from convc.program.deferred import Filtered, as_array, filtered, is_deferred
 from convc.types import Shape, TensorType
 
 Matrix = tuple[tuple[Fraction, ...], ...]
@@ -249,18 +250,11 @@ class WinogradOutput(Op):
 
 
 def transformed_weights(weight: Array, tile: Pair) -> Array:
-    """u[t, 0, c, o] of weight[o, c, r, s], computed in float64, in parts that stay in a cache."""
-    outputs, inputs, high, wide = weight.shape
+    """u[t, 0, c, o] of weight[o, c, r, s], computed in float64."""
     rows_g, columns_g = (
-        array_of(matrices(m, r)[1]) for m, r in zip(tile, (high, wide), strict=True)
+        array_of(matrices(m, r)[1]) for m, r in zip(tile, weight.shape[2:], strict=True)
     )
     both = np.kron(rows_g, columns_g)  # taps of the tile x taps of the filter
-    filters = weight.reshape(outputs * inputs, high * wide)
-    u = np.empty((len(both), len(filters)), weight.dtype)
-    for start in range(0, len(filters), 2048):
-        part = slice(start, start + 2048)
-        columns = np.array(filters[part].T, np.float64, order="C")
-        u[:, part] = np.einsum(
-            "tk,kn->tn", both, columns
-        )  # no BLAS: its threads would wait for each other
-    return u.reshape(-1, 1, outputs, inputs).transpose(0, 1, 3, 2)
+    if is_deferred(weight):
+        return as_array(Filtered(weight, both))
+    return filtered(weight, both)

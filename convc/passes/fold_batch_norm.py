@@ -15,6 +15,7 @@ from convc.ops.matmul import MatMul
 from convc.ops.norm import BatchNorm
 from convc.passes.affine import Affine, Float64, affine_of
 from convc.passes.rewriter import Rewriter
+from convc.program.deferred import Scaled, as_array, is_deferred
 
 Linear = Conv2d | ConvTranspose2d | MatMul
 
@@ -262,6 +263,9 @@ def scaled(weight: Array, factor: Float64) -> Array:
     """
     if weight.itemsize < 4:
         return (weight.astype(np.float64) * factor).astype(weight.dtype)
+    factor = factor.reshape((1,) * (weight.ndim - factor.ndim) + factor.shape)
+    if is_deferred(weight):
+        return as_array(Scaled(weight, factor.astype(weight.dtype)))
     return np.asarray(np.multiply(weight, factor.astype(weight.dtype)))
 
 

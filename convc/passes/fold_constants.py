@@ -10,6 +10,7 @@ import numpy as np
 
 from convc.graph.ir import Array, Graph, Node
 from convc.graph.op import Op
+from convc.ops.base import numbers
 from convc.ops.elementwise import Dropout, Identity
 from convc.ops.shape import (
     Broadcast,
@@ -23,6 +24,7 @@ from convc.ops.shape import (
     Transpose,
 )
 from convc.passes.rewriter import Rewriter
+from convc.program.deferred import is_deferred
 from convc.types import DType, TensorType, size_of
 
 MOVES = (
@@ -94,6 +96,9 @@ def bytes_of(types: Iterable[TensorType]) -> int:
 
 def evaluated(op: Op, arrays: list[Array], types: list[TensorType]) -> list[Array]:
     """The operator's outputs for arrays, of the given types."""
+    if is_deferred(arrays[0]) and isinstance(op, Transpose | Reshape):
+        moved = arrays[0].transpose(op.perm) if isinstance(op, Transpose) else arrays[0]
+        return [moved.reshape(numbers(types[0].shape))]
     if not isinstance(op, MOVES):
         arrays = [a.astype(np.float64) if DType.of(a.dtype).is_float else a for a in arrays]
     with np.errstate(all="ignore"):

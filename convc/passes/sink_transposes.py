@@ -14,6 +14,7 @@ from convc.ops.norm import BatchNorm, LayerNorm
 from convc.ops.reduce import ArgMax, Reduction
 from convc.ops.shape import Reshape, Transpose
 from convc.passes.rewriter import Rewriter
+from convc.program.deferred import is_deferred
 from convc.types import Shape
 
 Perm = tuple[int, ...]
@@ -261,7 +262,9 @@ def wide(array: Array, perm: Perm) -> Array:
 
 def relaid(array: Array, perm: Perm, broadcasts: bool) -> Array:
     """A constant operand in the order of the bases; where it broadcasts, without leading dimensions of extent 1."""
-    moved = np.ascontiguousarray(np.transpose(wide(array, perm), inverse(perm)))
+    moved = wide(array, perm).transpose(inverse(perm))
+    if not is_deferred(moved):
+        moved = np.ascontiguousarray(moved)
     shape = moved.shape
     while broadcasts and len(shape) > 0 and shape[0] == 1 and (len(shape) > 1 or array.ndim == 0):
         shape = shape[1:]

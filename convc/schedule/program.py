@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from convc.errors import TargetError
 from convc.loops.ir import Buffer, Kernel
-from convc.loops.memory import pack, physical_size
+from convc.program.deferred import Packed, as_array, deferred
 from convc.program.ir import Array, Program, Region, RegionKind
-from convc.program.weights import page_aligned, weight_offsets
 from convc.schedule import cpu, cuda
 from convc.target import Target
 
@@ -40,16 +37,12 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
 
 
 def _with_packed_weights(program: Program) -> Program:
-    """Weights in the layouts of their readers, side by side in one page-aligned block as the plan will place them."""
+    """Weights in the layouts of their readers, computed when they are placed."""
     readers = _weight_readers(program)
-    sizes = {n: physical_size(readers[n], {}) * readers[n].dtype.itemsize for n in program.weights}
-    offsets = weight_offsets(sizes)
-    block = page_aligned(max((offsets[n] + sizes[n] for n in sizes), default=0))
-    weights: dict[str, Array] = {}
-    for name, array in program.weights.items():
-        buffer = readers[name]
-        place = block[offsets[name] : offsets[name] + sizes[name]].view(buffer.dtype.numpy)
-        weights[name] = packed(array, buffer, place)
+    weights = {
+        name: as_array(Packed(deferred(array), readers[name]))
+        for name, array in program.weights.items()
+    }
     regions = tuple(_resized(r, weights) for r in program.regions)
     return replace(program, regions=regions, weights=weights)
 
@@ -71,11 +64,3 @@ def _weight_readers(program: Program) -> dict[str, Buffer]:
                 if argument.region in program.weights:
                     found[argument.region] = buffer
     return found
-
-
-def packed(array: Array, buffer: Buffer, out: Array) -> Array:
-    """A weight's memory for the parameter that reads it: padded to the parameter's shape, in its layout."""
-    missing = [int(e) - n for e, n in zip(buffer.shape, array.shape, strict=True)]  # type: ignore[arg-type]
-    if any(missing):
-        array = np.pad(array, [(0, m) for m in missing])
-    return pack(array, buffer, {}, out)

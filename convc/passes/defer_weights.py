@@ -1,0 +1,41 @@
+"""Lets the weights of convolutions and products be computed when the artifact is made, not pass by pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from convc.graph.ir import Graph
+from convc.graph.printer import INLINE
+from convc.ops.conv import Conv2d, ConvTranspose2d
+from convc.ops.matmul import MatMul
+from convc.ops.shape import Reshape, Transpose
+from convc.program.deferred import Source, as_array
+
+
+def defer_weights(graphs: Mapping[str, Graph]) -> tuple[Mapping[str, Graph], list[Source]]:
+    """The graphs, with the weights of convolutions and products deferred; and those, numbered.
+
+    A weight that anything else reads is left as it is, and so is one that the graph's text shows.
+    """
+    sources: dict[int, Source] = {}
+    found = {}
+    for entry, graph in graphs.items():
+        weights = dict(graph.weights)
+        for name in linear_weights(graph):
+            array = weights[name]
+            source = sources.setdefault(id(array), Source(array, len(sources)))
+            weights[name] = as_array(source)
+        found[entry] = replace(graph, weights=weights)
+    return found, list(sources.values())
+
+
+def linear_weights(graph: Graph) -> list[str]:
+    """The weights that only convolutions and products read, as their weight, perhaps transposed or reshaped."""
+    others = {*graph.outputs}
+    for node in reversed(graph.nodes):
+        linear = isinstance(node.op, Conv2d | ConvTranspose2d | MatMul)
+        moved = isinstance(node.op, Transpose | Reshape) and others.isdisjoint(node.outputs)
+        if not moved:
+            others.update(node.inputs[:1] if linear else node.inputs)
+    return [n for n, array in graph.weights.items() if n not in others and array.size > INLINE]
