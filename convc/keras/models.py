@@ -1,5 +1,14 @@
-"""Models."""
+"""Models, and models from files."""
 
+from convc.keras.engine.loading import load_model, model_from_config, model_from_json
 from convc.keras.engine.model import Model, Sequential
+from convc.keras.engine.saving import save_model
 
-__all__ = ["Model", "Sequential"]
+__all__ = [
+    "Model",
+    "Sequential",
+    "load_model",
+    "model_from_config",
+    "model_from_json",
+    "save_model",
+]

@@ -21,6 +21,7 @@ from convc.keras.engine.naming import (
     unique_name,
     user_line,
 )
+from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import (
     KerasTensor,
     Operators,
@@ -33,6 +34,7 @@ from convc.keras.engine.tensor import (
 from convc.types import DType
 
 _COMMON = ("name", "dtype", "trainable", "input_shape", "batch_size", "activity_regularizer")
+_SHAPES = ("input_shape", "batch_input_shape", "batch_shape", "batch_size", "input_dim")
 
 
 class Layer:
@@ -80,12 +82,13 @@ class Layer:
                 f"{type(self).__name__}: name must be a non-empty string without '/'; received {name!r}"
             )
         self.name = name or unique_name(snake_case(type(self).__name__))
-        self.dtype = _dtype(self.name, dtype)
+        self.dtype, self.dtype_policy = _policy(self.name, dtype)
         self.autocast = autocast
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
         self.traced_shape: Any = None
         """The output's shape in the latest call."""
+        self._build_shape: Any = None
         self.calls = []
         self._trainable = bool(trainable)
         self._own_weights: list[Variable] = []
@@ -157,7 +160,8 @@ class Layer:
         if self.built:
             return
         first = args[0] if args else next(iter(kwargs.values()))
-        self.build(map_tensors(lambda t: t.shape, first))
+        self._build_shape = map_tensors(lambda t: t.shape, first)
+        self.build(self._build_shape)
         self.built = True
 
     def _check_outputs(self, outputs: Any) -> None:
@@ -211,6 +215,10 @@ class Layer:
     def own_weights(self) -> list[Variable]:
         """The variables made by `add_weight` or kept in attributes, without those of layers inside."""
         return list(dict.fromkeys([*self._own_weights, *_found_in(vars(self), Variable)]))
+
+    def trainable_itself(self, value: Any) -> None:
+        """Whether the layer's weights are trained, without a word to the layers inside."""
+        self._trainable = bool(value)
 
     @property
     def trainable(self) -> bool:
@@ -297,16 +305,40 @@ class Layer:
                 return map_tensors(lambda t: t.shape, self(traced))
 
     def get_config(self) -> dict[str, Any]:
-        """The name, the dtype and the arguments that the layer was made with."""
-        config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype.value}
-        return {
-            **config,
-            **{k: _plain(v) for k, v in self.init_arguments.items() if k not in config},
+        """The name, the dtype and the arguments of `__init__`, as the layer holds them now.
+
+        An argument's value is the attribute of that name, else what was given, else its default.
+        """
+        config: dict[str, Any] = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": self.dtype_policy,
         }
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = serialize_keras_object(self.activity_regularizer)
+        variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        for name, parameter in list(inspect.signature(type(self).__init__).parameters.items())[1:]:
+            if parameter.kind not in variadic and name not in (*config, *_SHAPES, *_COMMON):
+                given = self.init_arguments.get(name, parameter.default)
+                held = vars(self).get(name, given)
+                config[name] = serialize_keras_object(
+                    given if isinstance(held, Operators) else held
+                )
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The shape of the input that the weights were made for."""
+        return None if self._build_shape is None else {"input_shape": self._build_shape}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Makes the weights for the shape of `get_build_config`."""
+        if config.get("input_shape"):
+            self.build(config["input_shape"])
+            self.built = True
 
     def _first_call(self, what: str) -> Call:
         if not self.calls:
@@ -386,14 +418,6 @@ def _single(tensors: list[KerasTensor]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, (str, int, float, bool, list, tuple, dict, type(None))):
-        return value
-    if hasattr(value, "get_config"):
-        return {"class_name": type(value).__name__, "config": value.get_config()}
-    return getattr(value, "__name__", repr(value))
-
-
 def _listed(variables: list[Variable]) -> str:
     shown = ", ".join(f"{v.path} {v.shape}" for v in variables[:4])
     return f"{shown}, …" if len(variables) > 4 else shown
@@ -404,6 +428,17 @@ def _dtype(name: str, dtype: Any) -> DType:
         return DType.of(dtype if dtype is not None else backend.floatx())
     except (TypeError, ValueError) as error:
         raise ModelError(f"layer {name!r}: {error}") from None
+
+
+def _policy(name: str, dtype: Any) -> tuple[DType, str]:
+    """The element type of the weights and its policy's name; "mixed_float16" computes in float32 here."""
+    if isinstance(dtype, dict):
+        dtype = (dtype.get("config") or {}).get("name")
+    dtype = getattr(dtype, "name", dtype) if not isinstance(dtype, (str, DType)) else dtype
+    if isinstance(dtype, str) and dtype.startswith("mixed_"):
+        return DType.float32, dtype
+    kind = _dtype(name, dtype)
+    return kind, kind.value
 
 
 def _parameters(cls: type) -> list[str]:

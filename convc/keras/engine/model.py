@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 import convc
 from convc.errors import DataError, ModelError, UnsupportedError
 from convc.graph.ir import Graph
-from convc.keras.engine import saving, summary
+from convc.keras.engine import revival, saving, summary
 from convc.keras.engine.arguments import positive
 from convc.keras.engine.call import flatten, map_tensors
+from convc.keras.engine.configs import functional_config
 from convc.keras.engine.graphs import Viewed, graph_of_variables
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.layer import Layer, inputs_like
@@ -26,6 +28,8 @@ from convc.keras.engine.naming import (
     user_line,
 )
 from convc.keras.engine.network import Network, network
+from convc.keras.engine.registry import LAYERS, custom_object_scope
+from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import Array, KerasTensor, placeholder
 
 
@@ -224,12 +228,51 @@ class Model(Layer):
         """Writes all weights to a .safetensors, .npz or .weights.h5 file."""
         saving.save_weights(self, Path(filepath), overwrite)
 
-    def load_weights(self, filepath: str | Path, skip_mismatch: bool = False) -> None:
-        """Reads all weights from a .safetensors, .npz or .weights.h5 file, by name or else by order."""
-        saving.load_weights(self, Path(filepath), skip_mismatch)
+    def load_weights(
+        self, filepath: str | Path, skip_mismatch: bool = False, by_name: bool = False
+    ) -> None:
+        """Reads all weights from a .safetensors, .npz, .weights.h5, .h5 or .keras file, by name or else by order."""
+        saving.load_weights(self, Path(filepath), skip_mismatch, by_name)
+
+    def save(self, filepath: str | Path, overwrite: bool = True, **settings: Any) -> None:
+        """Writes architecture and weights to a .keras file (Keras 3's) or a .h5 file (Keras 2's)."""
+        saving.save_model(self, Path(filepath), overwrite, **settings)
+
+    def to_json(self, **settings: Any) -> str:
+        """The architecture as `keras.models.model_from_json` reads it."""
+        return json.dumps(serialize_keras_object(self), **settings)
+
+    @property
+    def saved_as(self) -> dict[str, Any] | None:
+        """How files name the class, where that isn't Python's name of it."""
+        if type(self) is not Model or self.network is None:
+            return None
+        module = "keras.src.models.functional"
+        return {"module": module, "class_name": "Functional", "registered_name": "Functional"}
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "trainable": self.trainable}
+        """The layers and their calls for a functional model; a subclass's name and arguments."""
+        own_arguments = type(self).__init__ is not Model.__init__
+        return (
+            super().get_config()
+            if self.network is None or own_arguments
+            else functional_config(self)
+        )
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The model of a config that `get_config` or Keras made; its weights are new."""
+        with custom_object_scope(custom_objects):
+            if "input_layers" in config and "output_layers" in config:
+                return revival.functional(cls, config)
+            return cls(**config)
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        if self.network is not None:
+            return {"input_shape": map_tensors(lambda t: t.shape, self.network.inputs)}
+        if self._input_types is None:
+            return None
+        return {"input_shape": _shapes_of(self._input_types)}
 
 
 class Sequential(Model):
@@ -333,6 +376,26 @@ class Sequential(Model):
             )
         return self.network
 
+    def get_config(self) -> dict[str, Any]:
+        """The layers, the input first where it is known."""
+        if type(self).__init__ is not Sequential.__init__:
+            return super().get_config()
+        first = [self._first] if self._first is not None else []
+        config: dict[str, Any] = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": self.dtype_policy,
+            "layers": [serialize_keras_object(layer) for layer in [*first, *self._chain]],
+        }
+        if self._first is not None:
+            config["build_input_shape"] = list(self._first.batch_shape)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        with custom_object_scope(custom_objects):
+            return revival.sequential(cls, config) if "layers" in config else cls(**config)
+
     @property
     def input_shape(self) -> Any:
         return self.traced().inputs.shape
@@ -340,6 +403,17 @@ class Sequential(Model):
     @property
     def output_shape(self) -> Any:
         return self.traced().outputs.shape
+
+
+def _shapes_of(types: Any) -> Any:
+    """The shapes in what `_input_types` holds."""
+    match types:
+        case (tuple() as shape, dtype) if not isinstance(dtype, tuple):
+            return shape
+        case dict():
+            return {key: _shapes_of(value) for key, value in types.items()}
+        case _:
+            return [_shapes_of(value) for value in types]
 
 
 def _placeholders(types: Any, name: str) -> Any:
@@ -418,3 +492,6 @@ def _feeds(model: str, names: list[str], inputs: list[KerasTensor], x: Any) -> d
             f"the inputs of model {model!r} must have the same number of rows; received {rows}"
         )
     return feeds
+
+
+LAYERS.update(Functional=Model, Model=Model, Sequential=Sequential)

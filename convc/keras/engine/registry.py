@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from convc.errors import UsageError
@@ -20,7 +21,8 @@ FAMILIES: dict[str, Callable[[Any], Any]] = {}
 """What turns a config into an object, by the last part of Keras' module: "initializers", "losses", …"""
 
 registered: dict[str, Any] = {}
-_scope: ContextVar[Mapping[str, Any]] = ContextVar("convc_keras_custom_objects", default={})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_scope = ContextVar("convc_keras_custom_objects", default=_NOTHING)
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 

@@ -1,11 +1,13 @@
-"""Weights in files."""
+"""Weights and models into files, weights out of them."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ import safetensors
 import safetensors.numpy
 
 from convc.errors import InputFileError, ModelError, OutputError, UsageError
-from convc.keras.engine import saving_h5
+from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5
 from convc.keras.engine.naming import nearest
+from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import Array, Variable
 
-_SUFFIXES = (".safetensors", ".npz", ".h5")
+VERSION = "3.0.0"
+"""The version of Keras whose files these are."""
+_SUFFIXES = (".safetensors", ".npz", ".h5", ".hdf5", ".keras")
 
 
 def weight_names(variables: Sequence[Variable]) -> list[str]:
@@ -36,25 +41,64 @@ def weight_names(variables: Sequence[Variable]) -> list[str]:
 
 
 def save_weights(model: Any, path: Path, overwrite: bool) -> None:
-    """Writes the weights; the file appears whole or not at all."""
+    """Writes the weights; the file appears whole or not at all.
+
+    `.weights.h5` is Keras 3's layout, another `.h5` that of Keras 1 and 2.
+    """
     suffix = _suffix(path)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already; pass overwrite=True to replace it")
     if not model.built:
         raise ModelError(
             f"save_weights: model {model.name!r} has no weights yet: build it or call it first"
         )
     names = weight_names(model.weights)
-    arrays = dict(zip(names, (w.value for w in model.weights), strict=True))
-    scratch = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
-    try:
+    with _appearing(path, overwrite) as scratch:
+        if suffix == ".h5":
+            with hdf5.h5py().File(scratch, "w") as file:
+                if path.name.endswith(".weights.h5"):
+                    saving_h5.write(model, file)
+                else:
+                    legacy_weights.write(model, file, VERSION)
+            return
+        arrays = dict(zip(names, (w.value for w in model.weights), strict=True))
         if suffix == ".npz":
             np.savez(scratch, **arrays)
-        elif suffix == ".h5":
-            saving_h5.write(model, scratch)
         else:
             metadata = {"format": "convc", "order": json.dumps(names)}
             safetensors.numpy.save_file(arrays, scratch, metadata)
+
+
+def save_model(
+    model: Any, filepath: str | Path, overwrite: bool = True, include_optimizer: bool = True
+) -> None:
+    """Writes architecture and weights to a `.keras` file, as Keras 3 does, or to an HDF5 file, as Keras 2 did."""
+    path = Path(filepath)
+    if path.suffix not in (".keras", ".h5", ".hdf5"):
+        raise UsageError(f"model file {path}: expected a name that ends in .keras or .h5")
+    if not model.built:
+        raise ModelError(
+            f"save: model {model.name!r} has no weights yet: build it or call it first"
+        )
+    config = serialize_keras_object(model)
+    with _appearing(path, overwrite) as scratch:
+        if path.suffix == ".keras":
+            archive.write(model, scratch, config, VERSION)
+            return
+        with hdf5.h5py().File(scratch, "w") as file:
+            file.attrs["keras_version"] = VERSION
+            file.attrs["backend"] = "tensorflow"
+            entry = {"class_name": config["class_name"], "config": config["config"]}
+            file.attrs["model_config"] = json.dumps(entry)
+            legacy_weights.write(model, file.create_group(legacy_weights.GROUP), VERSION)
+
+
+@contextmanager
+def _appearing(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A file beside the path that takes its place once it is whole; OutputError if it can't."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already; pass overwrite=True to replace it")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        yield scratch
         scratch.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -63,7 +107,7 @@ def save_weights(model: Any, path: Path, overwrite: bool) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def load_weights(model: Any, path: Path, skip_mismatch: bool) -> None:
+def load_weights(model: Any, path: Path, skip_mismatch: bool, by_name: bool = False) -> None:
     """Assigns the weights of a file by name or, where no name fits but all shapes do, by order."""
     suffix = _suffix(path)
     if not path.is_file():
@@ -72,14 +116,14 @@ def load_weights(model: Any, path: Path, skip_mismatch: bool) -> None:
         raise ModelError(
             f"load_weights: model {model.name!r} has no weights yet: build it or call it first"
         )
-    if suffix == ".h5":
-        for variable, array in zip(model.weights, saving_h5.read(model, path), strict=True):
+    if suffix in (".h5", ".keras"):
+        for variable, array in _hdf5_weights(model, path, skip_mismatch, by_name):
             variable.assign(array)
         return
     arrays = _read_npz(path) if suffix == ".npz" else _read_safetensors(path)
     variables = model.weights
     names = weight_names(variables)
-    if set(names) != set(arrays) and not skip_mismatch:
+    if set(names) != set(arrays) and not skip_mismatch and not by_name:
         _assign_by_order(path, variables, names, arrays)
         return
     for name, variable in zip(names, variables, strict=True):
@@ -90,6 +134,24 @@ def load_weights(model: Any, path: Path, skip_mismatch: bool) -> None:
     for name, variable in zip(names, variables, strict=True):
         if name in arrays and arrays[name].shape == variable.shape:
             variable.assign(arrays[name])
+
+
+def _hdf5_weights(
+    model: Any, path: Path, skip_mismatch: bool, by_name: bool
+) -> list[tuple[Variable, Array]]:
+    """The variables with their arrays, in whichever layout the file has."""
+    source: Path | io.BytesIO = path
+    if path.suffix == ".keras":
+        source = io.BytesIO(archive.read(path).weights or b"")
+    with hdf5.opened(source, str(path)) as file:
+        root = legacy_weights.root_of(file)
+        if root is not None:
+            return legacy_weights.read(model, file, root, by_name, skip_mismatch)
+        if by_name:
+            raise UsageError(
+                f"{path}: by_name=True is for files of Keras 1 and 2; this is one of Keras 3"
+            )
+        return saving_h5.read(model, file, skip_mismatch)
 
 
 def _assign_by_order(
@@ -137,4 +199,4 @@ def _suffix(path: Path) -> str:
         raise UsageError(
             f"weights file {path}: expected a name that ends in {', '.join(_SUFFIXES)}"
         )
-    return path.suffix
+    return ".h5" if path.suffix == ".hdf5" else path.suffix

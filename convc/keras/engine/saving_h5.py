@@ -1,96 +1,104 @@
-"""Keras 3's `.weights.h5` files: every variable at `layers/<class name, counted>/…/vars/<number>`."""
+"""Weights in HDF5: Keras 3's layout, every variable at `layers/<class name, counted>/…/vars/<number>`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from convc.errors import InputFileError, UsageError
+from convc.errors import InputFileError
+from convc.keras.engine.hdf5 import Hdf5
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.naming import nearest, snake_case
 from convc.keras.engine.tensor import Array, Variable
+
+_OLD_LAYERS = "_layer_checkpoint_dependencies"
+"""What Keras 2.12 and 2.13 called `layers`."""
+_OURS = frozenset({"init_arguments", "calls", "network", "_first", "_chain", "optimizer"})
 
 
 def paths(model: Any) -> dict[str, Variable]:
     """Every variable by its place in the file; a layer that is used twice is listed where it comes first."""
     found: dict[str, Variable] = {}
     seen: set[int] = set()
-    for path, variable in _walk(model, ""):
+    for path, variable in _walk(model, "", set()):
         if id(variable) not in seen:
             seen.add(id(variable))
             found[path] = variable
     return found
 
 
-def _walk(layer: Any, prefix: str) -> Iterator[tuple[str, Variable]]:
+def _walk(layer: Any, prefix: str, visited: set[int]) -> Iterator[tuple[str, Variable]]:
+    """Keras' order: a model's layers, then attributes by name, private ones last; each layer once."""
+    if id(layer) in visited:
+        return
+    visited.add(id(layer))
     own = layer.own_weights
     ordered = [w for w in own if w.trainable] + [w for w in own if not w.trainable]
     for number, variable in enumerate(ordered):
         yield f"{prefix}vars/{number}", variable
     if getattr(layer, "network", None) is not None:
-        yield from _container(layer.layers, f"{prefix}layers/")
-        return
-    for name, value in vars(layer).items():
-        match value:
-            case Layer():
-                yield from _walk(value, f"{prefix}{name}/")
-            case list() | tuple():
-                yield from _container(value, f"{prefix}{name}/")
-            case dict() if name != "init_arguments":
-                yield from _container(value.values(), f"{prefix}{name}/")
+        yield from _container(layer.layers, f"{prefix}layers/", visited)
+    for name in sorted(vars(layer), key=lambda n: (n.startswith("_"), n)):
+        value = vars(layer)[name]
+        if name in _OURS:
+            continue
+        if isinstance(value, Layer):
+            yield from _walk(value, f"{prefix}{name}/", visited)
+        elif isinstance(value, (list, tuple, dict)):
+            yield from _container(value, f"{prefix}{name}/", visited)
 
 
-def _container(items: Iterable[Any], prefix: str) -> Iterator[tuple[str, Variable]]:
+def _container(
+    items: Iterable[Any], prefix: str, visited: set[int]
+) -> Iterator[tuple[str, Variable]]:
     counts: Counter[str] = Counter()
-    for item in items:
+    for item in items.values() if isinstance(items, dict) else items:
         if isinstance(item, Layer):
             base = snake_case(getattr(item, "type_name", type(item).__name__))
-            name = f"{base}_{counts[base]}" if counts[base] else base
-            counts[base] += 1
-            yield from _walk(item, f"{prefix}{name}/")
+        elif isinstance(item, (list, tuple, dict)):
+            base = "container"
+        else:
+            continue
+        name = f"{base}_{counts[base]}" if counts[base] else base
+        counts[base] += 1
+        if isinstance(item, Layer):
+            yield from _walk(item, f"{prefix}{name}/", visited)
+        else:
+            yield from _container(item, f"{prefix}{name}/", visited)
 
 
-def write(model: Any, path: Path) -> None:
-    with _h5py().File(path, "w") as file:
-        for place, variable in paths(model).items():
-            file.create_dataset(place, data=variable.value)
+def write(model: Any, file: Any) -> None:
+    """Puts all variables into an open h5py file."""
+    for place, variable in paths(model).items():
+        array = variable.value
+        dataset = file.create_dataset(place, data=array)
+        if variable.dtype == "bfloat16":
+            dataset.attrs["dtype"] = "bfloat16"
 
 
-def read(model: Any, path: Path) -> list[Array]:
-    """The arrays in the order of `model.weights`; InputFileError names what is missing or has another shape."""
+def read(model: Any, file: Hdf5, skip_mismatch: bool = False) -> list[tuple[Variable, Array]]:
+    """The variables with the file's arrays; InputFileError names what is missing or has another shape."""
     wanted = paths(model)
-    found: dict[int, Array] = {}
-    try:
-        with _h5py().File(path, "r") as file:
-            present: list[str] = []
-            file.visit(present.append)
-            for place, variable in wanted.items():
-                if place not in file:
-                    raise InputFileError(
-                        f"{path} doesn't fit the model: {variable.path} is missing at {place}{nearest(place, present)}"
-                    )
-                found[id(variable)] = np.asarray(file[place])
-    except OSError as error:
-        raise InputFileError(f"{path} is not a readable HDF5 file: {error}") from None
-    for variable in wanted.values():
-        if found[id(variable)].shape != variable.shape:
+    found: list[tuple[Variable, Array]] = []
+    old = _OLD_LAYERS in file.names()
+    for place, variable in wanted.items():
+        path = place.replace("layers/", f"{_OLD_LAYERS}/") if old else place
+        shape = file.shape(path)
+        if skip_mismatch and shape != variable.shape:
+            continue
+        if shape is None:
+            near = nearest(path.split("/vars/")[0], _groups(file))
             raise InputFileError(
-                f"{path}: {variable.path} has shape {found[id(variable)].shape}; expected {variable.shape}"
+                f"{file.name} doesn't fit the model: {variable.path} is missing at {path}{near}"
             )
-    return [found[id(v)] for v in model.weights]
+        if shape != variable.shape:
+            raise InputFileError(
+                f"{file.name}: {variable.path} has shape {shape}; expected {variable.shape}"
+            )
+        found.append((variable, file.array(path)))
+    return found
 
 
-def _h5py() -> ModuleType:
-    try:
-        import h5py  # optional: the extra "h5"
-    except ImportError:
-        raise UsageError(
-            "weights in .h5 files need the package h5py: install convc[h5], or use .safetensors or .npz"
-        ) from None
-    module: ModuleType = h5py
-    return module
+def _groups(file: Hdf5) -> list[str]:
+    return [f"layers/{name}" for name in file.names("layers")]

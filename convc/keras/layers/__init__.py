@@ -5,6 +5,7 @@ from typing import NoReturn as _NoReturn
 from convc.keras.engine.input import Input, InputLayer
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.naming import missing as _missing
+from convc.keras.engine.registry import LAYERS as _LAYERS
 from convc.keras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from convc.keras.layers.convolutional import (
     Conv2D,
@@ -87,6 +88,8 @@ __all__ = [
     "SeparableConvolution2D", "Softmax", "SpatialDropout2D", "Subtract", "UnitNormalization", "UpSampling2D",
     "ZeroPadding2D", "add", "average", "concatenate", "dot", "maximum", "minimum", "multiply", "subtract",
 ]  # fmt: skip
+
+_LAYERS.update({_name: globals()[_name] for _name in __all__ if _name[0].isupper() and _name != "Input"})
 
 
 def __getattr__(name: str) -> _NoReturn:

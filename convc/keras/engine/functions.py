@@ -1,0 +1,151 @@
+"""Functions between layers, as Keras' files hold them: one operation class each, `Mean` for `mean`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from convc.errors import UnsupportedError
+from convc.keras.engine.call import Call, Operation, flatten, record
+from convc.keras.engine.legacy import FUNCTIONS as TENSORFLOW
+from convc.keras.engine.naming import nearest, snake_case
+from convc.keras.engine.tensor import FUNCTIONS
+
+_MODULES = {
+    "keras.src.ops.nn": (
+        "average_pool", "batch_normalization", "celu", "conv", "depthwise_conv", "elu", "gelu", "glu", "hard_shrink",
+        "hard_sigmoid", "hard_silu", "hard_tanh", "layer_normalization", "leaky_relu", "log_sigmoid", "log_softmax",
+        "max_pool", "moments", "normalize", "one_hot", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink",
+        "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "tanh_shrink",
+        "threshold",
+    ),
+    "keras.src.ops.core": ("cast", "convert_to_tensor", "stop_gradient"),
+    "keras.src.ops.math": ("erf", "logsumexp", "rsqrt"),
+    "keras.src.ops.linalg": ("norm",),
+    "keras.src.ops.image": ("resize",),
+}  # fmt: skip
+_NAMES = {
+    "batch_normalization": "BatchNorm",
+    "layer_normalization": "LayerNorm",
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+_CALLED_WITH = frozenset(
+    {
+        "x",
+        "x1",
+        "x2",
+        "xs",
+        "key",
+        "condition",
+        "indices",
+        "weights",
+        "fill_value",
+        "constant_values",
+    }
+)
+"""The parameters that Keras' operations take when they are called; all others belong to their configs."""
+
+
+def operation_entry(call: Call) -> dict[str, Any]:
+    """How Keras names the operation of a call, with the arguments that it makes the operation with."""
+    function = call.operation.function
+    name = function.__name__.rstrip("_")
+    _, config = divided(call)
+    class_name = _NAMES.get(name, "".join(part.capitalize() for part in name.split("_")))
+    module = _PLACES.get(name, "keras.src.ops.numpy")
+    if name == "relu" and config:
+        module, class_name = "keras.src.activations.activations", "ReLU"
+    return {
+        "module": module,
+        "class_name": class_name,
+        "config": {"name": call.operation.name, **config},
+        "registered_name": class_name,
+    }
+
+
+def divided(call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A call's arguments by name: what Keras' operation is called with, and its config."""
+    bound = inspect.signature(call.operation.function).bind(*call.args, **call.kwargs)
+    called, config = {}, {}
+    for name, value in bound.arguments.items():
+        inside = name in _CALLED_WITH or any(True for _ in flatten(value))
+        (called if inside else config)[name] = value
+    return called, config
+
+
+class RevivedOperation(Operation):
+    """A function of a file, under its name there."""
+
+    def __init__(self, name: str, function: Any, config: dict[str, Any]) -> None:
+        super().__init__(function.__name__.rstrip("_"), function)
+        self.name = name
+        self.config = config
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.function.__name__ == "get_item" and len(args) > 1 and isinstance(args[1], list):
+            args = (args[0], tuple(args[1]), *args[2:])
+        kwargs = {**self.config, **kwargs}
+        return record(self, args, kwargs, super().__call__(*args, **kwargs))
+
+
+def is_operation(entry: dict[str, Any]) -> bool:
+    """True for functions between layers: Keras 3 writes no `trainable` for them, TensorFlow a class of its own."""
+    if entry["class_name"] in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
+        return True
+    module = str(entry.get("module") or "")
+    if module.startswith(("keras.src.ops.", "keras.ops", "keras.src.activations.")):
+        return True
+    config = entry.get("config")
+    bare = not module and isinstance(config, dict) and "trainable" not in config
+    return (
+        bare
+        and "layers" not in config
+        and "batch_shape" not in config
+        and _named(entry) in FUNCTIONS
+    )
+
+
+def _named(entry: dict[str, Any]) -> str:
+    back = {v: k for k, v in _NAMES.items()} | {"ReLU": "relu"}
+    name = str(entry["class_name"])
+    return back.get(name, snake_case(name))
+
+
+def revived_operation(entry: dict[str, Any], name: str) -> RevivedOperation:
+    """The operation of an entry; UnsupportedError if convc has no such function."""
+    config = {k: v for k, v in dict(entry["config"]).items() if k not in ("name", "dtype")}
+    if entry["class_name"] in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
+        return _tensorflow(config, name)
+    function = FUNCTIONS.get(_named(entry))
+    if function is None:
+        kind = entry["class_name"]
+        raise UnsupportedError(f"function {kind!r}{nearest(_named(entry), FUNCTIONS)} isn't known")
+    return RevivedOperation(name, _plain(function), config)
+
+
+def _tensorflow(config: dict[str, Any], name: str) -> RevivedOperation:
+    wanted = str(config.get("function", config.get("node_def", "?")))
+    if wanted in ("__operators__.getitem", "_SlicedTensor"):
+        raise UnsupportedError("TensorFlow's slicing of tensors isn't known in files of Keras 2")
+    if wanted not in TENSORFLOW:
+        raise UnsupportedError(
+            f"TensorFlow's function {wanted!r} isn't known{nearest(wanted, TENSORFLOW)}"
+        )
+    ours, parameters = TENSORFLOW[wanted]
+    function = _plain(FUNCTIONS[ours])
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        given = {k: v for k, v in kwargs.items() if k in parameters}
+        other = [k for k, v in kwargs.items() if k not in (*parameters, "name") and v is not None]
+        if other:
+            raise UnsupportedError(f"TensorFlow's {wanted} with argument {other[0]!r} isn't known")
+        places = [given[p] for p in parameters[len(args) :] if p in given]
+        return function(*args, *places)
+
+    called.__name__ = ours
+    return RevivedOperation(name, called, {})
+
+
+def _plain(function: Any) -> Any:
+    """The function itself, below what remembers its calls."""
+    return getattr(function, "__wrapped__", function)

@@ -1,0 +1,120 @@
+"""Weights in HDF5 as Keras 1 and 2 lay them out: a group per layer, attributes that name layers and weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convc.errors import InputFileError
+from convc.keras.engine.hdf5 import Hdf5
+from convc.keras.engine.tensor import Array, Variable
+
+GROUP = "model_weights"
+TOP = "top_level_model_weights"
+_HEADER = 64512
+"""HDF5's limit for the attributes of one object, in bytes."""
+
+Pairs = list[tuple[Variable, Array]]
+
+
+def root_of(file: Hdf5) -> str | None:
+    """The group that holds the layers (a whole model's or the file itself), or None for another layout."""
+    for root in ("", GROUP):
+        if file.texts(root, "layer_names"):
+            return root
+    return GROUP if GROUP in file else None
+
+
+def ordered(layer: Any) -> list[Variable]:
+    """A layer's weights in the order of these files: all trained ones, then all others."""
+    return [*layer.trainable_weights, *layer.non_trainable_weights]
+
+
+def read(
+    model: Any, file: Hdf5, root: str, by_name: bool = False, skip_mismatch: bool = False
+) -> Pairs:
+    """The variables with the file's arrays, by layers' names or by their order among the layers that have weights."""
+    names = file.texts(root, "layer_names")
+    found: Pairs = []
+    if by_name:
+        index = {layer.name: layer for layer in model.layers}
+        chosen = [(name, index[name]) for name in names if name in index]
+    else:
+        named = [name for name in names if file.texts(_join(root, name), "weight_names")]
+        layers = [layer for layer in model.layers if layer.weights]
+        if len(named) != len(layers):
+            raise InputFileError(
+                f"{file.name} doesn't fit the model: it has {len(named)} layers with weights, the model {len(layers)}"
+            )
+        chosen = list(zip(named, layers, strict=True))
+    for name, layer in chosen:
+        found += _layer(
+            file, _join(root, name), f"layer {layer.name!r}", ordered(layer), skip_mismatch
+        )
+    own = [w for w in model.own_weights if not any(w in layer.weights for layer in model.layers)]
+    if own and _join(root, TOP) in file:
+        found += _layer(file, _join(root, TOP), "the model itself", own, skip_mismatch)
+    return found
+
+
+def _join(root: str, name: str) -> str:
+    return f"{root}/{name}" if root else name
+
+
+def _layer(
+    file: Hdf5, group: str, what: str, variables: list[Variable], skip_mismatch: bool
+) -> Pairs:
+    names = file.texts(group, "weight_names")
+    shapes = [file.shape(f"{group}/{name}") for name in names]
+    if len(names) != len(variables):
+        if skip_mismatch:
+            return []
+        raise InputFileError(
+            f"{file.name} doesn't fit the model: {what} has {len(variables)} weights, the file {len(names)}"
+        )
+    found: Pairs = []
+    for name, shape, variable in zip(names, shapes, variables, strict=True):
+        if shape == variable.shape:
+            found.append((variable, file.array(f"{group}/{name}")))
+        elif not skip_mismatch:
+            raise InputFileError(
+                f"{file.name}: {group}/{name} has shape {shape}; {variable.path} expects {variable.shape}"
+            )
+    return found
+
+
+def write(model: Any, group: Any, version: str) -> None:
+    """Puts all layers' weights into an open h5py group."""
+    _write_texts(group, "layer_names", [layer.name for layer in model.layers])
+    group.attrs["backend"] = "tensorflow"
+    group.attrs["keras_version"] = version
+    for layer in sorted(model.layers, key=lambda one: str(one.name)):
+        _write_layer(group.create_group(layer.name), ordered(layer))
+    own = [w for w in model.own_weights if not any(w in layer.weights for layer in model.layers)]
+    _write_layer(group.create_group(TOP), own)
+
+
+def _write_layer(group: Any, variables: list[Variable]) -> None:
+    names: list[str] = []
+    for variable in variables:
+        name = variable.path
+        while name in names:
+            name += "_1"
+        names.append(name)
+    _write_texts(group, "weight_names", names)
+    for name, variable in zip(names, variables, strict=True):
+        group.create_dataset(name, data=variable.value)
+
+
+def _write_texts(group: Any, name: str, texts: list[str]) -> None:
+    """An attribute of texts, spread over several where it is too long for one."""
+    array = np.array([t.encode() for t in texts]) if texts else np.array([], "S1")
+    parts = 1
+    while any(a.nbytes > _HEADER for a in np.array_split(array, parts)):
+        parts += 1
+    if parts == 1:
+        group.attrs[name] = array
+        return
+    for number, part in enumerate(np.array_split(array, parts)):
+        group.attrs[f"{name}{number}"] = part

@@ -1,0 +1,136 @@
+"""Whole models from `.keras` and `.h5` files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from convc.errors import ConvcError, InputFileError, UnsupportedError, UsageError
+from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5
+from convc.keras.engine.hdf5 import Hdf5
+from convc.keras.engine.registry import custom_object_scope
+from convc.keras.engine.revival import LayersError, revived_layer
+from convc.keras.engine.tensor import Array, Variable
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+def load_model(
+    filepath: str | Path,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> Any:
+    """The model of a `.keras` file (Keras 2.12 and later) or an HDF5 file (Keras 2 and 3), with its weights.
+
+    `custom_objects` are the file's own classes and functions by name, where they aren't registered; a Lambda layer's
+    function goes by the layer's name too. Nothing that a file names is imported, and no code in it runs, whatever
+    `safe_mode` says. With `compile`, the optimizer, its state, the loss and the metrics come back too.
+    """
+    path = checked_path(filepath)
+    with custom_object_scope(custom_objects), told(path):
+        if is_hdf5(path):
+            with hdf5.opened(path, str(path)) as file:
+                model = _model(hdf5_config(file))
+                root = legacy_weights.root_of(file)
+                if root is not None:
+                    assign(legacy_weights.read(model, file, root))
+                return model
+        parts = archive.read(path)
+        model = _model(parts.config)
+        if parts.weights is None:
+            raise InputFileError(f"{path}: it has no {archive.WEIGHTS}")
+        with hdf5.opened(io.BytesIO(parts.weights), f"{path}: {archive.WEIGHTS}") as file:
+            assign(saving_h5.read(model, file))
+        return model
+
+
+def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The model of a text made by `to_json`, here or in Keras; its weights are new."""
+    with custom_object_scope(custom_objects):
+        return model_from_config(archive.parsed(json_string, "model_from_json: the text"))
+
+
+def model_from_config(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The model of a config with `class_name` and `config`; its weights are new."""
+    with custom_object_scope(custom_objects), told("model config"):
+        return _model(config)
+
+
+def problems_of(filepath: str | Path) -> list[str]:
+    """Everything that keeps a file's model from being loaded, a line for each; nothing if it loads."""
+    try:
+        load_model(filepath, compile=False)
+    except LayersError as error:
+        return error.problems
+    except UnsupportedError as error:
+        return [str(error)]
+    return []
+
+
+def checked_path(filepath: str | Path) -> Path:
+    """The path of a model file; UsageError for another suffix, InputFileError if there is no such file."""
+    path = Path(filepath)
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"model file {path}: expected a name that ends in {', '.join(SUFFIXES)}")
+    if path.is_dir():
+        raise InputFileError(
+            f"{path} is a folder: convc reads .keras and .h5 files, not SavedModels"
+        )
+    if not path.is_file():
+        raise InputFileError(f"model file {path} doesn't exist")
+    return path
+
+
+def is_hdf5(path: Path) -> bool:
+    """True for a file that begins as HDF5 does; `.keras` files of some versions do."""
+    with path.open("rb") as stream:
+        return stream.read(8) == b"\x89HDF\r\n\x1a\n" or path.suffix != ".keras"
+
+
+def hdf5_config(file: Hdf5) -> dict[str, Any]:
+    """The model's config in an HDF5 file."""
+    text = file.attribute("", "model_config")
+    if not isinstance(text, str):
+        what = "weights only: build the model, then load_weights()"
+        known = legacy_weights.root_of(file) is not None or "layers" in file
+        raise InputFileError(
+            f"{file.name} has no model_config: {what if known else 'no Keras model'}"
+        )
+    return archive.parsed(text, f"{file.name}: model_config")
+
+
+def assign(pairs: list[tuple[Variable, Array]]) -> None:
+    for variable, array in pairs:
+        variable.assign(array)
+
+
+def _model(config: Any) -> Any:
+    model = revived_layer(config)
+    if not hasattr(model, "network"):
+        raise InputFileError(f"expected a model; the file has a {type(model).__name__}")
+    return model
+
+
+@contextmanager
+def told(source: object) -> Iterator[None]:
+    """Names the file in the errors that come from inside it."""
+    try:
+        yield
+    except LayersError as error:
+        told_error = LayersError(error.problems)
+        told_error.args = (f"{source}: {error}",)
+        raise told_error from None
+    except ConvcError as error:
+        if str(error).startswith(str(source)):
+            raise
+        raise type(error)(f"{source}: {error}") from None
+    except RecursionError:
+        raise InputFileError(f"{source}: its layers nest too deep") from None
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        raise InputFileError(
+            f"{source}: its config can't be read: {type(error).__name__}: {error}"
+        ) from None

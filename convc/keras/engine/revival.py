@@ -1,0 +1,352 @@
+"""Layers and models from the configs in files of Keras 2 and 3."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from convc.errors import ConvcError, InputFileError, UnsupportedError
+from convc.keras.engine import legacy
+from convc.keras.engine.call import flatten
+from convc.keras.engine.functions import is_operation, revived_operation
+from convc.keras.engine.registry import LAYERS, custom_object
+from convc.keras.engine.serialization import (
+    MARSHALLED,
+    entry_of,
+    from_config,
+    is_keras,
+    plain,
+    tagged_value,
+    unknown_class,
+)
+
+CONTAINERS = ("Sequential", "Functional")
+
+
+class LayersError(UnsupportedError):
+    """Several layers that can't be made; `problems` has a line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def revived_layer(value: Any) -> Any:
+    """The layer, model or function between layers of an entry."""
+    entry = entry_of(value, "layer")
+    name = _name_of(entry)
+    custom = custom_object(entry.get("registered_name"), entry["class_name"])
+    if custom is None and is_operation(entry):
+        return revived_operation({**entry, "config": plain(entry["config"])}, name)
+    cls = custom if custom is not None else _class_of(entry)
+    config = entry["config"]
+    if cls.__name__ == "Lambda" and custom is None:
+        config = {**config, "function": _function_of(entry, name)}
+    if isinstance(config, list):  # a Sequential of Keras before 2.2.3
+        config = {"name": name, "layers": config}
+    if cls.__name__ not in CONTAINERS or custom is not None:
+        config = plain(config)
+    if custom is None and cls.__name__ not in CONTAINERS:
+        config = legacy.translated(cls, config)
+    layer = from_config(cls, config)
+    _build(layer, entry.get("build_config"))
+    return layer
+
+
+def _name_of(entry: dict[str, Any]) -> str:
+    config = entry["config"]
+    inner = config.get("name") if isinstance(config, dict) else None
+    return str(entry.get("name") or inner or entry["class_name"])
+
+
+def _class_of(entry: dict[str, Any]) -> Any:
+    module = entry.get("module")
+    name = legacy.CLASSES.get(entry["class_name"], entry["class_name"])
+    if (module is None or is_keras(str(module))) and name in LAYERS:
+        return LAYERS[name]
+    raise UnsupportedError(unknown_class(entry))
+
+
+def _function_of(entry: dict[str, Any], name: str) -> Any:
+    """A Lambda layer's function: one that is known by name, or passed under the layer's."""
+    function = entry["config"].get("function")
+    match function:
+        case {"class_name": "function", "config": str() as called}:
+            found = custom_object(name, function.get("registered_name"), called)
+        case str() as called:
+            found = custom_object(name, called)
+        case _:
+            found, called = custom_object(name), ""
+    if found is not None:
+        return found
+    if called:
+        raise UnsupportedError(
+            f"its function {called!r} is unknown: pass custom_objects={{{called!r}: …}}"
+        )
+    raise UnsupportedError(MARSHALLED)
+
+
+def _build(layer: Any, build_config: Any) -> None:
+    """Makes the weights of a model that its config alone doesn't build."""
+    if not hasattr(layer, "network") or layer.built or not isinstance(build_config, dict):
+        return
+    shape = build_config.get("input_shape")
+    if shape:
+        layer.build(shaped(shape))
+
+
+def shaped(shape: Any) -> Any:
+    """JSON's lists as the shape, list or dict of shapes that `build` takes."""
+    match shape:
+        case dict():
+            return {key: shaped(value) for key, value in shape.items()}
+        case list() | tuple() if shape and isinstance(shape[0], (list, tuple, dict)):
+            return [shaped(value) for value in shape]
+        case _:
+            return tuple(shape)
+
+
+def revived_layers(entries: Any) -> list[tuple[dict[str, Any], Any]]:
+    """Each entry with its layer; a LayersError says all that can't be made."""
+    if not isinstance(entries, list):
+        raise InputFileError(f"layers: expected a list; received {str(entries)[:60]!r}")
+    found: list[tuple[dict[str, Any], Any]] = []
+    problems: list[str] = []
+    for value in entries:
+        entry = entry_of(value, "layers")
+        where = f"layer {_name_of(entry)!r} ({entry['class_name']})"
+        try:
+            found.append((entry, revived_layer(entry)))
+        except LayersError as error:
+            problems.extend(error.problems)
+        except ConvcError as error:
+            problems.append(f"{where}: {error}")
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            problems.append(f"{where}: its config can't be read: {type(error).__name__}: {error}")
+    if problems:
+        raise LayersError(problems)
+    return found
+
+
+def sequential(cls: Any, config: dict[str, Any]) -> Any:
+    """A Sequential from its config."""
+    layers = [layer for _, layer in revived_layers(config.get("layers"))]
+    model = cls(layers, name=config.get("name"))
+    shape = config.get("build_input_shape") or config.get("batch_input_shape")
+    if model.network is None and layers and isinstance(shape, (list, tuple)):
+        model.build(tuple(shape))
+    model.trainable_itself(config.get("trainable", True))
+    return model
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One output of one call of a layer."""
+
+    layer: str
+    node: int
+    tensor: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """A call of a layer, its tensors still references."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+def functional(cls: Any, config: dict[str, Any]) -> Any:
+    """A functional model from its config: every layer is called as the file says."""
+    layers: dict[str, Any] = {}
+    nodes: dict[str, list[Node]] = {}
+    old = False
+    for entry, layer in revived_layers(config.get("layers")):
+        name = _name_of(entry)
+        if name in layers:
+            raise InputFileError(f"two layers are named {name!r}; names must differ")
+        inbound = entry.get("inbound_nodes") or []
+        old = old or any(isinstance(node, list) for node in inbound)
+        layers[name] = layer
+        nodes[name] = [_node(node) for node in inbound]
+    given, wanted = _structure(config.get("input_layers")), _structure(config.get("output_layers"))
+    if old:
+        given, wanted = _unwrapped(given), _unwrapped(wanted)
+    everywhere = [n for several in nodes.values() for n in several]
+    first = _first_indices(
+        layers, nodes, [*_refs([(n.args, n.kwargs) for n in everywhere]), *_refs(wanted)], old
+    )
+    outputs = _called(layers, nodes, first)
+    model = cls(_filled(given, outputs), _filled(wanted, outputs), name=config.get("name"))
+    place = {name: number for number, name in enumerate(layers)}
+    model.network.operations.sort(key=lambda o: place.get(o.name, -1))
+    model.trainable_itself(config.get("trainable", True))
+    return model
+
+
+def _node(node: Any) -> Node:
+    match node:
+        case {"args": list() as args, "kwargs": dict() as kwargs}:
+            return Node(_template(args), _template(kwargs))
+        case list() | dict():
+            return _old_node(node)
+        case _:
+            raise InputFileError(f"inbound_nodes: expected calls; received {str(node)[:60]!r}")
+
+
+def _template(value: Any) -> Any:
+    match value:
+        case {
+            "class_name": "__keras_tensor__",
+            "config": {"keras_history": [str() as n, int() as i, int() as t]},
+        }:
+            return Ref(n, i, t)
+        case {"class_name": str(), "config": _}:
+            simple, found = tagged_value(value)
+            if not simple:
+                raise UnsupportedError(f"an argument of class {value['class_name']!r} isn't known")
+            return found
+        case dict():
+            return {key: _template(item) for key, item in value.items()}
+        case list():
+            return [_template(item) for item in value]
+        case _:
+            return value
+
+
+def _old_node(node: Any) -> Node:
+    """A call as Keras 2 writes it: `[[layer, node, tensor, keyword arguments], …]`, or one such list for a function."""
+    kwargs: dict[str, Any] = {}
+
+    def read(value: Any) -> Any:
+        match value:
+            case ["_CONSTANT_VALUE", -1, constant]:
+                return constant
+            case ["_CONSTANT_VALUE", -1, constant, dict() as more]:
+                kwargs.update({k: read(v) for k, v in more.items()})
+                return constant
+            case [str() as name, int() as index, int() as tensor]:
+                return Ref(name, index, tensor)
+            case [str() as name, int() as index, int() as tensor, dict() as more]:
+                kwargs.update({k: read(v) for k, v in more.items()})
+                return Ref(name, index, tensor)
+            case list():
+                return [read(v) for v in value]
+            case dict():
+                return {k: read(v) for k, v in value.items()}
+            case _:
+                return value
+
+    found = read(node)
+    args = found[0] if isinstance(found, list) and len(found) == 1 else found
+    return Node([args], kwargs)
+
+
+def _structure(value: Any) -> Any:
+    match value:
+        case [str() as name, int() as node, int() as tensor]:
+            return Ref(name, node, tensor)
+        case list() | tuple():
+            return [_structure(v) for v in value]
+        case dict():
+            return {key: _structure(v) for key, v in value.items()}
+        case _:
+            raise InputFileError(
+                f"input_layers and output_layers: expected [layer, call, tensor]; received {str(value)[:60]!r}"
+            )
+
+
+def _unwrapped(structure: Any) -> Any:
+    return structure[0] if isinstance(structure, list) and len(structure) == 1 else structure
+
+
+def _refs(structure: Any) -> Iterator[Ref]:
+    match structure:
+        case Ref():
+            yield structure
+        case list() | tuple():
+            for item in structure:
+                yield from _refs(item)
+        case dict():
+            for item in structure.values():
+                yield from _refs(item)
+
+
+def _first_indices(
+    layers: dict[str, Any], nodes: dict[str, list[Node]], refs: list[Ref], old: bool
+) -> dict[str, int]:
+    """The number of each layer's first call: 1 where Keras counts a model's own graph as call 0."""
+    seen: dict[str, set[int]] = {}
+    for ref in refs:
+        seen.setdefault(ref.layer, set()).add(ref.node)
+    first = dict.fromkeys(layers, 0)
+    for name, layer in layers.items():
+        used = seen.get(name, set())
+        if getattr(layer, "network", None) is None or 0 in used:
+            continue
+        past = bool(used) and max(used) >= len(nodes[name])
+        first[name] = int(past or old or type(layer).__name__ != "Sequential")
+    return first
+
+
+def _called(
+    layers: dict[str, Any], nodes: dict[str, list[Node]], first: dict[str, int]
+) -> dict[Ref, Any]:
+    """The outputs of every call, made as soon as what it needs is there, in the file's order otherwise."""
+    outputs: dict[Ref, Any] = {}
+    for name, layer in layers.items():
+        if not nodes[name] and layer.calls:
+            outputs.update({Ref(name, 0, t): x for t, x in enumerate(layer.calls[0].outputs)})
+    place = {name: number for number, name in enumerate(layers)}
+    needs: dict[tuple[str, int], set[tuple[str, int]]] = {}
+    readers: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    ready: list[tuple[int, int, str]] = []
+    for name, several in nodes.items():
+        for number, node in enumerate(several):
+            key = (name, first[name] + number)
+            wanted = {
+                (r.layer, r.node)
+                for r in _refs([node.args, node.kwargs])
+                if Ref(r.layer, r.node, 0) not in outputs
+            }
+            if number:
+                wanted.add((name, first[name] + number - 1))
+            needs[key] = wanted
+            for other in wanted:
+                readers.setdefault(other, []).append(key)
+            if not wanted:
+                heapq.heappush(ready, (place[name], key[1], name))
+    while ready:
+        _, index, name = heapq.heappop(ready)
+        node = nodes[name][index - first[name]]
+        found = layers[name](*_filled(node.args, outputs), **_filled(node.kwargs, outputs))
+        outputs.update({Ref(name, index, t): x for t, x in enumerate(flatten(found))})
+        for reader in readers.get((name, index), ()):
+            needs[reader].discard((name, index))
+            if not needs[reader]:
+                heapq.heappush(ready, (place[reader[0]], reader[1], reader[0]))
+        del needs[name, index]
+    if needs:
+        name, _ = next(iter(needs))
+        raise InputFileError(
+            f"layer {name!r}: its inputs form a loop, or come from a layer that isn't there"
+        )
+    return outputs
+
+
+def _filled(structure: Any, outputs: dict[Ref, Any]) -> Any:
+    match structure:
+        case Ref():
+            if structure not in outputs:
+                raise InputFileError(
+                    f"output {structure.tensor} of call {structure.node} of layer {structure.layer!r} isn't there"
+                )
+            return outputs[structure]
+        case list():
+            return [_filled(item, outputs) for item in structure]
+        case dict():
+            return {key: _filled(item, outputs) for key, item in structure.items()}
+        case _:
+            return structure
