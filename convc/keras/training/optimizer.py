@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,11 @@ from convc.ops.values import Value
 from convc.types import TensorType
 
 PREFIX = "optimizer"
+
+Constraint = Callable[[Value], Value]
+"""What a parameter becomes after each step."""
+
+NO_CONSTRAINTS: Mapping[str, Constraint] = {}
 
 
 def slot_name(parameter: str, slot: str) -> str:
@@ -29,12 +34,18 @@ def first_state(rule: Rule, parameters: Mapping[str, TensorType]) -> dict[str, A
     for name, value in rule.scalars.items():
         (dtype,) = dtypes
         found[f"{PREFIX}/{name}"] = np.array(value, dtype.numpy)
-    slots = {**rule.slots, "average": 0.0} if rule.use_ema else rule.slots
     for parameter, type in parameters.items():
-        for slot, value in slots.items():
+        for slot, value in all_slots(rule).items():
             shape: Any = type.shape
             found[slot_name(parameter, slot)] = np.full(shape, value, type.dtype.numpy)
     return found
+
+
+def all_slots(rule: Rule) -> dict[str, float]:
+    """The state of each parameter and what it is filled with at first: the average, the rule's own, the sum."""
+    found = {"average": 0.0} if rule.use_ema else {}
+    found |= rule.slots
+    return {**found, "accumulator_sum": 0.0} if rule.gradient_accumulation_steps else found
 
 
 def updated(
@@ -45,33 +56,69 @@ def updated(
     iterations: Value,
     rate: Value,
     without_decay: Collection[str] = (),
+    constraints: Mapping[str, Constraint] = NO_CONSTRAINTS,
 ) -> dict[str, Value]:
     """The next values of the parameters and of the state, by name.
 
     `iterations` is an integer scalar: the steps that were made before. `rate` is a scalar of the parameters' dtype.
+    Where gradients are accumulated, the parameters change once in so many steps, and steps count as one then.
     """
-    clipped = clip(rule, gradients)
-    step = (iterations + 1).cast(rate.dtype)
-    shared = {n: state[f"{PREFIX}/{n}"] for n in rule.scalars}
-    shared = rule.advance(shared, step)
+    every = rule.gradient_accumulation_steps
+    done, due = iterations, None
+    if every:
+        sums = {n: g + state[slot_name(n, "accumulator_sum")] for n, g in gradients.items()}
+        gradients = {n: total / every for n, total in sums.items()}
+        done = iterations.apply("floor_div", every)
+        due = (iterations + 1).apply("mod", every).equal(0)
+    found = stepped(rule, parameters, clip(rule, gradients), state, done, rate, without_decay)
+    if due is not None:
+        before = {**parameters, **state}
+        found = {n: due.where(v, before[n]) for n, v in found.items()}
+        found |= {slot_name(n, "accumulator_sum"): due.where(0, v) for n, v in sums.items()}
+    if rule.use_ema:
+        found |= averaged(rule, {n: found[n] for n in parameters}, state, iterations, done)
+    return found | {n: keep(found[n]) for n, keep in constraints.items() if n in parameters}
+
+
+def stepped(
+    rule: Rule,
+    parameters: Mapping[str, Value],
+    gradients: Mapping[str, Value],
+    state: Mapping[str, Value],
+    done: Value,
+    rate: Value,
+    without_decay: Collection[str],
+) -> dict[str, Value]:
+    """The parameters, slots and shared scalars after decay and the rule's update."""
+    step = (done + 1).cast(rate.dtype)
+    shared = rule.advance({n: state[f"{PREFIX}/{n}"] for n in rule.scalars}, step)
     found = {f"{PREFIX}/{n}": v for n, v in shared.items()}
     for name, param in parameters.items():
         slots = {s: state[slot_name(name, s)] for s in rule.slots}
         if rule.weight_decay and name not in without_decay:
             param = param - param * (rate * rule.weight_decay)
-        later, later_slots = rule.update(param, clipped[name], {**slots, **shared}, step, rate)
-        found[name] = later
-        found |= {slot_name(name, s): v for s, v in later_slots.items()}
-        if rule.use_ema:
-            average = slot_name(name, "average")
-            found[average] = moving_average(rule, state[average], later, iterations)
+        found[name], later = rule.update(param, gradients[name], {**slots, **shared}, step, rate)
+        found |= {slot_name(name, s): v for s, v in later.items()}
     return found
 
 
-def moving_average(rule: Rule, average: Value, param: Value, iterations: Value) -> Value:
-    """The first step takes the parameter itself."""
-    kept = iterations.equal(0).where(0, param.constant(rule.ema_momentum))
-    return average * kept + param * (1 - kept)
+def averaged(
+    rule: Rule,
+    parameters: Mapping[str, Value],
+    state: Mapping[str, Value],
+    iterations: Value,
+    done: Value,
+) -> dict[str, Value]:
+    """The moving averages, which begin with the first step's parameters, and parameters that become theirs."""
+    found = {}
+    for name, param in parameters.items():
+        kept = done.equal(0).where(0, param.constant(rule.ema_momentum))
+        average = state[slot_name(name, "average")] * kept + param * (1 - kept)
+        found[slot_name(name, "average")] = average
+        if rule.ema_overwrite_frequency:
+            due = (done + 1).apply("mod", rule.ema_overwrite_frequency).equal(0)
+            found[name] = due.where(average, param)
+    return found
 
 
 def clip(rule: Rule, gradients: Mapping[str, Value]) -> dict[str, Value]:

@@ -32,6 +32,10 @@ class Rule:
     global_clipnorm: float | None = None
     use_ema: bool = False
     ema_momentum: float = 0.99
+    ema_overwrite_frequency: int | None = None
+    """After how many steps the parameters become their averages, again and again."""
+    gradient_accumulation_steps: int | None = None
+    """Over how many steps gradients are averaged before the parameters change."""
 
     @property
     def slots(self) -> dict[str, float]:
@@ -225,6 +229,91 @@ class Lion(Rule):
         sign = (momentum * self.beta_1 + gradient * (1 - self.beta_1)).apply("sign")
         later = momentum * self.beta_2 + gradient * (1 - self.beta_2)
         return param - rate * sign, {"momentum": later}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adamax(Rule):
+    """Adam with the largest gradient in place of the mean square (Kingma and Ba 2015, section 7.1)."""
+
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+    @property
+    def slots(self) -> dict[str, float]:
+        return {"momentum": 0.0, "norm": 0.0}
+
+    def update(
+        self, param: Value, gradient: Value, slots: Slots, step: Value, rate: Value
+    ) -> Updated:
+        momentum = towards(slots["momentum"], gradient, self.beta_1)
+        norm = (slots["norm"] * self.beta_2).maximum(gradient.abs())
+        scale = rate / (1 - power(self.beta_1, step))
+        return param - momentum * scale / (norm + self.epsilon), {
+            "momentum": momentum,
+            "norm": norm,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lamb(Rule):
+    """You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 Minutes" (2019)."""
+
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+    @property
+    def slots(self) -> dict[str, float]:
+        return {"momentum": 0.0, "velocity": 0.0}
+
+    def update(
+        self, param: Value, gradient: Value, slots: Slots, step: Value, rate: Value
+    ) -> Updated:
+        momentum = towards(slots["momentum"], gradient, self.beta_1)
+        velocity = towards(slots["velocity"], gradient.square(), self.beta_2)
+        spread = (velocity / (1 - power(self.beta_2, step))).sqrt() + self.epsilon
+        move = momentum / (1 - power(self.beta_1, step)) / spread
+        size, length = (v.square().sum(range(v.rank)).sqrt() for v in (param, move))
+        both = (size > 0) & (length > 0)
+        ratio = both.where(size / (length > 0).where(length, 1), 1)
+        return param - ratio * rate * move, {"momentum": momentum, "velocity": velocity}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ftrl(Rule):
+    """McMahan et al., "Ad Click Prediction: a View from the Trenches" (2013)."""
+
+    learning_rate_power: float = -0.5
+    initial_accumulator_value: float = 0.1
+    l1_regularization_strength: float = 0.0
+    l2_regularization_strength: float = 0.0
+    l2_shrinkage_regularization_strength: float = 0.0
+    beta: float = 0.0
+
+    @property
+    def slots(self) -> dict[str, float]:
+        return {"accumulator": self.initial_accumulator_value, "linear": 0.0}
+
+    def update(
+        self, param: Value, gradient: Value, slots: Slots, step: Value, rate: Value
+    ) -> Updated:
+        accumulator, linear = slots["accumulator"], slots["linear"]
+        later = accumulator + gradient.square()
+        before, after = self.raised(accumulator), self.raised(later)
+        if self.l2_shrinkage_regularization_strength:
+            gradient = gradient + param * (2 * self.l2_shrinkage_regularization_strength)
+        linear = linear + gradient - (after - before) / rate * param
+        l2 = self.beta / (rate * 2) + self.l2_regularization_strength
+        limit = self.l1_regularization_strength
+        clipped = linear.apply("clip", min=-limit, max=limit)
+        found = (clipped - linear) / (after / rate + l2 * 2)
+        return found, {"accumulator": later, "linear": linear}
+
+    def raised(self, value: Value) -> Value:
+        if self.learning_rate_power == -0.5:
+            return value.sqrt()
+        return value.apply("pow", -self.learning_rate_power)
 
 
 def power(base: float, exponent: Value) -> Value:

@@ -12,15 +12,22 @@ from typing import Protocol
 
 from convc.errors import IRError, ModelError
 from convc.graph.ir import Builder, Graph
+from convc.graph.state import NEXT, next_values
 from convc.keras.training.losses import averaged
-from convc.keras.training.optimizer import PREFIX, slot_name, updated
+from convc.keras.training.optimizer import (
+    NO_CONSTRAINTS,
+    PREFIX,
+    Constraint,
+    all_slots,
+    slot_name,
+    updated,
+)
 from convc.keras.training.rules import Rule
 from convc.ops.values import Value, values
 from convc.passes.gradient import add_gradients, with_outputs
 from convc.passes.training_mode import TrainingGraph
 from convc.types import DType, TensorType
 
-NEXT = "next/"
 ITERATIONS = "iterations"
 RATE = "learning_rate"
 LOSS = "loss"
@@ -33,7 +40,6 @@ Penalty = Callable[[Builder], "Value | None"]
 def no_penalty(builder: Builder) -> Value | None:
     """Nothing beside the targets' losses."""
     return None
-
 
 
 class Scorer(Protocol):
@@ -80,8 +86,10 @@ def train_step(
     rule: Rule,
     without_decay: Collection[str] = (),
     penalty: Penalty = no_penalty,
+    constraints: Mapping[str, Constraint] = NO_CONSTRAINTS,
 ) -> Graph:
-    """The step's graph. `targets` has one for each output; `penalty` is a scalar that the loss gets besides.
+    """The step's graph. `targets` has one for each output; `penalty` is a scalar that the loss gets besides;
+    `constraints` are what parameters go through after the update.
 
     Beside the forward graph's inputs it takes the targets, `iterations`, `learning_rate`, the optimizer's state and
     the metrics' sums. Its outputs are the loss and the next state.
@@ -95,12 +103,16 @@ def train_step(
     names = add_gradients(builder, loss.name, parameters)
     gradients = dict(zip(parameters, values(builder, names), strict=True))
     slots = optimizer_inputs(builder, rule, trained, rate.type)
-    state |= updated(rule, trained, gradients, slots, iterations, rate, without_decay)
+    state |= updated(rule, trained, gradients, slots, iterations, rate, without_decay, constraints)
     state[ITERATIONS] = iterations + 1
     return finished(builder, loss, state)
 
 
-def test_step(graph: Graph, targets: Sequence[Scorer], penalty: Penalty = no_penalty) -> Graph:
+def test_step(
+    graph: Graph,
+    targets: Sequence[Scorer],
+    penalty: Penalty = no_penalty,  # noqa: PT028 - no test function
+) -> Graph:
     """The graph that adds a batch to the loss's and the metrics' sums."""
     builder = Builder(graph.name, dict(graph.weights))
     for name in graph.inputs:
@@ -155,8 +167,7 @@ def optimizer_inputs(
 ) -> dict[str, Value]:
     """The optimizer's state as inputs."""
     types = {f"{PREFIX}/{name}": scalar for name in rule.scalars}
-    slots = [*rule.slots, *(["average"] if rule.use_ema else [])]
-    types |= {slot_name(p, s): v.type for p, v in parameters.items() for s in slots}
+    types |= {slot_name(p, s): v.type for p, v in parameters.items() for s in all_slots(rule)}
     return {name: Value(builder, builder.input(name, type)) for name, type in types.items()}
 
 
@@ -164,21 +175,5 @@ def finished(builder: Builder, loss: Value, state: Mapping[str, Value]) -> Graph
     """The builder's graph with the loss and the next state as outputs."""
     outputs = {LOSS: loss.name, **{f"{NEXT}{name}": v.name for name, v in state.items()}}
     graph = with_outputs(builder, outputs)
-    state_of(graph)
+    next_values(graph)
     return graph
-
-
-def state_of(graph: Graph) -> dict[str, str]:
-    """The outputs that are the next values of inputs, by input; IRError where the types differ."""
-    found = {}
-    for output in graph.outputs:
-        if not output.startswith(NEXT):
-            continue
-        name = output.removeprefix(NEXT)
-        if name not in graph.inputs or graph.types[name] != graph.types[output]:
-            raise IRError(
-                f"{graph.name}: {output!r} is {graph.types[output]}, the next value of {name!r}, "
-                f"which is {graph.types.get(name)}"
-            )
-        found[name] = output
-    return found
