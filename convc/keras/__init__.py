@@ -9,8 +9,11 @@ from convc.keras import (
     datasets,
     initializers,
     layers,
+    losses,
+    metrics,
     models,
     ops,
+    optimizers,
     regularizers,
     saving,
     utils,
@@ -20,14 +23,17 @@ from convc.keras.engine.layer import Layer
 from convc.keras.engine.model import Model, Sequential
 from convc.keras.engine.tensor import KerasTensor, Variable
 from convc.keras.initializers import Initializer
+from convc.keras.losses import Loss
+from convc.keras.metrics import Metric
+from convc.keras.optimizers import Optimizer
 from convc.keras.regularizers import Regularizer
 
 __version__ = "3.0.0"
 """The version of Keras whose names and defaults these are."""
 
 __all__ = [
-    "Initializer", "Input", "KerasTensor", "Layer", "Model", "Regularizer", "Sequential", "Variable", "activations",
-    "applications",
-    "backend", "config",
-    "constraints", "datasets", "initializers", "layers", "models", "ops", "regularizers", "saving", "utils",
+    "Initializer", "Input", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Optimizer", "Regularizer", "Sequential",
+    "Variable", "activations", "applications", "backend", "config",
+    "constraints", "datasets", "initializers", "layers", "losses", "metrics", "models", "ops",
+    "optimizers", "regularizers", "saving", "utils",
 ]  # fmt: skip
