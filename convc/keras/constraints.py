@@ -1,15 +1,20 @@
-"""Limits on weights. Layers take and keep them; they matter when a model is trained."""
+"""Limits on weights: functions of a tensor that give what it becomes after each step of training."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from convc.errors import ModelError
+from convc.keras import backend
 from convc.keras.engine.naming import nearest, snake_case
+from convc.keras.engine.tensor import function
 
 
 class Constraint:
-    """Base of all constraints."""
+    """Base of all constraints: subclasses define `__call__(w)`, a weight of the same shape."""
+
+    def __call__(self, w: Any) -> Any:
+        return w
 
     def get_config(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -19,15 +24,31 @@ class Constraint:
         return cls(**config)
 
 
+def _norms(w: Any, axis: Any) -> Any:
+    squares = function("sum")(function("square")(w), axis, True)
+    return function("sqrt")(squares)
+
+
+def _scaled(w: Any, norms: Any, desired: Any) -> Any:
+    return w * (desired / (backend.epsilon() + norms))
+
+
 class MaxNorm(Constraint):
     """Scales weights down to a norm along `axis`."""
 
     def __init__(self, max_value: float = 2, axis: Any = 0) -> None:
         self.max_value, self.axis = max_value, axis
 
+    def __call__(self, w: Any) -> Any:
+        norms = _norms(w, self.axis)
+        return _scaled(w, norms, function("clip")(norms, 0, self.max_value))
+
 
 class NonNeg(Constraint):
     """Sets negative weights to zero."""
+
+    def __call__(self, w: Any) -> Any:
+        return function("maximum")(w, 0)
 
 
 class UnitNorm(Constraint):
@@ -35,6 +56,9 @@ class UnitNorm(Constraint):
 
     def __init__(self, axis: Any = 0) -> None:
         self.axis = axis
+
+    def __call__(self, w: Any) -> Any:
+        return w / (backend.epsilon() + _norms(w, self.axis))
 
 
 class MinMaxNorm(Constraint):
@@ -44,6 +68,11 @@ class MinMaxNorm(Constraint):
         self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Any = 0
     ) -> None:
         self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
+
+    def __call__(self, w: Any) -> Any:
+        norms = _norms(w, self.axis)
+        limited = function("clip")(norms, self.min_value, self.max_value)
+        return _scaled(w, norms, self.rate * limited + (1.0 - self.rate) * norms)
 
 
 _CLASSES: tuple[type[Constraint], ...] = (MaxNorm, NonNeg, UnitNorm, MinMaxNorm)

@@ -1,4 +1,4 @@
-"""Penalties on weights. Layers take and keep them; they matter when a model is trained."""
+"""Penalties on weights and activities, which training adds to the loss: functions of a tensor that give a number."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from typing import Any
 
 from convc.errors import ModelError
 from convc.keras.engine.naming import nearest
+from convc.keras.engine.tensor import as_tensor, function
 
 
 class Regularizer:
-    """Base of all regularizers."""
+    """Base of all regularizers: subclasses define `__call__(x)`, a scalar of a weight or an activity."""
+
+    def __call__(self, x: Any) -> Any:
+        return 0.0
 
     def get_config(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -31,25 +35,42 @@ def _strength(owner: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def _l1(x: Any, strength: float) -> Any:
+    return strength * function("sum")(function("absolute")(x)) if strength else 0.0
+
+
+def _l2(x: Any, strength: float) -> Any:
+    return strength * function("sum")(function("square")(x)) if strength else 0.0
+
+
 class L1L2(Regularizer):
     """l1 * sum(|w|) + l2 * sum(w²)."""
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
         self.l1, self.l2 = _strength("L1L2", "l1", l1), _strength("L1L2", "l2", l2)
 
+    def __call__(self, x: Any) -> Any:
+        return _l1(x, self.l1) + _l2(x, self.l2)
+
 
 class L1(Regularizer):
     """l1 * sum(|w|)."""
 
     def __init__(self, l1: float = 0.01) -> None:
-        self.l1 = _strength("L1", "l1", l1)
+        self.l1 = _strength("L1", "l1", 0.01 if l1 is None else l1)
+
+    def __call__(self, x: Any) -> Any:
+        return _l1(x, self.l1)
 
 
 class L2(Regularizer):
     """l2 * sum(w²)."""
 
     def __init__(self, l2: float = 0.01) -> None:
-        self.l2 = _strength("L2", "l2", l2)
+        self.l2 = _strength("L2", "l2", 0.01 if l2 is None else l2)
+
+    def __call__(self, x: Any) -> Any:
+        return _l2(x, self.l2)
 
 
 class OrthogonalRegularizer(Regularizer):
@@ -61,6 +82,19 @@ class OrthogonalRegularizer(Regularizer):
                 f"OrthogonalRegularizer: mode must be 'rows' or 'columns'; received {mode!r}"
             )
         self.factor, self.mode = _strength("OrthogonalRegularizer", "factor", factor), mode
+
+    def __call__(self, x: Any) -> Any:
+        x = as_tensor(x)
+        if x.ndim != 2:
+            raise ModelError(
+                f"OrthogonalRegularizer: expected a weight of rank 2; received shape {x.shape}"
+            )
+        rows = x if self.mode == "rows" else function("transpose")(x)
+        size = rows.shape[0] or 0
+        rows = function("normalize")(rows, axis=1)
+        product = rows @ function("transpose")(rows)
+        others = function("absolute")(product * (1.0 - function("eye")(size, dtype=x.dtype)))
+        return self.factor * 0.5 * function("sum")(others) / (size * (size - 1.0) / 2.0)
 
 
 _BY_NAME: dict[str, type[Regularizer]] = {
