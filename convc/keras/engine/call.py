@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,6 +24,8 @@ class Call:
     outputs: list[KerasTensor] = field(default_factory=list)
     index: int = 0
     """Its position among the calls of the same layer."""
+    losses: list[KerasTensor] = field(default_factory=list)
+    """What `add_loss` was given during the call."""
 
     @property
     def inputs(self) -> list[KerasTensor]:
@@ -70,11 +74,40 @@ def map_tensors(function: Callable[[KerasTensor], Any], structure: Any) -> Any:
             return structure
 
 
-def record(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> Any:
+_losses: ContextVar[list[KerasTensor] | None] = ContextVar("convc_keras_losses", default=None)
+
+
+@contextmanager
+def collecting_losses() -> Iterator[list[KerasTensor]]:
+    """Within it `add_loss` adds to the list: that of the outermost call."""
+    current = _losses.get()
+    if scope() and current is not None:
+        yield current
+        return
+    found: list[KerasTensor] = []
+    token = _losses.set(found)
+    try:
+        yield found
+    finally:
+        _losses.reset(token)
+
+
+def collected_losses() -> list[KerasTensor] | None:
+    """The list of the call that is being traced."""
+    return _losses.get()
+
+
+def record(
+    operation: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    outputs: Any,
+    losses: list[KerasTensor] | None = None,
+) -> Any:
     """Remembers a call made outside of any other: the outputs again, each with its history."""
     if scope() or not any(t.step.symbolic for t in flatten(outputs)):
         return outputs
-    call = Call(operation, args, kwargs, index=len(operation.calls))
+    call = Call(operation, args, kwargs, index=len(operation.calls), losses=losses or [])
     operation.calls.append(call)
 
     def wrap(tensor: KerasTensor) -> KerasTensor:

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from convc.errors import ModelError, UnsupportedError
 from convc.keras import backend, constraints, initializers, regularizers
-from convc.keras.engine.call import Call, flatten, map_tensors, record
+from convc.keras.engine.call import (
+    Call,
+    collected_losses,
+    collecting_losses,
+    flatten,
+    map_tensors,
+    record,
+)
 from convc.keras.engine.naming import (
     entered,
     nearest,
@@ -121,12 +128,15 @@ class Layer:
                 f"layer {type(self).__name__} was not initialised: call super().__init__() in its __init__ first"
             )
         args, kwargs = self._prepared(args, kwargs)
-        with entered(self._scope_part()):
+        with collecting_losses() as losses, entered(self._scope_part()):
             self._ensure_built(args, kwargs)
             outputs = self.call(*args, **kwargs)
             self._check_outputs(outputs)
+            if self.activity_regularizer is not None:
+                for output in flatten(outputs):
+                    self.add_loss(self.activity_regularizer(output))
         self.traced_shape = map_tensors(lambda t: t.shape, outputs)
-        return record(self, args, kwargs, outputs)
+        return record(self, args, kwargs, outputs, losses)
 
     def _scope_part(self) -> str:
         return self.name
@@ -205,6 +215,23 @@ class Layer:
         )
         self._own_weights.append(variable)
         return variable
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds a tensor's sum (or several tensors') to the loss that training makes smaller. Used within `call`."""
+        found = collected_losses()
+        if found is None:
+            raise ModelError(
+                f"{user_line()}: {self.name}.add_loss: expected to be used within call(); received {loss!r} outside"
+            )
+        found.extend(as_tensor(x) for x in (loss if isinstance(loss, (list, tuple)) else [loss]))
+
+    @property
+    def losses(self) -> list[KerasTensor]:
+        """What the calls of the layer added to the loss, and its trainable weights' regularizers."""
+        parts = self.sublayers if not self.calls else [self]
+        added = [x for part in parts for call in part.calls for x in call.losses]
+        weights = [w for w in self.trainable_weights if w.regularizer is not None]
+        return [*added, *(as_tensor(w.regularizer(w)) for w in weights)]
 
     @property
     def sublayers(self) -> list[Layer]:

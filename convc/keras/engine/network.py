@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from convc.errors import ModelError
@@ -23,6 +23,13 @@ class Network:
     """In an order in which they can be run again, inputs included."""
     operations: list[Any]
     """Layers and functions in the order in which Keras lists them: by distance from the outputs, then by discovery."""
+    added_losses: list[KerasTensor] = field(default_factory=list)
+    """What the model's own `add_loss` was given."""
+
+    @property
+    def losses(self) -> list[KerasTensor]:
+        """What layers add to the loss when the model is trained."""
+        return [*(loss for call in self.calls for loss in call.losses), *self.added_losses]
 
     def run(self, inputs: Any) -> Any:
         """The outputs for other inputs of the same structure: every layer is called again."""
