@@ -4,6 +4,7 @@ from convc.keras import (
     activations,
     applications,
     backend,
+    callbacks,
     config,
     constraints,
     datasets,
@@ -33,7 +34,7 @@ __version__ = "3.0.0"
 
 __all__ = [
     "Initializer", "Input", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Optimizer", "Regularizer", "Sequential",
-    "Variable", "activations", "applications", "backend", "config",
+    "Variable", "activations", "applications", "backend", "callbacks", "config",
     "constraints", "datasets", "initializers", "layers", "losses", "metrics", "models", "ops",
     "optimizers", "regularizers", "saving", "utils",
 ]  # fmt: skip

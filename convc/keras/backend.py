@@ -13,7 +13,10 @@ _settings: dict[str, Any] = {
     "image_data_format": "channels_last",
     "floatx": "float32",
     "epsilon": 1e-7,
+    "progress_style": "keras3",
+    "threads": None,
 }
+_STYLES = ("keras3", "classic")
 
 
 def image_data_format() -> str:
@@ -60,6 +63,32 @@ def epsilon() -> float:
 
 def set_epsilon(value: float) -> None:
     _settings["epsilon"] = float(value)
+
+
+def progress_style() -> str:
+    """'keras3' or 'classic': how `fit` draws its progress, as Keras 3 or as Keras 2."""
+    return str(_settings["progress_style"])
+
+
+def set_progress_style(style: str) -> None:
+    if style not in _STYLES:
+        raise ModelError(
+            f"set_progress_style: expected {' or '.join(map(repr, _STYLES))}; received {style!r}"
+        )
+    _settings["progress_style"] = style
+
+
+def threads() -> int | None:
+    """How many threads a step of training or prediction takes; None for one per CPU."""
+    found: int | None = _settings["threads"]
+    return found
+
+
+def set_threads(count: int | None) -> None:
+    """Holds for models whose first step comes after it."""
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ModelError(f"set_threads: expected a number from 1 or None; received {count!r}")
+    _settings["threads"] = count
 
 
 def clear_session() -> None:

@@ -5,11 +5,16 @@ from convc.keras.backend import (
     epsilon,
     floatx,
     image_data_format,
+    progress_style,
     set_epsilon,
     set_floatx,
     set_image_data_format,
+    set_progress_style,
+    set_threads,
+    threads,
 )
 
 __all__ = [
-    "backend", "epsilon", "floatx", "image_data_format", "set_epsilon", "set_floatx", "set_image_data_format",
+    "backend", "epsilon", "floatx", "image_data_format", "progress_style", "set_epsilon", "set_floatx",
+    "set_image_data_format", "set_progress_style", "set_threads", "threads",
 ]  # fmt: skip

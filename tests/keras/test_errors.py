@@ -134,11 +134,10 @@ def test_two_layers_of_one_name_are_refused() -> None:
         keras.Model(i, layers.Dense(2, name="d")(layers.Dense(2, name="d")(i)))
 
 
-def test_training_is_refused() -> None:
+def test_training_needs_compile() -> None:
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
-    model.compile(optimizer="adam", loss="mse")
-    with pytest.raises(UnsupportedError, match="fit"):
-        model.fit(np.zeros((1, 3)), np.zeros((1, 2)))
+    with pytest.raises(ModelError, match=r"call compile\(optimizer, loss\) before fit"):
+        model.fit(np.ones((4, 3)), np.ones((4, 2)))
     with pytest.raises(UnsupportedError, match="training=True"):
         layers.Dropout(0.5)(image(), training=True)
 

@@ -13,6 +13,7 @@ from convc.graph.op import Op
 from convc.keras.engine.tensor import Array, KerasTensor, Placeholder, Step, Variable, steps_to
 from convc.ops.elementwise import Identity
 from convc.ops.shape import Reshape, Transpose
+from convc.types import DType, TensorType
 
 
 def graph_of_variables(
@@ -50,16 +51,20 @@ class Viewed:
 
     def assign(self, array: Array) -> None:
         """Gives the variable the value whose weight is the array."""
-        value, shapes = self.variable.value, []
+        self.variable.assign(self.inverted(array))
+
+    def inverted(self, array: Array) -> Array:
+        """A new array: the value of the variable whose weight is the given one."""
+        shapes: list[Any] = [self.variable.shape]
+        dtype = DType.of(self.variable.dtype)
         for view in self.views:
-            shapes.append(value.shape)
-            value = view.reference(value)
-        for view, shape in zip(reversed(self.views), reversed(shapes), strict=True):
+            shapes.append(view.infer(TensorType(dtype, shapes[-1]))[0].shape)
+        for view, shape in zip(reversed(self.views), reversed(shapes[:-1]), strict=True):
             if isinstance(view, Transpose):
                 array = np.transpose(array, np.argsort(view.perm))
             else:
                 array = array.reshape(shape)
-        self.variable.assign(np.ascontiguousarray(array))
+        return np.array(array, order="C")
 
 
 class _Emitter:

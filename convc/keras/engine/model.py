@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 import convc
-from convc.errors import DataError, ModelError, UnsupportedError
+from convc.errors import ModelError
 from convc.graph.ir import Graph
 from convc.keras.engine import revival, saving, summary
-from convc.keras.engine.arguments import positive
 from convc.keras.engine.call import flatten, map_tensors
 from convc.keras.engine.configs import functional_config
 from convc.keras.engine.graphs import Viewed, graph_of_variables
@@ -25,15 +24,15 @@ from convc.keras.engine.naming import (
     outermost,
     snake_case,
     unique_name,
-    user_line,
 )
 from convc.keras.engine.network import Network, network
 from convc.keras.engine.registry import LAYERS, custom_object_scope
 from convc.keras.engine.serialization import serialize_keras_object
-from convc.keras.engine.tensor import Array, KerasTensor, placeholder
+from convc.keras.engine.tensor import KerasTensor, placeholder
+from convc.keras.training.trainer import Trainer
 
 
-class Model(Layer):
+class Model(Trainer):
     """A layer that can be compiled: `Model(inputs, outputs)`, or a subclass with layers and `call`."""
 
     def __init__(
@@ -163,50 +162,17 @@ class Model(Layer):
         """The names of the layers whose outputs are the model's."""
         return _names(self.traced().outputs)
 
-    def predict(
-        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: Any = None
-    ) -> Any:
-        """The outputs for an array, a list of arrays or a dict by input name, `batch_size` (32) rows at a time."""
+    def build_for(self, x: Any) -> None:
+        """Makes the weights for data of these shapes, where they aren't made yet."""
         if self.network is None and self._input_types is None:
             self.build(_batch_shapes(x))
-        traced = self.traced()
-        names = _names(traced.inputs)
-        feeds = _feeds(self.name, names, list(flatten(traced.inputs)), x)
-        run = self._compiled()
-        rows = len(next(iter(feeds.values())))
-        fixed = {t.shape[0] for t in flatten(traced.inputs)} - {None}
-        step = (
-            rows
-            if fixed
-            else positive("predict", "batch_size", 32 if batch_size is None else batch_size)
-        )
-        parts = []
-        for start in range(0, max(rows, 1), max(step, 1)):
-            found = run({name: array[start : start + step] for name, array in feeds.items()})
-            parts.append(found if isinstance(found, (list, tuple)) else [found])
-        joined = iter([np.concatenate(columns) for columns in zip(*parts, strict=True)])
-        return map_tensors(lambda t: next(joined), traced.outputs)
 
-    def _compiled(self) -> Callable[..., Any]:
+    def native(self) -> Callable[..., Any]:
         """The model as native code, compiled again after its weights changed."""
         state = [(id(w), w.version) for w in self.weights]
         if self._native is None or self._native[0] != state:
             self._native = state, convc.compile(self)
         return self._native[1]
-
-    def compile(self, optimizer: Any = None, loss: Any = None, **settings: Any) -> None:
-        """Keeps the settings of a training; prediction doesn't depend on them."""
-        self.training_settings = {"optimizer": optimizer, "loss": loss, **settings}
-
-    def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """Always refused: see the message."""
-        raise UnsupportedError(
-            f"{user_line()}: model {self.name!r}: fit() isn't supported: convc runs trained models; "
-            f"train elsewhere, then load_weights()"
-        )
-
-    def predict_on_batch(self, x: Any) -> Any:
-        return self.predict(x, batch_size=len(x))
 
     def summary(
         self,
@@ -456,42 +422,6 @@ def _names(tensors: Any) -> list[str]:
 def _first_parameter(model: Model) -> str:
     code = type(model).call.__code__
     return code.co_varnames[1] if code.co_argcount > 1 else "inputs"
-
-
-def _feeds(model: str, names: list[str], inputs: list[KerasTensor], x: Any) -> dict[str, Array]:
-    """Arrays by input name, in the model's dtypes; DataError names what doesn't fit."""
-    if isinstance(x, dict):
-        missing = [n for n in names if n not in x]
-        if missing:
-            raise DataError(
-                f"model {model!r} has inputs {', '.join(names)}; {missing[0]!r} is missing"
-            )
-        given = [x[n] for n in names]
-    elif isinstance(x, (list, tuple)) and len(names) > 1:
-        given = list(x)
-    else:
-        given = [x]
-    if len(given) != len(names):
-        raise DataError(
-            f"model {model!r} has {len(names)} inputs ({', '.join(names)}); received {len(given)}"
-        )
-    feeds = {}
-    for name, tensor, value in zip(names, inputs, given, strict=True):
-        array = np.asarray(value)
-        fits = array.ndim == len(tensor.shape) and all(
-            m is None or m == d for m, d in zip(tensor.shape, array.shape, strict=True)
-        )
-        if not fits:
-            raise DataError(
-                f"input {name!r} of model {model!r} has shape {tensor.shape}; received {array.shape}"
-            )
-        feeds[name] = np.ascontiguousarray(array, dtype=tensor.type.dtype.numpy)
-    if len({len(a) for a in feeds.values()}) > 1:
-        rows = ", ".join(f"{n}: {len(a)}" for n, a in feeds.items())
-        raise DataError(
-            f"the inputs of model {model!r} must have the same number of rows; received {rows}"
-        )
-    return feeds
 
 
 LAYERS.update(Functional=Model, Model=Model, Sequential=Sequential)

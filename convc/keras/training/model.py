@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from convc.errors import ModelError
-from convc.graph.ir import Graph
+from convc.graph.ir import Builder, Graph
 from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.layer import Layer
-from convc.keras.engine.model import Model
+from convc.keras.engine.tensor import Variable
 from convc.keras.layers.normalization import BatchNormalization
 from convc.keras.training.optimizer import first_state
 from convc.keras.training.rules import Rule
-from convc.keras.training.step import ITERATIONS, NEXT, Target, test_step, train_step
+from convc.keras.training.step import (
+    ITERATIONS,
+    NEXT,
+    Penalty,
+    Scorer,
+    no_penalty,
+    test_step,
+    train_step,
+)
+from convc.ops.elementwise import Cast
 from convc.ops.norm import BatchNorm
+from convc.passes.rewriter import renamed_all
 from convc.passes.training_mode import training_mode, with_inputs
+from convc.types import DType, TensorType
+
+
+class Trainable(Protocol):
+    """A model with a graph: what training needs to know of it."""
+
+    @property
+    def trainable_weights(self) -> list[Variable]: ...
+
+    @property
+    def sublayers(self) -> list[Layer]: ...
+
+    def graph_of_variables(self) -> tuple[Graph, dict[str, Viewed]]: ...
 
 
 @dataclass(frozen=True)
@@ -56,22 +79,51 @@ class Training:
                 weight.assign(np.asarray(state[name]))
 
 
-def training_of(model: Model, targets: Sequence[Target], rule: Rule) -> Training:
+def training_of(
+    model: Trainable,
+    targets: Sequence[Scorer],
+    rule: Rule,
+    dtypes: Mapping[str, DType] | None = None,
+    penalty: Penalty = no_penalty,
+    without_decay: Collection[str] = (),
+) -> Training:
     """The entries for a model with one target per output.
 
-    Frozen layers' variables are constants, and their batch norms keep their moving statistics. ModelError where a
-    variable is read in two ways, so that it would be two parameters.
+    `dtypes` are those in which inputs come, where they differ from the model's. Frozen layers' variables are
+    constants, and their batch norms keep their moving statistics. ModelError where a variable is read in two ways,
+    so that it would be two parameters.
     """
     graph, weights = model.graph_of_variables()
+    graph = with_input_dtypes(graph, dtypes or {})
     check_single(weights)
     trainable = set(model.trainable_weights)
     parameters = tuple(n for n, w in weights.items() if w.variable in trainable)
     forward = training_mode(graph, parameters, momenta(model, graph, weights))
-    step = train_step(forward, targets, parameters, rule)
+    step = train_step(forward, targets, parameters, rule, without_decay, penalty)
     # Evaluation reads what training writes.
     changing = [n for n in weights if f"{NEXT}{n}" in step.outputs]
-    graphs = {"train_step": step, "test_step": test_step(with_inputs(graph, changing), targets)}
-    return Training(graphs, parameters, weights, rule)
+    test = test_step(with_inputs(graph, changing), targets, penalty)
+    return Training({"train_step": step, "test_step": test}, parameters, weights, rule)
+
+
+def with_input_dtypes(graph: Graph, dtypes: Mapping[str, DType]) -> Graph:
+    """The graph with inputs of other dtypes, each cast to the one that its readers expect."""
+    changed = {
+        n: d for n, d in dtypes.items() if n in graph.inputs and graph.types[n].dtype is not d
+    }
+    if not changed:
+        return graph
+    builder = Builder(graph.name, dict(graph.weights), reserved=graph.types)
+    names = {}
+    for name in graph.inputs:
+        type = graph.types[name]
+        builder.input(name, TensorType(changed.get(name, type.dtype), type.shape))
+    for name in changed:
+        cast = builder.fresh(f"{name}/cast")
+        names[name] = builder.add(Cast(graph.types[name].dtype), name, name=cast)
+    for node in graph.nodes:
+        builder.emit(renamed_all(node, names))
+    return builder.finish(graph.outputs)
 
 
 def check_single(weights: Mapping[str, Viewed]) -> None:
@@ -84,7 +136,7 @@ def check_single(weights: Mapping[str, Viewed]) -> None:
         seen.add(weight.variable)
 
 
-def momenta(model: Model, graph: Graph, weights: Mapping[str, Viewed]) -> dict[str, float]:
+def momenta(model: Trainable, graph: Graph, weights: Mapping[str, Viewed]) -> dict[str, float]:
     """The momentum of each layer whose batch norm trains, by the name of its nodes."""
     owners = {
         id(layer.moving_mean): layer
@@ -100,6 +152,6 @@ def momenta(model: Model, graph: Graph, weights: Mapping[str, Viewed]) -> dict[s
     return found
 
 
-def all_layers(layer: Layer) -> list[Layer]:
+def all_layers(layer: Any) -> list[Layer]:
     """A layer and those inside it."""
     return [layer, *(inner for part in layer.sublayers for inner in all_layers(part))]

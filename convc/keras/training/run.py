@@ -1,0 +1,309 @@
+"""A model in training: its state beside its variables, and the entries that the data ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from convc.errors import DataError
+from convc.graph.ir import Graph
+from convc.keras import backend
+from convc.keras.engine.tensor import Array, Variable
+from convc.keras.metrics import Mean, Metric
+from convc.keras.training.data import Feeds, Ports, target_name, weight_name
+from convc.keras.training.model import Training, training_of, with_input_dtypes
+from convc.keras.training.optimizer import slot_name
+from convc.keras.training.session import Session
+from convc.keras.training.settings import Settings
+from convc.keras.training.step import ITERATIONS, LOSS, RATE
+from convc.keras.training.tracing import STATE, state_names
+from convc.passes.training_mode import SEED_INPUT, with_inputs
+from convc.types import DType, TensorType
+
+WEIGHT = "weights/"
+"""The first part of the names of the model's variables in a state."""
+
+Signature = tuple[tuple[str, TensorType], ...]
+"""Names and types of the arrays that a step is fed."""
+
+
+class Run:
+    """Steps of a compiled model. Its variables' latest values are in the session's memory until somebody reads them."""
+
+    def __init__(self, model: Any, settings: Settings, ports: Ports, dropout_key: int) -> None:
+        self.model, self.settings, self.ports = model, settings, ports
+        self.session = Session(model.name, backend.threads())
+        self.key = dropout_key
+        self.seed = np.array([dropout_key & 0xFFFFFFFF, 0], np.uint32)
+        self.iterations = int(settings.optimizer.iterations.value)
+        self.rate: Array = np.zeros(())
+        _, self.weights = model.graph_of_variables()
+        self._names: dict[Variable, str] = {w.variable: n for n, w in self.weights.items()}
+        self._plain: dict[Variable, str] = {settings.optimizer.iterations: ITERATIONS}
+        """Metrics' and the optimizer's variables, whose state has their own form."""
+        self._first_metrics: dict[str, Array] = {}
+        self._waiting: dict[str, Array] = {}
+        """Restored state that no entry has asked for yet."""
+        self.changing: set[str] = set()
+        """The names of the weights that are state: trained ones, and moving statistics."""
+        self._constants: dict[str, dict[Variable, int]] = {}
+        self._writes = 0
+        self._read: dict[Variable, int] = {}
+        self._stale: set[Variable] = {*self._names, *self._plain}
+        self.network = model.traced_once
+        self._entries: dict[Any, str] = {}  # by the arrays of a call: fast
+        self._defined: dict[tuple[str, Signature], str] = {}
+        self._trainings: dict[Signature, Training] = {}
+
+    def __reduce__(self) -> Any:
+        return dropped, ()
+
+    # ------------------------------------------------------------ variables
+
+    def refresh(self, variable: Variable) -> None:
+        """Gives a variable the value that the latest step left in the session."""
+        if variable in self._stale or self._read.get(variable) == self._writes:
+            return
+        name = self._names.get(variable)
+        if name in self.changing:
+            self._read[variable] = self._writes
+            variable.receive(self.weights[name].inverted(self.session.view(name)))
+        elif self._plain.get(variable, "") in self.session:
+            self._read[variable] = self._writes
+            variable.receive(self.session.read(self._plain[variable]))
+
+    def assigned(self, variable: Variable) -> None:
+        self._stale.add(variable)
+
+    def lost(self, variable: Variable) -> None:
+        self._stale.add(variable)
+
+    def release(self) -> None:
+        """Gives all variables their values and lets them go."""
+        for variable in (*self._names, *self._plain):
+            if variable.keeper is self:
+                variable.hand_over(None)
+
+    def take_over(self) -> None:
+        """Brings what was assigned elsewhere into the session."""
+        for variable in self._stale:
+            variable.hand_over(self)
+            name = self._names.get(variable)
+            if name in self.changing:
+                self.session.write(name, self.weights[name].array)
+            elif variable in self._plain and self._plain[variable] in self.session:
+                self.session.write(self._plain[variable], variable.value)
+                if variable is self.settings.optimizer.iterations:
+                    self.iterations = int(variable.value)
+            elif name is not None:
+                self._recompile_for(variable)
+        self._stale.clear()
+
+    def _recompile_for(self, variable: Variable) -> None:
+        """Drops entries that hold another value of a frozen variable as a constant."""
+        for signature, entry in list(self._defined.items()):
+            known = self._constants[entry]
+            if variable in known and known[variable] != variable.version:
+                self.session.forget(entry)
+                del self._defined[signature]
+                self._entries = {k: e for k, e in self._entries.items() if e != entry}
+
+    # ------------------------------------------------------------ entries
+
+    def train(self, feeds: Feeds) -> None:
+        """One step on a batch."""
+        entry = self.entry("train", feeds)
+        self.rate[...] = self.settings.optimizer.rate_at(self.iterations)
+        self.seed[1] = self.iterations & 0xFFFFFFFF
+        self.session.step(entry, {**feeds, RATE: self.rate, SEED_INPUT: self.seed})
+        self.iterations += 1
+        self._writes += 1
+
+    def test(self, feeds: Feeds) -> None:
+        """Adds a batch to the sums of the loss and the metrics."""
+        self.session.step(self.entry("test", feeds), feeds)
+        self._writes += 1
+
+    def predict(self, feeds: Feeds) -> list[Array]:
+        """The outputs for a batch."""
+        return self.session.step(self.entry("predict", feeds), feeds)
+
+    def prepare(self, kind: str, feeds: Feeds) -> None:
+        """Defines the entry for a batch, so that its metrics are known."""
+        self.entry(kind, feeds)
+
+    def entry(self, kind: str, feeds: Feeds) -> str:
+        """The name of the entry for arrays of these types, defined if it is a new one."""
+        key = (kind, tuple((n, a.dtype, a.shape[1:]) for n, a in feeds.items()))
+        if self._stale or key not in self._entries:
+            types = self.types_of(feeds)
+            self._entries[key] = self.defined(kind, types)
+            self.take_over()
+            self._entries[key] = self.defined(kind, types)
+        return self._entries[key]
+
+    def defined(self, kind: str, types: Mapping[str, TensorType]) -> str:
+        signature = (kind, tuple(sorted(types.items())))
+        name = self._defined.get(signature)
+        if name is None:
+            count = sum(k == kind for k, _ in self._defined)
+            name = f"{kind}_{count}" if count else kind
+            graph = self.predict_graph(types) if kind == "predict" else self.step_graph(kind, types)
+            self._constants[name] = {
+                v: v.version for v, n in self._names.items() if n not in graph.inputs
+            }
+            self.session.define(name, graph)
+            self._defined[signature] = name
+        return name
+
+    def types_of(self, feeds: Feeds) -> dict[str, TensorType]:
+        """The types of fed arrays: the first axis the batch, others as the model has them where it leaves them open."""
+        outputs = {}
+        for port in self.ports.outputs:
+            outputs |= {target_name(port.name): port.type, weight_name(port.name): port.type}
+        for port in self.ports.inputs:
+            outputs[port.name] = port.type
+        found = {}
+        for name, array in feeds.items():
+            like = outputs[name].shape
+            shape = tuple(
+                like[k] if k < len(like) and (k == 0 or not isinstance(like[k], int)) else extent
+                for k, extent in enumerate(array.shape)
+            )
+            found[name] = TensorType(DType.of(array.dtype), shape)
+        return found
+
+    def step_graph(self, kind: str, types: Mapping[str, TensorType]) -> Graph:
+        signature = tuple(sorted(types.items()))
+        if signature not in self._trainings:
+            made = training_of(
+                self.model,
+                self.settings.scorings(self.ports, types),
+                self.settings.optimizer.rule,
+                {p.name: types[p.name].dtype for p in self.ports.inputs},
+            )
+            self._trainings = {signature: made}
+            self._begin(made)
+        return self._trainings[signature].graphs[f"{kind}_step"]
+
+    def predict_graph(self, types: Mapping[str, TensorType]) -> Graph:
+        graph, weights = self.model.graph_of_variables()
+        graph = with_input_dtypes(graph, {n: t.dtype for n, t in types.items()})
+        return with_inputs(graph, [n for n in weights if n in self.changing])
+
+    def _begin(self, training: Training) -> None:
+        """Puts the first values of new state into the session."""
+        self.changing |= {n for n in training.weights if n in training.graphs["train_step"].inputs}
+        for key, metric in self.settings.keyed():
+            for name, variable in state_names(key, metric).items():
+                if variable not in self._plain:
+                    self._plain[variable] = name
+                    self._first_metrics[name] = np.array(variable.value)
+        for name, array in training.first_state().items():
+            if name not in self.session and name not in self.weights:
+                self.session.write(name, self._waiting.pop(name, array))
+                if name.startswith(f"{STATE}/"):
+                    self._first_metrics.setdefault(name, array)
+        for name in self.changing:
+            if name not in self.session:
+                self.session.write(name, self.weights[name].array)
+        for variable, name in self._plain.items():
+            if name in self._first_metrics and variable.keeper is not self:
+                self.session.write(name, self._waiting.pop(name, self._first_metrics[name]))
+                variable.hand_over(self)
+        step = training.graphs["train_step"]
+        if self.rate.dtype != step.types[RATE].dtype.numpy:
+            self.rate = np.zeros((), step.types[RATE].dtype.numpy)
+        self.session.write(ITERATIONS, self.iterations)
+
+    # ------------------------------------------------------------ state
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the session has the weights, so that it predicts too."""
+        return bool(self.changing)
+
+    def before(self, name: str) -> Array:
+        """A weight as it was before the latest step."""
+        return self.session.previous(name)
+
+    def state(self) -> dict[str, Array]:
+        """Every variable of the model, the optimizer and the metrics, by name."""
+        if self._stale:
+            self.take_over()
+        found = {n: self.session.read(n) for n in self.session.names if n not in self.weights}
+        found |= self._waiting
+        rate = self.settings.optimizer.learning_rate
+        if isinstance(rate, Variable):
+            found[RATE] = rate.value
+        return {**found, **{f"{WEIGHT}{n}": w.variable.value for n, w in self.weights.items()}}
+
+    def restore(self, arrays: Mapping[str, Array], dropout_key: int) -> None:
+        """Takes over the arrays of `state`. DataError if they are those of another model."""
+        for name, weight in self.weights.items():
+            array = arrays.get(f"{WEIGHT}{name}")
+            if array is None or array.shape != weight.variable.shape:
+                came = "none" if array is None else f"one of shape {array.shape}"
+                raise DataError(
+                    f"the state is another model's: expected a weight {name!r} of shape "
+                    f"{weight.variable.shape}; it has {came}"
+                )
+        for name, weight in self.weights.items():
+            if not np.array_equal(weight.variable.value, arrays[f"{WEIGHT}{name}"]):
+                weight.variable.assign(arrays[f"{WEIGHT}{name}"])
+        self.key = dropout_key
+        self.seed[0] = dropout_key & 0xFFFFFFFF
+        optimizer = self.settings.optimizer
+        optimizer.iterations.assign(arrays[ITERATIONS])
+        self.iterations = int(arrays[ITERATIONS])
+        if RATE in arrays and isinstance(optimizer.learning_rate, Variable):
+            optimizer.learning_rate = float(arrays[RATE])
+        others = {n: a for n, a in arrays.items() if n != RATE and not n.startswith(WEIGHT)}
+        self._waiting = {n: a for n, a in others.items() if n not in self.session}
+        for name in others.keys() - self._waiting.keys():
+            self.session.write(name, others[name])
+        self._writes += 1
+
+    def finish(self) -> None:
+        """Ends a training: with moving averages of the weights, these become the weights."""
+        if self.settings.optimizer.rule.use_ema:
+            for name in self.changing:
+                average = slot_name(name, "average")
+                if average in self.session:
+                    self.session.write(name, self.session.view(average))
+            self._writes += 1
+
+    # ------------------------------------------------------------ results
+
+    def reset_metrics(self) -> None:
+        for name, array in self._first_metrics.items():
+            self.session.write(name, array)
+        self._writes += 1
+
+    def logs(self) -> dict[str, float]:
+        """The means and metrics since the last reset, by name in alphabetical order."""
+        found = {LOSS: self.mean(LOSS)}
+        for key in self.settings.tracked:
+            found[key] = self.mean(key)
+        for key, metric in self.settings.keyed():
+            found |= self.metric_value(key, metric)
+        return dict(sorted(found.items()))
+
+    def mean(self, key: str) -> float:
+        total, count = (self.session.scalar(f"{STATE}/{key}/{k}") for k in (0, 1))
+        return total / count if count else 0.0
+
+    def metric_value(self, key: str, metric: Metric) -> dict[str, float]:
+        if type(metric).result is Mean.result:
+            return {key: self.mean(key)}
+        result = metric.result()
+        if isinstance(result, Mapping):
+            return {name: float(np.asarray(value)) for name, value in result.items()}
+        return {key: float(np.asarray(result))}
+
+
+def dropped() -> None:
+    """What copies of a model have for a run: they train on their own."""
+    return

@@ -1,0 +1,184 @@
+"""What `compile` was given, resolved for a model's outputs by Keras' rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from convc.errors import UsageError
+from convc.keras import losses, metrics
+from convc.keras.engine.naming import nearest
+from convc.keras.losses import Loss
+from convc.keras.metrics import Metric
+from convc.keras.training.data import Ports, target_name, weight_name
+from convc.keras.training.scoring import Scoring
+from convc.types import TensorType
+
+CROSSENTROPY = ("crossentropy", "ce")
+
+
+@dataclass
+class Resolved:
+    """One output's loss and metrics, once the shape of its targets is known."""
+
+    loss: Loss | None
+    weight: float
+    metrics: list[tuple[str, Metric]] = field(default_factory=list)
+    weighted_metrics: list[tuple[str, Metric]] = field(default_factory=list)
+
+
+@dataclass
+class Settings:
+    """The arguments of `compile`. Losses and metrics are made at the first batch, which says what "accuracy" means."""
+
+    optimizer: Any
+    loss: Any = None
+    loss_weights: Any = None
+    metrics: Any = None
+    weighted_metrics: Any = None
+    resolved: dict[str, Resolved] = field(default_factory=dict)
+
+    def scorings(self, ports: Ports, types: Mapping[str, TensorType]) -> list[Scoring]:
+        """How each output is scored, for the types of the arrays that a step is fed."""
+        self.resolve(ports, types)
+        several = sum(r.loss is not None for r in self.resolved.values()) > 1
+        found = []
+        for port in ports.outputs:
+            output = self.resolved.get(port.name)
+            target = types.get(target_name(port.name))
+            if output is None or target is None:
+                found.append(Scoring(port.name, None, None, None, 1.0, (), ()))
+                continue
+            weights = types.get(weight_name(port.name))
+            tracked = f"{port.name}_loss" if several and output.loss is not None else ""
+            parts = (output.loss, output.weight, output.metrics, output.weighted_metrics)
+            found.append(Scoring(port.name, target, weights, *parts, tracked))
+        return found
+
+    def resolve(self, ports: Ports, types: Mapping[str, TensorType]) -> None:
+        names = [p.name for p in ports.outputs]
+        wanted = per_output("loss", names, self.loss, spread=True)
+        weights = per_output("loss_weights", names, self.loss_weights)
+        plain = per_output_lists("metrics", names, self.metrics)
+        weighted = per_output_lists("weighted_metrics", names, self.weighted_metrics)
+        for port in ports.outputs:
+            target = types.get(target_name(port.name))
+            if port.name in self.resolved or target is None:
+                if target is None and wanted[port.name] is not None:
+                    raise UsageError(
+                        f"output {port.name!r} has a loss, but no targets y were given"
+                    )
+                continue
+            several = len(names) > 1
+            weight = weights[port.name]
+            output = Resolved(
+                scored_by(wanted[port.name], target, port.type), 1.0 if weight is None else weight
+            )
+            for kind, asked in (("metrics", plain), ("weighted_metrics", weighted)):
+                for item in asked[port.name]:
+                    metric = metrics.metric_of(item, target.shape, port.type.shape)
+                    base = f"{port.name}_{metric.name}" if several else metric.name
+                    getattr(output, kind).append((self.free_key(base, output), metric))
+            self.resolved[port.name] = output
+
+    def free_key(self, base: str, output: Resolved) -> str:
+        """A key of the logs that no other metric has."""
+        taken = {key for key, _ in self.keyed()} | {"loss"}
+        taken |= {key for key, _ in (*output.metrics, *output.weighted_metrics)}
+        key, count = base, 0
+        while key in taken:
+            count += 1
+            key = f"{base}_{count}"
+        return key
+
+    def keyed(self) -> list[tuple[str, Metric]]:
+        """All metrics with their keys in the logs, in the order of the outputs."""
+        return [pair for r in self.resolved.values() for pair in (*r.metrics, *r.weighted_metrics)]
+
+    @property
+    def tracked(self) -> list[str]:
+        """The keys of the losses that are shown besides their sum."""
+        names = [n for n, r in self.resolved.items() if r.loss is not None]
+        return [f"{name}_loss" for name in names] if len(names) > 1 else []
+
+
+def per_output(
+    argument: str, names: Sequence[str], value: Any, spread: bool = False
+) -> dict[str, Any]:
+    """One entry per output: of a dict by names, of a list in order, or, with `spread`, the same one for all."""
+    match value:
+        case None:
+            return dict.fromkeys(names)
+        case Mapping():
+            require_names(argument, names, value)
+            return {n: value.get(n) for n in names}
+        case list() | tuple():
+            if len(value) != len(names):
+                raise UsageError(
+                    f"compile: {argument} has {len(value)} entries; expected {len(names)}, one for each of the "
+                    f"outputs {', '.join(names)}"
+                )
+            return dict(zip(names, value, strict=True))
+        case _ if spread or len(names) == 1:
+            return dict.fromkeys(names, value)
+        case _:
+            raise UsageError(
+                f"compile: {argument} expects a list or a dict with an entry per output; received {value!r}"
+            )
+
+
+def per_output_lists(argument: str, names: Sequence[str], value: Any) -> dict[str, list[Any]]:
+    """A list of metrics for each output."""
+    if value is None:
+        return {n: [] for n in names}
+    if isinstance(value, Mapping):
+        require_names(argument, names, value)
+        return {n: items(value.get(n)) for n in names}
+    if not isinstance(value, (list, tuple)):
+        raise UsageError(f"compile: {argument} expects a list or a dict; received {value!r}")
+    if len(names) == 1:
+        return {names[0]: [i for item in value for i in items(item)]}
+    if not value:
+        return {n: [] for n in names}
+    if len(value) != len(names):
+        raise UsageError(
+            f"compile: {argument} has {len(value)} entries; expected one for each of the outputs "
+            f"{', '.join(names)}, or a dict by their names"
+        )
+    return {n: items(item) for n, item in zip(names, value, strict=True)}
+
+
+def items(value: Any) -> list[Any]:
+    match value:
+        case None:
+            return []
+        case list() | tuple():
+            return list(value)
+        case _:
+            return [value]
+
+
+def require_names(argument: str, names: Sequence[str], given: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in names:
+            raise UsageError(
+                f"compile: {argument} has an entry {name!r}{nearest(name, names)}; the outputs are {', '.join(names)}"
+            )
+
+
+def meaning(target: TensorType, output: TensorType) -> str:
+    """Which of Keras' kinds of classification the shapes are of: binary, categorical or sparse_categorical."""
+    if output.rank and output.shape[-1] == 1:
+        return "binary"
+    ends = target.rank > 0 and target.shape[-1] == 1
+    return "sparse_categorical" if target.rank < output.rank or ends else "categorical"
+
+
+def scored_by(item: Any, target: TensorType, output: TensorType) -> Loss | None:
+    """The loss for a name, a function or a Loss; "crossentropy" is the one that the shapes are of."""
+    if item is None:
+        return None
+    if isinstance(item, str) and item.lower() in CROSSENTROPY:
+        item = f"{meaning(target, output)}_crossentropy"
+    return losses.loss_of(item)

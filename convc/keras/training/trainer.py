@@ -1,0 +1,523 @@
+"""What makes a model trainable: compile, fit, evaluate, predict, and steps on single batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from convc.errors import ModelError, UsageError
+from convc.keras import optimizers
+from convc.keras.callbacks.callback import Callback, CallbackList
+from convc.keras.callbacks.history import History
+from convc.keras.callbacks.progbar import ProgbarLogger
+from convc.keras.engine.call import flatten, map_tensors
+from convc.keras.engine.layer import Layer
+from convc.keras.engine.naming import nearest
+from convc.keras.engine.network import Network
+from convc.keras.engine.tensor import Array
+from convc.keras.metrics import Metric
+from convc.keras.training import finite
+from convc.keras.training.data import (
+    Feeds,
+    Port,
+    Ports,
+    Source,
+    feeds_of,
+    is_array_like,
+    source,
+    split,
+    unpacked,
+)
+from convc.keras.training.run import Run
+from convc.keras.training.seeds import next_key
+from convc.keras.training.settings import Settings
+
+LEGACY_COMPILE = ("sample_weight_mode", "target_tensors", "distribute", "auto_scale_loss")
+LEGACY_FIT = ("workers", "use_multiprocessing", "max_queue_size")
+"""Arguments of older generations that mean nothing here."""
+
+
+class Trainer(Layer):
+    """Base of models: they describe themselves as graphs, this class trains and runs them."""
+
+    optimizer: Any = None
+    """What `compile` was given or made."""
+    loss: Any = None
+    stop_training: bool = False
+    """A callback sets it to end `fit` after the step or epoch."""
+    history: History | None = None
+    compiled: bool = False
+
+    _settings: Settings | None = None
+    _run: Run | None = None
+    _last_feeds: Feeds | None = None
+    _resume: tuple[int, int, int] | None = None
+    _position: tuple[int, int, int] = (0, 0, 0)
+
+    # What a model has.
+
+    input_names: Any
+    output_names: Any
+
+    def traced(self) -> Network:
+        """The inputs and outputs between which the graph lies."""
+        raise NotImplementedError
+
+    def build_for(self, x: Any) -> None:
+        """Makes the weights for the shapes of data, where they aren't made yet."""
+        raise NotImplementedError
+
+    def native(self) -> Callable[..., Any]:
+        """The model compiled for prediction with the weights that it has."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ compile
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        **others: Any,
+    ) -> None:
+        """Says how to train: by which optimizer, towards which losses, watched by which metrics.
+
+        Which layers are trainable is looked at when training begins after it. A step is always compiled as a whole:
+        `run_eagerly`, `steps_per_execution` and `jit_compile` change nothing.
+        """
+        for name, value in others.items():
+            if name not in LEGACY_COMPILE:
+                known = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
+                raise UsageError(f"compile has no argument {name!r}{nearest(name, known)}")
+            if value is not None and name == "target_tensors":
+                raise UsageError("compile: target_tensors isn't supported: pass y to fit")
+        self._drop_run()
+        self.optimizer = optimizers.get(optimizer)
+        self.loss = loss
+        self._settings = Settings(self.optimizer, loss, loss_weights, metrics, weighted_metrics)
+        self.compiled = True
+
+    def _drop_run(self) -> None:
+        if self._run is not None:
+            self._run.release()
+        self._run = None
+
+    def _require_settings(self, method: str) -> Settings:
+        if self._settings is None:
+            raise ModelError(
+                f"model {self.name!r}: call compile(optimizer, loss) before {method}()"
+            )
+        return self._settings
+
+    def _running(self, method: str) -> Run:
+        """The run that `compile` asked for, made when it is first needed and when the model has changed since."""
+        settings = self._require_settings(method)
+        if self._run is not None and self._run.network is not self.traced_once:
+            self._drop_run()
+        if self._run is None:
+            self._run = Run(self, settings, self.ports, next_key())
+        return self._run
+
+    @property
+    def traced_once(self) -> Any:
+        """What stands for the model's structure: another object once layers were added or removed."""
+        return getattr(self, "network", None)
+
+    @property
+    def ports(self) -> Ports:
+        """The inputs and outputs as data are matched with them."""
+        traced = self.traced()
+        inputs, outputs = list(flatten(traced.inputs)), list(flatten(traced.outputs))
+        return Ports(
+            self.name,
+            tuple(Port(n, t.type) for n, t in zip(self.input_names, inputs, strict=True)),
+            tuple(Port(n, t.type) for n, t in zip(self.output_names, outputs, strict=True)),
+            keys_of(traced.inputs, self.input_names),
+            keys_of(traced.outputs, self.output_names),
+        )
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics that `compile` asked for, from the first batch on."""
+        return [m for _, m in self._settings.keyed()] if self._settings else []
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of what `evaluate` returns, in order; from the first batch on."""
+        if self._settings is None:
+            return []
+        return ["loss", *self._settings.tracked, *(key for key, _ in self._settings.keyed())]
+
+    def reset_metrics(self) -> None:
+        """Begins the sums of the loss and the metrics anew."""
+        if self._run is not None:
+            self._run.reset_metrics()
+
+    # ------------------------------------------------------------ fit
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+        **others: Any,
+    ) -> History:
+        """Trains on arrays (or lists and dicts of them), a sequence of batches, a generator or a data set.
+
+        Returns the history: a value per epoch for the loss and each metric, those on validation data as `val_…`.
+        """
+        epochs = int(others.pop("nb_epoch", epochs))
+        refuse_unknown("fit", others)
+        self._require_settings("fit")
+        x = self._ready(x)
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = split((x, y, sample_weight), validation_split)
+        key = next_key()
+        start, first_step = initial_epoch, 0
+        run = self._running("fit")
+        settings = (batch_size, steps_per_epoch, shuffle, class_weight)
+        batches = source(run.ports, x, y, sample_weight, *settings, key)
+        history = next((c for c in flat(callbacks) if isinstance(c, History)), None) or History()
+        listed = self._callbacks(callbacks, verbose, epochs, batches.steps, history)
+        validation = None
+        if validation_data is not None:
+            size = validation_batch_size or batch_size
+            parts = unpacked(validation_data) if not yields(validation_data) else (validation_data,)
+            validation = source(run.ports, *(*parts, None, None)[:3], size, validation_steps)
+        self.stop_training, self._resume = False, None
+        self.history = history
+        listed.on_train_begin()
+        if self._resume is not None:  # by a callback
+            start, first_step, key = self._resume
+            if hasattr(batches, "key"):
+                batches.key = key
+        logs: dict[str, Any] = {}
+        for epoch in range(start, epochs):
+            if first_step == 0:
+                run.reset_metrics()
+            listed.on_epoch_begin(epoch)
+            self._train_epoch(run, batches, epoch, first_step, key, listed)
+            logs, first_step = run.logs(), 0
+            if validation is not None and due(validation_freq, epoch):
+                found = self._evaluate(run, validation, listed)
+                logs |= {f"val_{name}": value for name, value in found.items()}
+            self._position = (epoch + 1, 0, key)
+            listed.on_epoch_end(epoch, logs)
+            if self.stop_training:
+                break
+        run.finish()
+        listed.on_train_end(logs)
+        return history
+
+    def _train_epoch(
+        self, run: Run, batches: Source, epoch: int, start: int, key: int, callbacks: CallbackList
+    ) -> None:
+        listeners, bar = listening(callbacks, "train")
+        step = start
+        for feeds in batches.epoch(epoch, start):
+            for callback in listeners:
+                callback.on_train_batch_begin(step)
+            self._last_feeds = feeds
+            run.train(feeds)
+            self._position = (epoch, step + 1, key)
+            shown = bar is not None and bar.due()
+            logs = run.logs() if listeners or shown else None
+            for callback in listeners:
+                callback.on_train_batch_end(step, dict(logs or {}))
+            if bar is not None:
+                bar.seen = step + 1
+                if shown:
+                    bar.on_train_batch_end(step, logs)
+            step += 1
+            if self.stop_training:
+                break
+
+    def _callbacks(
+        self,
+        callbacks: Any,
+        verbose: Any,
+        epochs: int,
+        steps: int | None,
+        history: History | None = None,
+    ) -> CallbackList:
+        """The user's callbacks, then the history and the progress line, which see what those add to the logs."""
+        listed = flat(callbacks)
+        if history is not None and history not in listed:
+            listed.append(history)
+        if int(verbosity(verbose)) and not any(isinstance(c, ProgbarLogger) for c in listed):
+            listed.append(ProgbarLogger())
+        params = {"verbose": verbose, "epochs": epochs, "steps": steps}
+        return CallbackList(listed, self, params)
+
+    def _ready(self, x: Any) -> Any:
+        """The data again; a model without weights gets them for the shapes of the first batch."""
+        if self.built and (self.traced_once is not None or getattr(self, "_input_types", None)):
+            return x
+        if is_array_like(x):
+            self.build_for(x)
+        elif hasattr(x, "__getitem__"):
+            self.build_for(unpacked(x[0])[0])
+        else:
+            running = iter(x)
+            first = next(running)
+            self.build_for(unpacked(first)[0])
+            return chain([first], running)
+        return x
+
+    # ------------------------------------------------------------ evaluate, predict
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **others: Any,
+    ) -> Any:
+        """The loss and the metrics on data: a number, a list in the order of `metrics_names`, or a dict."""
+        refuse_unknown("evaluate", others)
+        self._require_settings("evaluate")
+        x = self._ready(x)
+        run = self._running("evaluate")
+        batches = source(run.ports, x, y, sample_weight, batch_size, steps)
+        listed = self._callbacks(callbacks, verbose, 1, batches.steps)
+        return self._in_order(self._evaluate(run, batches, listed), return_dict)
+
+    def _evaluate(self, run: Run, batches: Source, callbacks: CallbackList) -> dict[str, float]:
+        listeners, bar = listening(callbacks, "test")
+        callbacks.on_test_begin()
+        run.reset_metrics()
+        for step, feeds in enumerate(batches.epoch(0)):
+            for callback in listeners:
+                callback.on_test_batch_begin(step)
+            run.test(feeds)
+            shown = bar is not None and not bar.in_fit and bar.due()
+            logs = run.logs() if listeners or shown else None
+            for callback in listeners:
+                callback.on_test_batch_end(step, dict(logs or {}))
+            if bar is not None and not bar.in_fit:
+                bar.seen = step + 1
+                if shown:
+                    bar.on_test_batch_end(step, logs)
+        found = run.logs()
+        callbacks.on_test_end(found)
+        return found
+
+    def _in_order(self, logs: dict[str, float], return_dict: bool) -> Any:
+        if return_dict:
+            return logs
+        known = [n for n in self.metrics_names if n in logs]
+        values = [logs[n] for n in (*known, *(n for n in logs if n not in known))]
+        return values[0] if len(values) == 1 else values
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        **others: Any,
+    ) -> Any:
+        """The outputs for arrays, a list or a dict of them, or batches, `batch_size` (32) rows at a time."""
+        refuse_unknown("predict", others)
+        x = self._ready(x)
+        ports = self.ports
+        if batch_size is None and is_array_like(x):
+            fixed = {p.type.shape[0] for p in ports.inputs if isinstance(p.type.shape[0], int)}
+            batch_size = fixed.pop() if fixed else None  # type: ignore[assignment]
+        batches = source(ports, x, None, None, batch_size, steps)
+        listed = self._callbacks(callbacks, verbose, 1, batches.steps)
+        listeners, bar = listening(listed, "predict")
+        listed.on_predict_begin()
+        parts = []
+        for step, feeds in enumerate(batches.epoch(0)):
+            for callback in listeners:
+                callback.on_predict_batch_begin(step)
+            parts.append(self._outputs(feeds))
+            for callback in listeners:
+                callback.on_predict_batch_end(step, {"outputs": parts[-1]})
+            if bar is not None:
+                bar.seen = step + 1
+                if bar.due():
+                    bar.on_predict_batch_end(step)
+        listed.on_predict_end()
+        return self._arranged([np.concatenate(column) for column in zip(*parts, strict=True)])
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch."""
+        x = self._ready(x)
+        return self._arranged(self._outputs(feeds_of(self.ports, x)))
+
+    def _outputs(self, feeds: Feeds) -> list[Array]:
+        feeds = {n: a for n, a in feeds.items() if n in self.input_names}
+        if self._run is not None and self._run.has_state:
+            return self._run.predict(feeds)
+        types = {p.name: p.dtype.numpy for p in self.ports.inputs}
+        found = self.native()({n: np.ascontiguousarray(a, types[n]) for n, a in feeds.items()})
+        return list(found) if isinstance(found, (list, tuple)) else [found]
+
+    def _arranged(self, outputs: list[Array]) -> Any:
+        """Arrays in the structure of the model's outputs."""
+        following = iter(outputs)
+        return map_tensors(lambda t: next(following), self.traced().outputs)
+
+    # ------------------------------------------------------------ single batches
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        reset_metrics: bool = True,
+        return_dict: bool = False,
+    ) -> Any:
+        """One step on a batch: the loss and the metrics, as `evaluate` returns them."""
+        return self._on_batch(
+            "train", x, y, sample_weight, class_weight, reset_metrics, return_dict
+        )
+
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        reset_metrics: bool = True,
+        return_dict: bool = False,
+    ) -> Any:
+        """The loss and the metrics of a batch, as `evaluate` returns them."""
+        return self._on_batch("test", x, y, sample_weight, None, reset_metrics, return_dict)
+
+    def _on_batch(
+        self, kind: str, x: Any, y: Any, weights: Any, classes: Any, reset: bool, return_dict: bool
+    ) -> Any:
+        self._require_settings(f"{kind}_on_batch")
+        x = self._ready(x)
+        run = self._running(f"{kind}_on_batch")
+        feeds = feeds_of(run.ports, x, y, weights, classes)
+        run.prepare(kind, feeds)
+        if reset:
+            run.reset_metrics()
+        if kind == "train":
+            self._last_feeds = feeds
+        (run.train if kind == "train" else run.test)(feeds)
+        return self._in_order(run.logs(), return_dict)
+
+    # ------------------------------------------------------------ old spellings
+
+    def fit_generator(self, generator: Any, *args: Any, **kwargs: Any) -> History:
+        """Keras 2's name for `fit` with a generator: (steps_per_epoch, epochs, verbose, callbacks, …)."""
+        names = (
+            "steps_per_epoch",
+            "epochs",
+            "verbose",
+            "callbacks",
+            "validation_data",
+            "validation_steps",
+        )
+        return self.fit(generator, **dict(zip(names, args, strict=False)), **kwargs)
+
+    def evaluate_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
+        """Keras 2's name for `evaluate` with a generator."""
+        return self.evaluate(generator, steps=steps, **{"verbose": 0, **kwargs})
+
+    def predict_generator(self, generator: Any, steps: int | None = None, **kwargs: Any) -> Any:
+        """Keras 2's name for `predict` with a generator."""
+        return self.predict(generator, steps=steps, **{"verbose": 0, **kwargs})
+
+    # ------------------------------------------------------------ state
+
+    def training_state(self) -> tuple[dict[str, Array], dict[str, int]]:
+        """All that the next step depends on besides the data: arrays by name, and numbers.
+
+        The numbers say where in the training it is: the epoch, the steps done in it, and the keys of the shuffles and
+        the dropouts.
+        """
+        run = self._running("training_state")
+        epoch, step, key = self._position
+        return run.state(), {"epoch": epoch, "step": step, "shuffle": key, "dropout": run.key}
+
+    def set_training_state(self, arrays: Mapping[str, Array], numbers: Mapping[str, int]) -> None:
+        """Continues from a state of `training_state`: within `on_train_begin`, `fit` goes on from there."""
+        run = self._running("set_training_state")
+        run.restore(arrays, numbers["dropout"])
+        self._position = (numbers["epoch"], numbers["step"], numbers["shuffle"])
+        self._resume = self._position
+
+    def first_not_finite(self) -> str:
+        """Where the latest step first had a NaN or an infinity, in words; empty if nowhere."""
+        if self._run is None or self._last_feeds is None:
+            return ""
+        return finite.report(self._run, self._last_feeds)
+
+
+def keys_of(structure: Any, names: Any) -> tuple[str, ...]:
+    """The keys by which data are given in a dict."""
+    return tuple(structure) if isinstance(structure, Mapping) else tuple(names)
+
+
+def verbosity(verbose: Any) -> int:
+    """0, 1 or 2; "auto" is 1."""
+    if verbose == "auto":
+        return 1
+    if verbose in (0, 1, 2):
+        return int(verbose)
+    raise UsageError(f"verbose: expected 'auto', 0, 1 or 2; received {verbose!r}")
+
+
+def listening(callbacks: CallbackList, phase: str) -> tuple[list[Callback], ProgbarLogger | None]:
+    """Who hears of each batch, and the progress line, which doesn't need to."""
+    bars = [c for c in callbacks.callbacks if isinstance(c, ProgbarLogger)]
+    others = [c for c in callbacks.listeners(phase) if not isinstance(c, ProgbarLogger)]
+    return others, bars[0] if bars else None
+
+
+def flat(callbacks: Any) -> list[Any]:
+    """The callbacks in a list or a CallbackList, or a single one."""
+    return CallbackList(
+        callbacks.callbacks if isinstance(callbacks, CallbackList) else callbacks
+    ).callbacks
+
+
+def yields(data: Any) -> bool:
+    """Whether validation data are batches rather than (x, y)."""
+    return not isinstance(data, (tuple, list))
+
+
+def due(frequency: Any, epoch: int) -> bool:
+    """Whether an epoch (from 0) is validated: every n-th one, or those counted from 1 in a list."""
+    if isinstance(frequency, (int, np.integer)):
+        return (epoch + 1) % frequency == 0
+    return epoch + 1 in frequency
+
+
+def refuse_unknown(method: str, others: Mapping[str, Any]) -> None:
+    for name in others:
+        if name not in LEGACY_FIT:
+            raise UsageError(f"{method} has no argument {name!r}")
