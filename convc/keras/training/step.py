@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from convc.errors import IRError, ModelError
+from convc.errors import ModelError
 from convc.graph.ir import Builder, Graph
 from convc.graph.state import NEXT, next_values
 from convc.keras.training.losses import averaged
@@ -129,17 +129,24 @@ def scored(
     targets: Sequence[Scorer],
     penalty: Penalty = no_penalty,
 ) -> tuple[Value, dict[str, Value]]:
-    """The sum of the targets' losses and the penalty, and the next sums of metrics."""
+    """The sum of the targets' losses and the penalty, and the next sums of metrics.
+
+    Outputs after those of the targets are what layers add to the loss: their elements are summed.
+    """
     total: Value | None = None
     state: dict[str, Value] = {}
-    for target, y_pred in zip(targets, values(builder, outputs), strict=True):
+    scored_outputs = values(builder, outputs[: len(targets)])
+    for target, y_pred in zip(targets, scored_outputs, strict=True):
         part, sums = target.scored(builder, y_pred)
         state |= sums
         if part is not None:
             total = part if total is None else total + part
+    added = [
+        v.sum(range(v.rank)) if v.rank else v for v in values(builder, outputs[len(targets) :])
+    ]
     extra = penalty(builder)
-    if extra is not None:
-        total = extra if total is None else total + extra
+    for part in (*added, *([] if extra is None else [extra])):
+        total = part if total is None else total + part.cast(total.dtype)
     if total is None:
         raise ModelError("a model in training needs a loss for one of its outputs")
     return total, {**state, **summed(builder, LOSS, weighted_by_rows(builder, outputs[0], total))}
