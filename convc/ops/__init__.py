@@ -17,6 +17,7 @@ from convc.ops import (
     resize,
     shape,
     volume,
+    warp,
     winograd,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "resize",
     "shape",
     "volume",
+    "warp",
     "winograd",
 ]

@@ -26,6 +26,7 @@ from tests.ops.cases import (
     LOSS,
     ORDERING,
     RANDOM,
+    WARP,
     WINOGRAD,
     Case,
     f32,
@@ -46,7 +47,7 @@ BEYOND_THE_EVALUATOR = {
 }
 # Our own parts of operators, and dtypes that ONNX' operators don't take.
 NOT_IN_ONNX = {"first_equal", "first_equal-keep", "conv2d-bfloat16", "max_pool2d-bfloat16"}
-NOT_IN_ONNX |= {c.name for c in (*GRADIENTS, *LOSS, *RANDOM, *WINOGRAD)}
+NOT_IN_ONNX |= {c.name for c in (*GRADIENTS, *LOSS, *RANDOM, *WARP, *WINOGRAD)}
 NOT_IN_ONNX -= {
     "softmax_crossentropy",
     "softmax_crossentropy-large",

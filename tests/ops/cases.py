@@ -144,6 +144,7 @@ from convc.ops.shape import (
     Transpose,
 )
 from convc.ops.volume import Conv3d
+from convc.ops.warp import FILL_MODES, AffineWarp
 from convc.ops.winograd import WinogradInput, WinogradOutput
 from convc.types import Dim, DType, Extent, TensorType
 
@@ -664,7 +665,26 @@ VOLUME = [
     ),
 ]
 
+WARP = [
+    *(
+        Case(
+            f"affine_warp-{mode}-{interpolation}",
+            AffineWarp(interpolation=interpolation, fill_mode=mode, fill_value=0.5),
+            (f32(N, 4, 5, 3), f64(N, 2, 3)),
+        )
+        for mode in FILL_MODES
+        for interpolation in ("nearest", "bilinear")
+    ),
+    Case("affine_warp-small", AffineWarp(), (f32(N, 6, 5, 2), f64(N, 2, 3)), ((-3, 3), (-1, 1))),
+    Case("affine_warp-channels-first", AffineWarp((2, 3)), (f32(N, 2, 3, 5), f64(N, 2, 3))),
+    Case("affine_warp-one-channel", AffineWarp(), (f32(N, 4, 5, 1), f64(N, 2, 3))),
+    Case("affine_warp-one-pixel", AffineWarp(fill_mode="wrap"), (f32(N, 1, 1, 2), f64(N, 2, 3))),
+    Case("affine_warp-uint8", AffineWarp(), (u8(N, 4, 5, 3), f32(N, 2, 3)), ((0, 255), (-3, 3))),
+    Case("affine_warp-float16", AffineWarp(), (f16(N, 4, 5, 3), f64(N, 2, 3))),
+]
+
 CASES: list[Case] = [
+    *WARP,
     *INTEGER,
     *ORDERING,
     *VOLUME,

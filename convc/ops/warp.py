@@ -1,0 +1,237 @@
+"""Images under affine maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convc.graph.op import Op, register, unsupported_gradient
+from convc.loops.formula import Nest, Put, Tensor
+from convc.loops.ir import (
+    INDEX,
+    Block,
+    Cast,
+    Expr,
+    For,
+    Let,
+    Stmt,
+    Var,
+    call,
+    const,
+    index,
+    maximum,
+    minimum,
+    select,
+)
+from convc.ops.base import (
+    ZERO,
+    Array,
+    Pair,
+    Types,
+    accumulator,
+    cast,
+    expect_float,
+    expect_number,
+    expect_rank,
+    expect_shape,
+    fail,
+)
+from convc.types import DType, Extent, TensorType
+
+FILL_MODES = ("constant", "nearest", "reflect", "wrap")
+REAL = DType.float64
+"""Of coordinates: a source pixel mustn't depend on how x is rounded."""
+
+
+@register
+@dataclass(frozen=True)
+class AffineWarp(Op):
+    """Each image of x[n, …] seen through an affine map of its own: y at (i, j) is x at matrix[n] @ (i, j, 1).
+
+    matrix[n, 2, 3] maps output rows and columns to the input's. `axes` are those of rows and columns; the third axis
+    besides the batch holds channels. Integers give `dtype`. Between pixels, "nearest" takes the closest one (halves go
+    up) and "bilinear" interpolates. Outside of the centres of the border's pixels, `fill_mode` is as in
+    scipy.ndimage.affine_transform: "constant" gives `fill_value`, "nearest" the border (a a | a b c | c c), "reflect"
+    the image mirrored at its edge (b a | a b c | c b), "wrap" the image again, first and last pixels falling together
+    (a b | c a b c | a b).
+    """
+
+    axes: Pair = (1, 2)
+    interpolation: str = "bilinear"
+    fill_mode: str = "nearest"
+    fill_value: float = 0.0
+    dtype: DType = DType.float32
+
+    def infer(self, x: TensorType, matrix: TensorType) -> Types:
+        expect_rank(self, "x", x, 4)
+        expect_number(self, "x", x)
+        expect_float(self, "matrix", matrix)
+        expect_shape(self, "matrix", matrix, (x.shape[0], 2, 3))
+        if self.axes not in ((1, 2), (2, 3)):
+            raise fail(self, f"axes expects (1, 2) or (2, 3), got {self.axes}")
+        if self.interpolation not in ("nearest", "bilinear"):
+            raise fail(
+                self, f"interpolation expects nearest or bilinear, got {self.interpolation!r}"
+            )
+        if self.fill_mode not in FILL_MODES:
+            raise fail(
+                self, f"fill_mode expects one of {', '.join(FILL_MODES)}, got {self.fill_mode!r}"
+            )
+        if not self.dtype.is_float:
+            raise fail(self, f"dtype expects a float dtype, got {self.dtype.value}")
+        return (TensorType(x.dtype if x.dtype.is_float else self.dtype, x.shape),)
+
+    def reference(self, x: Array, matrix: Array) -> Array:
+        images = np.moveaxis(x, self.axes, (1, 2))
+        extents = images.shape[1:3]
+        i, j = np.meshgrid(*(np.arange(e, dtype=np.float64) for e in extents), indexing="ij")
+        m = matrix.astype(np.float64)[..., None, None]
+        points = [m[:, d, 2] + m[:, d, 0] * i + m[:, d, 1] * j for d in range(2)]
+        outside = np.zeros(points[0].shape, bool)
+        for point, extent in zip(points, extents, strict=True):
+            outside |= (point < 0) | (point > extent - 1)
+        mapped = [self.np_mapped(p, e) for p, e in zip(points, extents, strict=True)]
+        given = DType.of(x.dtype)
+        dtype = given if given.is_float else self.dtype
+        result = self.np_sampled(images.astype(accumulator(dtype).numpy), mapped)
+        if self.fill_mode == "constant":
+            result = np.where(outside[..., None], self.fill_value, result)
+        return np.moveaxis(result, (1, 2), self.axes).astype(dtype.numpy)
+
+    def np_mapped(self, point: Array, extent: int) -> Array:
+        """Coordinates brought back into the image: within half a pixel of it, of which the border repeats."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            match self.fill_mode:
+                case "reflect":
+                    folded = np.mod(point, 2 * extent)
+                    return np.where(folded < extent, folded, 2 * extent - 1 - folded)
+                case "wrap" if extent > 1:
+                    period = extent - 1
+                    below = point + period * (np.floor(-point / period) + 1)
+                    above = point - period * np.floor(point / period)
+                    return np.where(point < 0, below, np.where(point > period, above, point))
+                case _:
+                    return np.clip(point, 0, extent - 1)
+
+    def np_sampled(self, images: Array, points: list[Array]) -> Array:
+        """images[n, h, w, c] at points of shape [n, i, j]."""
+        n = np.arange(len(images))[:, None, None]
+
+        def at(*shifts: float) -> Array:
+            where = [
+                np.clip(np.floor(p + s), 0, e - 1).astype(np.int64)
+                for p, s, e in zip(points, shifts, images.shape[1:3], strict=True)
+            ]
+            found: Array = images[n, where[0], where[1]]
+            return found
+
+        if self.interpolation == "nearest":
+            return at(0.5, 0.5)
+        down, along = ((p - np.floor(p)).astype(images.dtype)[..., None] for p in points)
+        top = at(0, 0) + (at(0, 1) - at(0, 0)) * along
+        bottom = at(1, 0) + (at(1, 1) - at(1, 0)) * along
+        return np.asarray(top + (bottom - top) * down)
+
+    gradient = unsupported_gradient
+
+    def loops(self, put: Put, x: Tensor, matrix: Tensor) -> Nest:
+        n, i, j = (Var(v) for v in ("n", "i", "j"))
+        (output,) = self.infer(TensorType(x.dtype, x.shape), TensorType(matrix.dtype, matrix.shape))
+        rows, columns = (x.shape[a] for a in self.axes)
+        channels = next(d for d in (1, 3) if d not in self.axes)
+        row_lets, starts = _named("a", [self.started(matrix, n, i, d) for d in range(2)])
+        lets, points = _named(
+            "p", [s + _part(matrix, n, d, 1) * Cast(j, REAL) for d, s in enumerate(starts)]
+        )
+        inside = _inside(points[0], rows) & _inside(points[1], columns)
+        more, mapped = _named(
+            "q", [self.mapped(p, e) for p, e in zip(points, (rows, columns), strict=True)]
+        )
+        names, taps = self.taps(mapped, (rows, columns), accumulator(output.dtype))
+        c = Var("c")
+
+        def element(row: Expr, column: Expr) -> Expr:
+            at = [n, c, c, c]
+            at[self.axes[0]], at[self.axes[1]] = row, column
+            return cast(x(*at), accumulator(output.dtype))
+
+        value = self.sampled(element, *taps)
+        if self.fill_mode == "constant":
+            value = select(inside, value, const(self.fill_value, value.dtype))
+        at = [n, c, c, c]
+        at[self.axes[0]], at[self.axes[1]] = i, j
+        stored: Stmt = For(
+            "c", index(x.shape[channels]), (put(tuple(at), cast(value, output.dtype)),)
+        )
+        pixel: Block = (*lets, *more, *names, stored)
+        return Nest((("n", x.shape[0]), ("i", rows)), (*row_lets, For("j", index(columns), pixel)))
+
+    def started(self, matrix: Tensor, n: Expr, i: Expr, d: int) -> Expr:
+        """The coordinate d of the point for the first pixel of row i."""
+        return _part(matrix, n, d, 2) + _part(matrix, n, d, 0) * Cast(i, REAL)
+
+    def mapped(self, point: Expr, size: Extent) -> Expr:
+        """`np_mapped` as an expression."""
+        extent = Cast(index(size), REAL)
+        last = extent - 1
+        match self.fill_mode:
+            case "reflect":
+                folded = point - extent * 2 * call("floor", point / (extent * 2))
+                return select(folded < extent, folded, extent * 2 - 1 - folded)
+            case "wrap":
+                period = maximum(last, 1)  # of a single pixel too
+                below = point + period * (call("floor", -point / period) + 1)
+                above = point - period * call("floor", point / period)
+                wrapped = select(point < 0, below, select(last < point, above, point))
+                return minimum(wrapped, last)
+            case _:
+                return minimum(maximum(point, 0), last)
+
+    def taps(
+        self, points: list[Expr], sizes: tuple[Extent, Extent], dtype: DType
+    ) -> tuple[list[Let], list[list[Expr]]]:
+        """For rows and for columns: the two pixels around a point and the second's weight, or the closest pixel."""
+        lets: list[Let] = []
+        found: list[list[Expr]] = []
+        for d, (point, size) in enumerate(zip(points, sizes, strict=True)):
+            shifted = point + 0.5 if self.interpolation == "nearest" else point
+            below, (low,) = _named(f"f{d}", [call("floor", shifted)])
+            position = Cast(low, INDEX)
+            taps = [position] if self.interpolation == "nearest" else [position, position + 1]
+            last = index(size) - 1
+            more, places = _named(f"k{d}", [minimum(maximum(t, ZERO), last) for t in taps])
+            weights, weight = _named(f"w{d}", [cast(point - low, dtype)])
+            lets += [*below, *more, *weights]
+            found.append([*places, *weight])
+        return lets, found
+
+    def sampled(self, element: object, rows: list[Expr], columns: list[Expr]) -> Expr:
+        """The value between (or at) pixels, by `taps`."""
+        assert callable(element)
+        if self.interpolation == "nearest":
+            value: Expr = element(rows[0], columns[0])
+            return value
+        (top, bottom, down), (left, right, along) = rows, columns
+        first, second = (
+            _between(element(k, left), element(k, right), along) for k in (top, bottom)
+        )
+        return _between(first, second, down)
+
+
+def _part(matrix: Tensor, n: Expr, row: int, column: int) -> Expr:
+    return cast(matrix(n, row, column), REAL)
+
+
+def _inside(point: Expr, size: Extent) -> Expr:
+    return (const(0, REAL) <= point) & (point <= Cast(index(size) - 1, REAL))
+
+
+def _between(a: Expr, b: Expr, weight: Expr) -> Expr:
+    return a + (b - a) * weight
+
+
+def _named(prefix: str, values: list[Expr]) -> tuple[list[Let], list[Expr]]:
+    """Values computed once, by names."""
+    lets = [Let(f"{prefix}_{k}", value) for k, value in enumerate(values)]
+    return lets, [Var(let.name, let.value.dtype) for let in lets]
