@@ -24,6 +24,7 @@ RANKS = (
     ("ops",),
     ("passes", "lower", "schedule", "plan", "codegen", "onnx", "scripts", "report"),
     ("artifact",),
+    ("compilations",),
     ("driver",),
     ("keras", "onnx.backend"),
     ("cli",),
@@ -45,6 +46,7 @@ OWNERS = {
 OPTIONAL = {
     "h5py": "convc/keras/",
     "ml_dtypes": "runtime/",
+    "onnxruntime": "convc/onnx/peers.py",
 }
 """Packages that may be missing, and where they may be imported inside a function."""
 

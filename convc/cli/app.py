@@ -10,6 +10,7 @@ import typer
 import convc
 from convc.cli.bench import bench
 from convc.cli.compile import compile  # noqa: A004
+from convc.cli.diff import diff
 from convc.cli.doctor import doctor
 from convc.cli.export import export
 from convc.cli.inspect import inspect
@@ -23,6 +24,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     inspect: "convc inspect examples/digits/model.py --stage lowered",
     export: "convc export examples/digits/model.py -o digits.onnx --opset 17",
     doctor: "convc doctor model.onnx --shape batch=1",
+    diff: "convc diff model.onnx --against onnxruntime",
     verify: "convc verify examples/digits/model.py --tolerance 1e-5",
 }
 

@@ -21,7 +21,7 @@ from convc.loops.printer import print_kernel
 from convc.plan.memory import lifetimes_of, lower_bound
 from convc.program.ir import Program
 from convc.program.printer import print_program
-from convc.report import Row, extent_json, total_flops
+from convc.report import Row, Summary, extent_json, total_flops
 from convc.scripts import Shapes
 from convc.target import Target
 from convc.types import Extent, evaluate, symbols_of
@@ -43,7 +43,7 @@ class Built:
     name: str
     target: Target
     graphs: Mapping[str, Graph]
-    compiled: driver.Planned
+    compiled: driver.Planned | driver.Compiled
     stages: Stages
     seconds: float
 
@@ -58,6 +58,12 @@ class Built:
     @property
     def program(self) -> Program:
         return self.compiled.program
+
+    @property
+    def summary(self) -> Summary:
+        if isinstance(self.compiled, driver.Compiled):
+            return self.compiled.summary
+        return driver.summary_of(self.program, self.graphs)
 
     @property
     def rows(self) -> Mapping[str, list[Row]]:
@@ -123,7 +129,7 @@ def _build(
     keep: bool,
     options: driver.Options | None,
     shapes: Shapes | None,
-    compiler: Callable[..., driver.Planned],
+    compiler: Callable[..., driver.Planned | driver.Compiled],
 ) -> Built:
     start = time.perf_counter()
     name, graphs = driver.graphs_of(source, batch, shapes)

@@ -117,18 +117,19 @@ def destination(source: str, output: Path | None, emit: str | None) -> tuple[str
 
 def facts_of(built: Built, files: list[Path], threads: int | None) -> dict[str, Any]:
     """What was made, with plain values for JSON."""
-    program = built.program
+    summary = built.summary
     return {
         "model": built.name,
         "target": built.target.name,
         "threads": threads,
-        "kernels": len(program.kernels),
-        "steps": sum(len(e.steps) for e in program.entries),
+        "kernels": summary.kernels,
+        "steps": summary.steps,
         "flops": building.at_batch(built.flops, 1),
-        "arena_bytes": building.extent_json(program.arena),
-        "arena_bytes_batch_1": building.at_batch(program.arena, 1),
-        "live_bytes_batch_1": building.at_batch(building.lower_bound(program), 1),
-        "weight_bytes": sum(a.nbytes for a in program.weights.values()),
+        "arena_bytes": building.extent_json(summary.arena),
+        "arena_bytes_batch_1": building.at_batch(summary.arena, 1),
+        "live_bytes_batch_1": building.at_batch(summary.live, 1),
+        "weight_bytes": summary.weight_bytes,
+        "raw_weight_bytes": summary.raw_weight_bytes,
         "files": [{"path": str(f), "bytes": f.stat().st_size} for f in files],
         "seconds": built.seconds,
         "phases": built.phases,
@@ -146,7 +147,7 @@ def readable(facts: dict[str, Any]) -> dict[str, str]:
         "target": facts["target"],
         "kernels": f"{facts['kernels']} in {facts['steps']} calls, {facts['flops'] / 1e6:.2f} MFLOP per image",
         "memory": f"{memory} for one image (largest live set {least}); {facts['arena_bytes']} bytes for a batch of N",
-        "weights": bytes_text(facts["weight_bytes"]),
+        "weights": f"{bytes_text(facts['weight_bytes'])} packed, {bytes_text(facts['raw_weight_bytes'])} in the model",
         "compiled": f"in {seconds_text(facts['seconds'])}: {phases} (Python {seconds_text(facts['python_seconds'])})",
         "written": files,
     }

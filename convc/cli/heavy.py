@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from convc import driver, scripts
     from convc.cli import accuracy, building, files, measure, peak, stepping
+    from convc.cli.differences import comparing
     from convc.onnx import exporter as onnx_exporter
     from convc.onnx import importer as onnx_importer
 else:
@@ -28,6 +29,7 @@ else:
 
     accuracy = OnFirstUse("convc.cli.accuracy")
     building = OnFirstUse("convc.cli.building")
+    comparing = OnFirstUse("convc.cli.differences.comparing")
     convc_runtime = OnFirstUse("convc_runtime")
     description = OnFirstUse("convc_runtime.description")
     driver = OnFirstUse("convc.driver")
@@ -44,6 +46,7 @@ else:
 __all__ = [
     "accuracy",
     "building",
+    "comparing",
     "convc_runtime",
     "description",
     "driver",

@@ -16,7 +16,8 @@ from convc.artifact import Artifact
 from convc.codegen.llvm import kernel_name
 from convc.codegen.llvm_entry import task_count
 from convc.loops.ir import Buffer
-from convc.loops.memory import physical_size, unpack
+from convc.loops.memory import pack, physical_size, unpack
+from convc.program.interp import held_buffer
 from convc.program.ir import Entry, Program, RegionKind, Step
 from convc.types import evaluate
 
@@ -28,7 +29,7 @@ class Stepper:
     """Memory for one run of an entry, and its steps. All runs on the caller's thread.
 
     The arena begins as 0xff bytes, which are NaN for floats: what a kernel reads before anyone wrote it shows.
-    `outputs` are the entry's, written when the last step has run.
+    `inputs` has the entry's inputs and its state, `outputs` are the entry's, written when the last step has run.
     """
 
     def __init__(
@@ -46,10 +47,10 @@ class Stepper:
             self.outputs[port.name] = np.zeros(shape, port.type.dtype.numpy)
             arrays[port.region] = self.outputs[port.name]
         self.memory: dict[str, NDArray[np.uint8]] = {n: _bytes(a) for n, a in arrays.items()}
-        self._lay_out()
+        self._lay_out(inputs)
         self._calls = [self._call(step) for step in entry.steps]
 
-    def _lay_out(self) -> None:
+    def _lay_out(self, inputs: Mapping[str, Array]) -> None:
         arena = aligned(max(1, evaluate(self.program.arena, self.symbols)))
         arena[:] = 0xFF
         weights = aligned(sum(a.nbytes + 64 for a in self.program.weights.values()) + 1)
@@ -59,6 +60,10 @@ class Stepper:
             if region.kind is RegionKind.arena and region.offset is not None:
                 start = evaluate(region.offset, self.symbols)
                 self.memory[region.name] = arena[start : start + size]
+            elif region.kind is RegionKind.state:
+                flat = aligned(size)
+                flat[:] = _bytes(pack(np.asarray(inputs[region.name]), held_buffer(region), {}))
+                self.memory[region.name] = flat
             elif region.kind is RegionKind.weight:
                 self.memory[region.name] = weights[end : end + size]
                 self.memory[region.name][:] = _bytes(self.program.weights[region.name])
@@ -86,6 +91,15 @@ class Stepper:
         step = self.entry.steps[position]
         buffer, argument = self.program.kernels[step.kernel].params[-1], step.args[-1]
         return self._logical(buffer, self.memory[argument.region][argument.offset :])
+
+    def parameters(self, position: int) -> dict[str, Array]:
+        """The logical array of each parameter of a step's kernel, as the memory is now."""
+        step = self.entry.steps[position]
+        pairs = zip(self.program.kernels[step.kernel].params, step.args, strict=True)
+        return {
+            buffer.name: self._logical(buffer, self.memory[argument.region][argument.offset :])
+            for buffer, argument in pairs
+        }
 
     def _logical(self, buffer: Buffer, memory: NDArray[np.uint8]) -> Array:
         """A buffer's logical array; a part of a larger region may end before its last row does."""

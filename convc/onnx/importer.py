@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +60,35 @@ def import_parts(
 
     An input that is a sequence has a shape per tensor in `shapes` and is inputs `name.0`, `name.1`, … of the graph.
     """
-    folder = None
-    if not isinstance(model, onnx.ModelProto):
-        folder = Path(model).parent
-        path, model = Path(model), read_model(model)
-        try:
-            importer = _Importer(model, folder, shapes or {}, values or {})
-            return importer.run(path.stem), importer.sequences
-        except ConvcError as error:
-            if not str(error).startswith(str(path)):
-                error.args = (f"{path}: {error}",)
-            raise
-    importer = _Importer(model, None, shapes or {}, values or {})
-    return importer.run(model.graph.name), importer.sequences
+    imported = import_traced(model, shapes, values)
+    return imported.graph, imported.sequences
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A graph, the outputs that are sequences, and which of the graph's values each of the ONNX model's became."""
+
+    graph: Graph
+    sequences: dict[str, tuple[str, ...]]
+    names: dict[str, str]
+
+
+def import_traced(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    shapes: Mapping[str, int | Sequence[Any]] | None = None,
+    values: Mapping[str, Array] | None = None,
+) -> Imported:
+    """As import_parts, with the names of values."""
+    if isinstance(model, onnx.ModelProto):
+        return _Importer(model, None, shapes or {}, values or {}).imported(model.graph.name)
+    path = Path(model)
+    proto = read_model(path)
+    try:
+        return _Importer(proto, path.parent, shapes or {}, values or {}).imported(path.stem)
+    except ConvcError as error:
+        if not str(error).startswith(str(path)):
+            error.args = (f"{path}: {error}",)
+        raise
 
 
 def problems_of(
@@ -121,22 +138,27 @@ class _Importer:
         self.problems: list[str] = []
         self.needed: dict[str, None] = {}
         self.sequences: dict[str, tuple[str, ...]] = {}
+        self.names: dict[str, str] = {}
         self.deeper = Depth()
         self.count = 0
         self.reserved: set[str] = set()
 
     # ------------------------------------------------------------ the whole model
 
+    def imported(self, name: str) -> Imported:
+        return Imported(self.run(name), self.sequences, self.names)
+
     def run(self, name: str) -> Graph:
         graph = self.model.graph
         check_names(self.model)
         self.check_opsets()
         self.builder.name = name or "model"
-        self.reserved = {o.name for o in graph.output}
+        self.builder.reserved = self.reserved = {o.name for o in graph.output}
         scope = Scope({}, opsets=self.opsets)
         self.read_initializers(graph, scope)
         self.read_inputs(graph, scope)
         self.run_nodes(graph.node, scope)
+        self.names = {name: v for name, v in scope.values.items() if isinstance(v, str)}
         outputs = self.read_outputs(graph, scope)
         if self.problems:
             self.refuse()

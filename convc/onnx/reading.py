@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import AttributeProto, GraphProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
 from convc.errors import InputFileError, UnsupportedError
 from convc.graph.ir import Array
@@ -51,6 +51,13 @@ def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
         ) from None
     if not model.HasField("graph") or not model.opset_import:
         raise InputFileError(f"{path}: expected an ONNX model, got one without a graph or an opset")
+    return model
+
+
+def read_whole_model(path: str | os.PathLike[str]) -> ModelProto:
+    """The model of a file with its external data in memory. Import it first, which checks where the data lies."""
+    model = read_model(path)
+    onnx.load_external_data_for_model(model, str(Path(path).parent))
     return model
 
 

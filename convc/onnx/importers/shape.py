@@ -188,7 +188,7 @@ def pad(c: Call) -> str:
     if c.has(2) and c[2] not in c.builder.weights:
         return padded_by(c, full)
     value: Any = c.array(2).reshape(()).item() if c.has(2) else c.attr("value", 0.0)
-    return c.add(Pad(tuple(full), "constant", value.item() if c.has(2) else value), c[0])
+    return c.add(Pad(tuple(full), "constant", value), c[0])
 
 
 def padded_by(c: Call, pads: list[tuple[int, int]]) -> str:
