@@ -152,14 +152,14 @@ class AffineWarp(Op):
         c = Var("c")
 
         def element(row: Expr, column: Expr) -> Expr:
-            at = [n, c, c, c]
+            at: list[Expr] = [n, c, c, c]
             at[self.axes[0]], at[self.axes[1]] = row, column
             return cast(x(*at), accumulator(output.dtype))
 
         value = self.sampled(element, *taps)
         if self.fill_mode == "constant":
             value = select(inside, value, const(self.fill_value, value.dtype))
-        at = [n, c, c, c]
+        at: list[Expr] = [n, c, c, c]
         at[self.axes[0]], at[self.axes[1]] = i, j
         stored: Stmt = For(
             "c", index(x.shape[channels]), (put(tuple(at), cast(value, output.dtype)),)

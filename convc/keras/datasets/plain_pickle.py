@@ -56,7 +56,7 @@ class _Dtype:
         self.order = _text(state[1])
 
     def numpy(self) -> np.dtype[Any]:
-        return np.dtype(self.code).newbyteorder("=" if self.order == "|" else self.order)
+        return np.dtype(self.code if self.order == "|" else f"{self.order}{self.code}")
 
 
 class _Array:
@@ -223,9 +223,7 @@ _ACTIONS: dict[str, Callable[[_Reader, Any], None]] = {
     "TUPLE1": lambda r, _: r.tuple_of(1),
     "TUPLE2": lambda r, _: r.tuple_of(2),
     "TUPLE3": lambda r, _: r.tuple_of(3),
-    "DICT": lambda r, _: (
-        (lambda items: (r.stack.append({}), r.set_items(items)))(r.marked()) and None
-    ),
+    "DICT": lambda r, _: r.make_dict(),
     "APPEND": lambda r, _: r.append([r.pop()]),
     "APPENDS": lambda r, _: r.append(r.marked()),
     "SETITEM": lambda r, _: r.set_items([r.pop(), r.pop()][::-1]),

@@ -88,7 +88,7 @@ def checksum(path: Path, algorithm: str) -> str:
 
 def _algorithm(file_hash: str, algorithm: str) -> str:
     known = {64: "sha256", 32: "md5"}
-    found = known.get(len(file_hash)) if algorithm == "auto" else algorithm
+    found = known.get(len(file_hash), "") if algorithm == "auto" else algorithm
     if found not in known.values():
         raise UsageError(
             f"get_file: expected a checksum by sha256 or md5; received {file_hash!r} by {algorithm!r}"
