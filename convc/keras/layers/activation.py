@@ -62,6 +62,19 @@ class ELU(Layer):
         return activations.elu(inputs, self.alpha)
 
 
+class ThresholdedReLU(Layer):
+    """x where it is more than theta, else 0 (Keras 2)."""
+
+    elementwise = True
+
+    def __init__(self, theta: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.theta = number(self, "theta", theta, "a number ≥ 0")
+
+    def call(self, inputs: Any) -> Any:
+        return activations.threshold(inputs, self.theta, 0.0)
+
+
 class PReLU(Layer):
     """x, or alpha * x below 0, with a weight `alpha` per element (one along each shared axis)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from convc.errors import ModelError
 from convc.keras import activations, backend, constraints, initializers, regularizers
@@ -47,6 +47,12 @@ class ImageLayer(Layer):
     """Shared by layers on images: data_format, and the step to logical NCHW and back."""
 
     data_format: str
+    spatial: ClassVar[int] = 2
+    """How many axes a window moves along; sequences are images of one row."""
+
+    def _sizes(self, argument: str, value: Any, least: int = 1) -> Pair:
+        """(rows, columns) from an argument."""
+        return pair(self, argument, value, least)
 
     def _set_format(self, data_format: Any) -> None:
         self.data_format = backend.standardize_data_format(data_format, type(self).__name__)
@@ -85,6 +91,7 @@ class ImageLayer(Layer):
 class BaseConv(ImageLayer):
     """What all convolutions share: arguments, bias and activation."""
 
+    known_paddings: ClassVar[tuple[str, ...]] = ("valid", "same")
     kernel_initializer: Any
     kernel_regularizer: Any
     kernel_constraint: Any
@@ -98,10 +105,10 @@ class BaseConv(ImageLayer):
     def _set_common(self, arguments: dict[str, Any]) -> None:
         """Checks and keeps the arguments that every convolution has."""
         self._set_format(arguments["data_format"])
-        self.kernel_size = pair(self, "kernel_size", arguments["kernel_size"])
-        self.strides = pair(self, "strides", arguments["strides"])
-        self.dilation_rate = pair(self, "dilation_rate", arguments["dilation_rate"])
-        self.padding = choice(self, "padding", arguments["padding"], ("valid", "same"))
+        self.kernel_size = self._sizes("kernel_size", arguments["kernel_size"])
+        self.strides = self._sizes("strides", arguments["strides"])
+        self.dilation_rate = self._sizes("dilation_rate", arguments["dilation_rate"])
+        self.padding = choice(self, "padding", arguments["padding"], self.known_paddings)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ModelError(
                 f"{type(self).__name__} {self.name!r}: strides > 1 don't go with dilation_rate > 1; "
@@ -123,6 +130,15 @@ class BaseConv(ImageLayer):
             name=name,
         )
 
+    @property
+    def _window(self) -> tuple[int, ...]:
+        """The kernel's size along the axes that its weights have."""
+        return self.kernel_size[2 - self.spatial :]
+
+    def _image_kernel(self, kernel: Variable) -> KerasTensor:
+        """A kernel (rows, columns, …), whatever the number of spatial axes of its weights."""
+        return reshape(as_tensor(kernel), (1,) * (2 - self.spatial) + kernel.shape)
+
     def _add_bias(self, filters: int) -> None:
         if self.use_bias:
             self.bias = self._add_kernel("bias", (filters,), "bias")
@@ -141,15 +157,19 @@ class BaseConv(ImageLayer):
         setattr(self, f"{kind}_regularizer", regularizers.get(arguments[f"{kind}_regularizer"]))
         setattr(self, f"{kind}_constraint", constraints.get(arguments[f"{kind}_constraint"]))
 
+    def _paddings(self, x: KerasTensor) -> tuple[Pair, Pair]:
+        return paddings(self.padding, x, self.kernel_size, self.strides, self.dilation_rate)
+
     def _convolve(self, x: KerasTensor, kernel: KerasTensor, groups: int) -> KerasTensor:
-        pads = paddings(self.padding, x, self.kernel_size, self.strides, self.dilation_rate)
+        pads = self._paddings(x)
         return apply(conv.Conv2d(self.strides, pads, self.dilation_rate, groups), x, kernel)
 
     def _depthwise(self, x: KerasTensor, kernel: Variable) -> KerasTensor:
         """Each channel with its own filters: kernel (rows, columns, channels, multiplier)."""
-        rows, columns, channels, multiplier = kernel.shape
+        channels, multiplier = kernel.shape[-2:]
         weights = reshape(
-            transpose(as_tensor(kernel), (2, 3, 0, 1)), (channels * multiplier, 1, rows, columns)
+            transpose(self._image_kernel(kernel), (2, 3, 0, 1)),
+            (channels * multiplier, 1, *self.kernel_size),
         )
         return self._convolve(x, weights, channels)
 
@@ -190,12 +210,12 @@ class Conv2D(BaseConv):
         channels = self._channels_of(input_shape)
         if channels % self.groups:
             refuse(self, "groups", f"a divisor of the {channels} input channels", self.groups)
-        shape = (*self.kernel_size, channels // self.groups, self.filters)
+        shape = (*self._window, channels // self.groups, self.filters)
         self.kernel = self._add_kernel("kernel", shape, "kernel")
         self._add_bias(self.filters)
 
     def call(self, inputs: Any) -> Any:
-        weights = transpose(as_tensor(self.kernel), (3, 2, 0, 1))
+        weights = transpose(self._image_kernel(self.kernel), (3, 2, 0, 1))
         return self._finish(self._convolve(floating(self._first(inputs)), weights, self.groups))
 
 
@@ -229,7 +249,7 @@ class DepthwiseConv2D(BaseConv):
 
     def build(self, input_shape: Any) -> None:
         channels = self._channels_of(input_shape)
-        shape = (*self.kernel_size, channels, self.depth_multiplier)
+        shape = (*self._window, channels, self.depth_multiplier)
         self.kernel = self._add_kernel("kernel", shape, "depthwise")
         self._add_bias(channels * self.depth_multiplier)
 
@@ -273,15 +293,15 @@ class SeparableConv2D(BaseConv):
 
     def build(self, input_shape: Any) -> None:
         channels = self._channels_of(input_shape)
-        depthwise = (*self.kernel_size, channels, self.depth_multiplier)
-        pointwise = (1, 1, channels * self.depth_multiplier, self.filters)
+        depthwise = (*self._window, channels, self.depth_multiplier)
+        pointwise = (*(1,) * self.spatial, channels * self.depth_multiplier, self.filters)
         self.depthwise_kernel = self._add_kernel("depthwise_kernel", depthwise, "depthwise")
         self.pointwise_kernel = self._add_kernel("pointwise_kernel", pointwise, "pointwise")
         self._add_bias(self.filters)
 
     def call(self, inputs: Any) -> Any:
         y = self._depthwise(floating(self._first(inputs)), self.depthwise_kernel)
-        weights = transpose(as_tensor(self.pointwise_kernel), (3, 2, 0, 1))
+        weights = transpose(self._image_kernel(self.pointwise_kernel), (3, 2, 0, 1))
         return self._finish(apply(conv.Conv2d(), y, weights))
 
 
@@ -315,13 +335,13 @@ class Conv2DTranspose(BaseConv):
         self._kernel_regularization(arguments)
         self.output_padding: Pair | None = None
         if output_padding is not None:
-            self.output_padding = pair(self, "output_padding", output_padding, least=0)
+            self.output_padding = self._sizes("output_padding", output_padding, least=0)
             if any(p >= s for p, s in zip(self.output_padding, self.strides, strict=True)):
                 refuse(self, "output_padding", f"less than strides={self.strides}", output_padding)
 
     def build(self, input_shape: Any) -> None:
         channels = self._channels_of(input_shape)
-        shape = (*self.kernel_size, self.filters, channels)
+        shape = (*self._window, self.filters, channels)
         self.kernel = self._add_kernel("kernel", shape, "kernel")
         self._add_bias(self.filters)
 
@@ -330,7 +350,7 @@ class Conv2DTranspose(BaseConv):
         rows, columns = (self._crop(d) for d in (0, 1))
         crops = ((rows[0], rows[1]), (columns[0], columns[1]))
         op = conv.ConvTranspose2d(self.strides, crops, (rows[2], columns[2]), self.dilation_rate)
-        return self._finish(apply(op, x, transpose(as_tensor(self.kernel), (3, 2, 0, 1))))
+        return self._finish(apply(op, x, transpose(self._image_kernel(self.kernel), (3, 2, 0, 1))))
 
     def _crop(self, d: int) -> tuple[int, int, int]:
         """(cropped before, cropped after, added after) relative to the full output (n - 1) * stride + reach.

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import inspect
 from typing import Any
+from weakref import WeakSet
 
-from convc.errors import ModelError
+from convc.errors import ModelError, UnsupportedError
 from convc.keras import activations, constraints, initializers, regularizers
 from convc.keras.engine.arguments import fraction, number, positive
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.layer import Layer
-from convc.keras.engine.tensor import KerasTensor, Variable, apply, as_tensor, floating
-from convc.ops import broadcasting, elementwise, matmul
+from convc.keras.engine.tensor import (
+    KerasTensor,
+    Step,
+    Variable,
+    apply,
+    as_tensor,
+    cast,
+    floating,
+    steps_to,
+)
+from convc.ops import broadcasting, elementwise, matmul, reduce
 
 __all__ = [
     "Activation", "ActivityRegularization", "AlphaDropout", "Dense", "Dropout", "GaussianDropout", "GaussianNoise",
@@ -105,12 +115,38 @@ class Identity(Layer):
         return inputs
 
 
+_masked: WeakSet[Step] = WeakSet()
+"""Where Keras would begin a mask: recurrent layers and means over steps, which heed it there, refuse what follows."""
+
+
+def marked(x: KerasTensor) -> KerasTensor:
+    """The tensor as one with a mask in Keras."""
+    _masked.add(x.step)
+    return x
+
+
+def refuse_masked(layer: Layer, x: KerasTensor) -> None:
+    """UnsupportedError if the tensor may have a mask that this layer would heed."""
+    if any(step in _masked for step in steps_to([x.step])):
+        raise UnsupportedError(
+            f"layer {layer.name!r} ({type(layer).__name__}): masks from Masking or mask_zero=True aren't supported"
+        )
+
+
 class Masking(Identity):
-    """Its input; masks matter to recurrent layers only."""
+    """Its input; layers that heed masks refuse what follows from it."""
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mask_value = mask_value
+
+    def call(self, inputs: Any) -> Any:
+        x = floating(inputs)
+        known = apply(broadcasting.NotEqual(), x, as_tensor(float(self.mask_value), x.dtype))
+        kept = apply(reduce.ReduceMax((x.type.rank - 1,), True), cast(known, x.type.dtype))
+        zero = as_tensor(0.0, x.dtype)
+        inside = apply(broadcasting.Greater(), kept, zero)
+        return marked(apply(broadcasting.Where(), inside, x, zero))
 
 
 class ActivityRegularization(Identity):
@@ -138,7 +174,7 @@ class Dropout(Layer):
         return apply(elementwise.Dropout(self.rate), inputs)
 
 
-class SpatialDropout2D(Layer):
+class BaseSpatialDropout(Layer):
     """Sets whole channels to zero in training; passes its inputs on otherwise."""
 
     elementwise = True
@@ -158,6 +194,28 @@ class SpatialDropout2D(Layer):
 
     def call(self, inputs: Any, training: Any = False) -> Any:
         return inputs
+
+
+class SpatialDropout1D(BaseSpatialDropout):
+    """For sequences (batch, steps, channels)."""
+
+    def __init__(
+        self,
+        rate: float,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(rate, None, seed, name, dtype, **kwargs)
+
+
+class SpatialDropout2D(BaseSpatialDropout):
+    """For images."""
+
+
+class SpatialDropout3D(BaseSpatialDropout):
+    """For volumes."""
 
 
 class GaussianNoise(Layer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convc.keras.engine.arguments import choice, pair
+from convc.keras.engine.arguments import choice
 from convc.keras.engine.tensor import KerasTensor, apply, floating
 from convc.keras.layers.convolutional import ImageLayer, paddings
 from convc.ops import pool, reduce
@@ -24,8 +24,8 @@ class BasePooling2D(ImageLayer):
     ) -> None:
         super().__init__(name=name, **kwargs)
         self._set_format(data_format)
-        self.pool_size = pair(self, "pool_size", pool_size)
-        self.strides = self.pool_size if strides is None else pair(self, "strides", strides)
+        self.pool_size = self._sizes("pool_size", pool_size)
+        self.strides = self.pool_size if strides is None else self._sizes("strides", strides)
         self.padding = choice(self, "padding", padding, ("valid", "same"))
 
 

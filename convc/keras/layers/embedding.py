@@ -1,0 +1,57 @@
+"""Whole numbers as vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convc.errors import ModelError
+from convc.keras import constraints, initializers, regularizers
+from convc.keras.engine.arguments import positive
+from convc.keras.engine.layer import Layer
+from convc.keras.engine.tensor import apply, as_tensor, cast
+from convc.keras.layers.core import marked
+from convc.ops.shape import Gather
+from convc.types import DType
+
+
+class Embedding(Layer):
+    """Row i of the weight `embeddings` (input_dim, output_dim) for every number i of its input."""
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        weights: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        length = kwargs.pop("input_length", None)
+        if length is not None and "input_shape" not in kwargs:
+            kwargs["input_shape"] = (length,) if isinstance(length, int) else tuple(length)
+        super().__init__(**kwargs)
+        if weights is not None:
+            raise ModelError(f"Embedding {self.name!r}: pass weights by set_weights()")
+        self.input_dim = positive(self, "input_dim", input_dim)
+        self.output_dim = positive(self, "output_dim", output_dim)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        self.mask_zero = bool(mask_zero)
+
+    def build(self, input_shape: Any) -> None:
+        self.embeddings = self.add_weight(
+            (self.input_dim, self.output_dim),
+            self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+            name="embeddings",
+        )
+
+    def call(self, inputs: Any) -> Any:
+        x = as_tensor(inputs)
+        numbers = x if x.type.dtype.is_integer else cast(x, DType.int32)
+        found = apply(Gather(0), self.embeddings, numbers)
+        return marked(found) if self.mask_zero else found

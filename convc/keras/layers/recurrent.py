@@ -1,0 +1,418 @@
+"""Recurrent layers over sequences of known length, unrolled step by step, and layers that wrap others."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from convc.errors import ModelError, UnsupportedError
+from convc.keras import activations, constraints, initializers, regularizers
+from convc.keras.engine.arguments import choice, fraction, positive, refuse
+from convc.keras.engine.layer import Layer
+from convc.keras.engine.naming import entered
+from convc.keras.engine.revival import revived_layer
+from convc.keras.engine.tensor import (
+    KerasTensor,
+    Variable,
+    apply,
+    as_tensor,
+    floating,
+    promoted,
+    reshape,
+)
+from convc.keras.layers.core import refuse_masked
+from convc.ops import broadcasting, matmul
+from convc.ops import shape as shapes
+
+LONGEST = 1024
+"""Steps that a layer is unrolled over at most."""
+
+States = list[KerasTensor]
+
+
+def _add(a: Any, b: Any) -> KerasTensor:
+    return apply(broadcasting.Add(), a, b)
+
+
+def _mul(a: Any, b: Any) -> KerasTensor:
+    return apply(broadcasting.Mul(), a, b)
+
+
+def _product(x: Any, weights: Any) -> KerasTensor:
+    return apply(matmul.MatMul(), x, weights)
+
+
+def _part(x: KerasTensor, axis: int, start: int, stop: int) -> KerasTensor:
+    starts = tuple(start if d == axis else None for d in range(x.type.rank))
+    stops = tuple(stop if d == axis else None for d in range(x.type.rank))
+    return apply(shapes.Slice(starts, stops, (1,) * x.type.rank), x)
+
+
+class Cell(Layer):
+    """One step of a recurrent layer, and its weights: `kernel`, `recurrent_kernel` and `bias`, gates side by side."""
+
+    gates: ClassVar[int] = 1
+    states: ClassVar[int] = 1
+
+    def __init__(self, owner: Recurrent) -> None:
+        super().__init__(dtype=owner.dtype)
+        self._owner = owner.settings()
+        self.units: int = self._owner["units"]
+
+    def build(self, input_shape: Any) -> None:
+        owner, width = self._owner, self.gates * self.units
+        for name, shape in (
+            ("kernel", (input_shape[-1], width)),
+            ("recurrent_kernel", (self.units, width)),
+            ("bias", self._bias_shape(width)),
+        ):
+            kind = name.removesuffix("_kernel")
+            if name == "bias" and not owner["use_bias"]:
+                self.bias: Variable | None = None
+                continue
+            weight = self.add_weight(
+                shape,
+                self._initializer(kind),
+                regularizer=owner[f"{kind}_regularizer"],
+                constraint=owner[f"{kind}_constraint"],
+                name=name,
+            )
+            setattr(self, name, weight)
+
+    kernel: Variable
+    recurrent_kernel: Variable
+
+    def _bias_shape(self, width: int) -> tuple[int, ...]:
+        return (width,)
+
+    def _initializer(self, kind: str) -> Any:
+        return self._owner[f"{kind}_initializer"]
+
+    def inputs(self, x: KerasTensor) -> KerasTensor:
+        """What the gates take from the inputs of all steps: x @ kernel + bias."""
+        y = _product(x, self.kernel)
+        return y if self.bias is None else _add(y, self.bias)
+
+    def gate(self, x: KerasTensor, k: int) -> KerasTensor:
+        return _part(x, x.type.rank - 1, k * self.units, (k + 1) * self.units)
+
+    def activated(self, x: KerasTensor) -> Any:
+        return self._owner["activation"](x)
+
+    def gated(self, x: KerasTensor) -> Any:
+        return self._owner["recurrent_activation"](x)
+
+    def step(self, x: KerasTensor, states: States) -> States:
+        """The new states, of which the first is the output."""
+        return [self.activated(_add(x, _product(states[0], self.recurrent_kernel)))]
+
+
+class SimpleRNNCell(Cell):
+    """h = activation(x @ kernel + h @ recurrent_kernel + bias)."""
+
+
+class LSTMCell(Cell):
+    """Gates i, f, c, o (Hochreiter & Schmidhuber, 1997)."""
+
+    gates = 4
+    states = 2
+
+    def _initializer(self, kind: str) -> Any:
+        initializer = super()._initializer(kind)
+        if kind != "bias" or not self._owner["unit_forget_bias"]:
+            return initializer
+        return _ForgetBias(initializer, self.units)
+
+    def step(self, x: KerasTensor, states: States) -> States:
+        h, c = states
+        total = _add(x, _product(h, self.recurrent_kernel))
+        i, f, o = (self.gated(self.gate(total, k)) for k in (0, 1, 3))
+        c = _add(_mul(f, c), _mul(i, self.activated(self.gate(total, 2))))
+        return [_mul(o, self.activated(c)), c]
+
+
+class _ForgetBias(initializers.Initializer):
+    """Ones for the forget gates, another initializer for the rest (Jozefowicz et al., 2015)."""
+
+    def __init__(self, other: Any, units: int) -> None:
+        self.other, self.units = other, units
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        values = self.other(shape, dtype=dtype)
+        values[..., self.units : 2 * self.units] = 1
+        return values
+
+
+class GRUCell(Cell):
+    """Gates z, r, h (Cho et al., 2014); with reset_after, r acts on h @ recurrent_kernel + bias."""
+
+    gates = 3
+
+    @property
+    def reset_after(self) -> bool:
+        return bool(self._owner["reset_after"])
+
+    def _bias_shape(self, width: int) -> tuple[int, ...]:
+        return (2, width) if self.reset_after else (width,)
+
+    def _bias(self, row: int) -> KerasTensor | None:
+        if self.bias is None:
+            return None
+        bias = as_tensor(self.bias)
+        if not self.reset_after:
+            return bias if row == 0 else None
+        return reshape(_part(bias, 0, row, row + 1), (3 * self.units,))
+
+    def inputs(self, x: KerasTensor) -> KerasTensor:
+        y, bias = _product(x, self.kernel), self._bias(0)
+        return y if bias is None else _add(y, bias)
+
+    def step(self, x: KerasTensor, states: States) -> States:
+        h, recurrent = states[0], as_tensor(self.recurrent_kernel)
+        if self.reset_after:
+            mine, bias = _product(h, recurrent), self._bias(1)
+            mine = mine if bias is None else _add(mine, bias)
+            z = self.gated(_add(self.gate(x, 0), self.gate(mine, 0)))
+            r = self.gated(_add(self.gate(x, 1), self.gate(mine, 1)))
+            new = _mul(r, self.gate(mine, 2))
+        else:
+            mine = _product(h, _part(recurrent, 1, 0, 2 * self.units))
+            z = self.gated(_add(self.gate(x, 0), self.gate(mine, 0)))
+            r = self.gated(_add(self.gate(x, 1), self.gate(mine, 1)))
+            new = _product(_mul(r, h), _part(recurrent, 1, 2 * self.units, 3 * self.units))
+        new = self.activated(_add(self.gate(x, 2), new))
+        kept = _mul(z, h)
+        return [_add(kept, apply(broadcasting.Sub(), new, _mul(z, new)))]
+
+
+class Recurrent(Layer):
+    """What all recurrent layers share: (batch, steps, features) to the last output, or to all of them."""
+
+    cell_class: ClassVar[type[Cell]]
+    units: int
+
+    def _set_common(self, arguments: dict[str, Any]) -> None:
+        self.units = positive(self, "units", arguments["units"])
+        self.activation = activations.get(arguments["activation"])
+        self.recurrent_activation = activations.get(arguments.get("recurrent_activation"))
+        self.use_bias = bool(arguments["use_bias"])
+        for kind in ("kernel", "recurrent", "bias"):
+            for name, get in (
+                ("initializer", initializers.get),
+                ("regularizer", regularizers.get),
+                ("constraint", constraints.get),
+            ):
+                setattr(self, f"{kind}_{name}", get(arguments[f"{kind}_{name}"]))
+        self.dropout = fraction(self, "dropout", arguments["dropout"])
+        self.recurrent_dropout = fraction(self, "recurrent_dropout", arguments["recurrent_dropout"])
+        for flag in ("return_sequences", "return_state", "go_backwards"):
+            setattr(self, flag, bool(arguments[flag]))
+        if arguments["stateful"]:
+            refuse(self, "stateful", "False: convc's models keep nothing between calls", True)
+        self.cell = self.cell_class(self)
+
+    return_sequences: bool
+    return_state: bool
+    go_backwards: bool
+
+    def settings(self) -> dict[str, Any]:
+        """What the cell needs to know of its layer."""
+        inert = ("cell", "calls", "init_arguments")
+        return {k: v for k, v in vars(self).items() if k not in inert and not k.startswith("_")}
+
+    def build(self, input_shape: Any) -> None:
+        shape = input_shape[0] if isinstance(input_shape, list) else input_shape
+        if len(shape) != 3 or shape[2] is None:
+            raise ModelError(
+                f"layer {self.name!r} ({type(self).__name__}): expected shape (batch, steps, features); "
+                f"received {shape}"
+            )
+        with entered(self.cell.name):
+            self.cell.build(shape)
+        self.cell.built = True
+
+    def call(self, inputs: Any, initial_state: Any = None, mask: Any = None) -> Any:
+        if mask is not None:
+            raise UnsupportedError(f"layer {self.name!r} ({type(self).__name__}): no masks")
+        if isinstance(inputs, (list, tuple)):
+            inputs, initial_state = inputs[0], list(inputs[1:]) or initial_state
+        x = floating(inputs)
+        refuse_masked(self, x)
+        steps = x.type.shape[1]
+        if not isinstance(steps, int) or steps > LONGEST:
+            raise UnsupportedError(
+                f"layer {self.name!r} ({type(self).__name__}): expected up to {LONGEST} steps; received {steps}"
+            )
+        batch = x.type.shape[0]
+        prepared = self.cell.inputs(x)
+        width = prepared.type.shape[2]
+        states = self._first_states(initial_state, x)
+        outputs = []
+        for t in reversed(range(steps)) if self.go_backwards else range(steps):
+            states = self.cell.step(reshape(_part(prepared, 1, t, t + 1), (batch, width)), states)
+            outputs.append(states[0])
+        y = states[0]
+        if self.return_sequences:
+            rows = [reshape(o, (batch, 1, self.units)) for o in outputs]
+            y = apply(shapes.Concat(1), *rows) if len(rows) > 1 else rows[0]
+        return [y, *states] if self.return_state else y
+
+    def _first_states(self, given: Any, x: KerasTensor) -> States:
+        if given is not None:
+            return [floating(s) for s in (given if isinstance(given, (list, tuple)) else [given])]
+        zero = as_tensor(0.0, x.type.dtype)
+        shape = (x.type.shape[0], self.units)
+        return [apply(shapes.Broadcast(shape), zero) for _ in range(self.cell.states)]
+
+
+class SimpleRNN(Recurrent):
+    """h = activation(x @ kernel + h @ recurrent_kernel + bias), step by step."""
+
+    cell_class = SimpleRNNCell
+
+    def __init__(
+        self, units: int, activation: Any = "tanh", use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform", recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros", kernel_regularizer: Any = None, recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
+        recurrent_constraint: Any = None, bias_constraint: Any = None, dropout: float = 0.0,
+        recurrent_dropout: float = 0.0, return_sequences: bool = False, return_state: bool = False,
+        go_backwards: bool = False, stateful: bool = False, unroll: bool = False, seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        arguments = locals()
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._set_common(arguments)
+
+
+class LSTM(Recurrent):
+    """Long short-term memory."""
+
+    cell_class = LSTMCell
+
+    def __init__(
+        self, units: int, activation: Any = "tanh", recurrent_activation: Any = "sigmoid", use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform", recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros", unit_forget_bias: bool = True, kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None,
+        kernel_constraint: Any = None, recurrent_constraint: Any = None, bias_constraint: Any = None,
+        dropout: float = 0.0, recurrent_dropout: float = 0.0, seed: int | None = None,
+        return_sequences: bool = False, return_state: bool = False, go_backwards: bool = False,
+        stateful: bool = False, unroll: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        arguments = locals()
+        kwargs.pop("use_cudnn", None)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.unit_forget_bias = bool(unit_forget_bias)
+        self._set_common(arguments)
+
+
+class GRU(Recurrent):
+    """Gated recurrent units."""
+
+    cell_class = GRUCell
+
+    def __init__(
+        self, units: int, activation: Any = "tanh", recurrent_activation: Any = "sigmoid", use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform", recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros", kernel_regularizer: Any = None, recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
+        recurrent_constraint: Any = None, bias_constraint: Any = None, dropout: float = 0.0,
+        recurrent_dropout: float = 0.0, seed: int | None = None, return_sequences: bool = False,
+        return_state: bool = False, go_backwards: bool = False, stateful: bool = False, unroll: bool = False,
+        reset_after: bool = True, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        arguments = locals()
+        kwargs.pop("use_cudnn", None)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.reset_after = bool(reset_after)
+        self._set_common(arguments)
+
+
+class Wrapper(Layer):
+    """A layer around another."""
+
+    def __init__(self, layer: Any, **kwargs: Any) -> None:
+        if not isinstance(layer, Layer):
+            refuse(type(self).__name__, "layer", "a layer", layer)
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The layers inside are made from their own configs."""
+        inside = ("layer", "backward_layer")
+        made = {k: revived_layer(v) if k in inside and v else v for k, v in config.items()}
+        return cls(**made)
+
+
+class TimeDistributed(Wrapper):
+    """A layer applied to every step of a sequence."""
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        x = as_tensor(inputs)
+        batch, steps, *rest = x.type.shape
+        if not isinstance(steps, int):
+            raise ModelError(f"layer {self.name!r} (TimeDistributed): steps must be known")
+        y = as_tensor(self.layer(reshape(x, (batch * steps, *rest))))
+        return reshape(y, (batch, steps, *y.type.shape[1:]))
+
+
+class Bidirectional(Wrapper):
+    """A recurrent layer forwards, and one like it backwards."""
+
+    def __init__(
+        self,
+        layer: Any,
+        merge_mode: str | None = "concat",
+        weights: Any = None,
+        backward_layer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(layer, **kwargs)
+        if not isinstance(layer, Recurrent):
+            refuse(self, "layer", "SimpleRNN, LSTM or GRU", layer)
+        if weights is not None:
+            refuse(self, "weights", "None", weights)
+        self.merge_mode = merge_mode
+        if merge_mode is not None:
+            self.merge_mode = choice(
+                self, "merge_mode", merge_mode, ("concat", "sum", "ave", "mul")
+            )
+        config = layer.get_config()
+        self.forward_layer = type(layer).from_config({**config, "name": f"forward_{layer.name}"})
+        if backward_layer is None:
+            backwards = {
+                "name": f"backward_{layer.name}",
+                "go_backwards": not layer.go_backwards,
+            }
+            backward_layer = type(layer).from_config({**config, **backwards})
+        if backward_layer.go_backwards == layer.go_backwards:
+            refuse(self, "backward_layer", "a layer of the other direction", backward_layer)
+        self.backward_layer = backward_layer
+
+    def call(self, inputs: Any, initial_state: Any = None, mask: Any = None) -> Any:
+        if initial_state is not None:
+            raise UnsupportedError(f"layer {self.name!r} (Bidirectional): initial_state")
+        y, z = self.forward_layer(inputs), self.backward_layer(inputs)
+        states: States = []
+        if self.forward_layer.return_state:
+            (y, *one), (z, *two) = y, z
+            states = [*one, *two]
+        if self.forward_layer.return_sequences:
+            flip = shapes.Slice((None, None, None), (None, None, None), (1, -1, 1))
+            z = apply(flip, z)
+        merged = self._merged(y, z)
+        return [*merged, *states] if len(merged) > 1 or states else merged[0]
+
+    def _merged(self, y: KerasTensor, z: KerasTensor) -> States:
+        match self.merge_mode:
+            case None:
+                return [y, z]
+            case "concat":
+                return [apply(shapes.Concat(y.type.rank - 1), y, z)]
+            case "mul":
+                return [_mul(y, z)]
+            case "sum":
+                return [_add(y, z)]
+            case _:
+                return [apply(broadcasting.Mul(), *promoted(_add(y, z), 0.5))]
