@@ -13,7 +13,7 @@ import convc
 from convc.errors import ModelError
 from convc.graph.ir import Graph
 from convc.keras.engine import revival, saving, summary
-from convc.keras.engine.call import flatten, map_tensors
+from convc.keras.engine.call import collected_losses, collecting_losses, flatten, map_tensors
 from convc.keras.engine.configs import functional_config
 from convc.keras.engine.graphs import Viewed, graph_of_variables
 from convc.keras.engine.input import InputLayer
@@ -28,7 +28,7 @@ from convc.keras.engine.naming import (
 from convc.keras.engine.network import Network, network
 from convc.keras.engine.registry import LAYERS, custom_object_scope
 from convc.keras.engine.serialization import serialize_keras_object
-from convc.keras.engine.tensor import KerasTensor, placeholder
+from convc.keras.engine.tensor import KerasTensor, as_tensor, placeholder
 from convc.keras.training.trainer import Trainer
 
 
@@ -137,20 +137,31 @@ class Model(Trainer):
                 f"model.build((None, …)), or the model on an Input, first"
             )
         inputs = _placeholders(self._input_types, _first_parameter(self))
-        with outermost(), entered(""):
+        with outermost(), collecting_losses() as losses, entered(""):
             outputs = self.call(inputs)
             self._check_outputs(outputs)
-        return Network(inputs, outputs, [], [])
+        return Network(inputs, outputs, [], [], losses)
 
     def graphs(self) -> dict[str, Graph]:
         """The model's entries: {"predict": graph}, the batch a symbol N unless an Input fixes it."""
         return {"predict": self.graph_of_variables()[0]}
 
-    def graph_of_variables(self) -> tuple[Graph, dict[str, Viewed]]:
-        """The graph of `predict`, and which of its weights are which variables."""
+    def graph_of_variables(self, losses: bool = False) -> tuple[Graph, dict[str, Viewed]]:
+        """The graph of `predict`, and which of its weights are which variables.
+
+        With `losses`, what layers add to the loss comes after the outputs.
+        """
         traced = self.traced()
         inputs = zip(_names(traced.inputs), flatten(traced.inputs), strict=True)
-        return graph_of_variables("predict", inputs, flatten(traced.outputs))
+        outputs = [*flatten(traced.outputs), *(traced.losses if losses else [])]
+        return graph_of_variables("predict", inputs, outputs)
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds a tensor's sum to the training's loss: within `call`, or of a functional model's tensors."""
+        if collected_losses() is not None or self.network is None:
+            super().add_loss(loss)
+        else:
+            self.network.added_losses.append(as_tensor(loss))
 
     @property
     def input_names(self) -> list[str]:

@@ -15,13 +15,12 @@ from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import Variable
 from convc.keras.layers.normalization import BatchNormalization
 from convc.keras.training.optimizer import first_state
+from convc.keras.training.penalties import constraints_of, regularization
 from convc.keras.training.rules import Rule
 from convc.keras.training.step import (
     ITERATIONS,
     NEXT,
-    Penalty,
     Scorer,
-    no_penalty,
     test_step,
     train_step,
 )
@@ -41,7 +40,7 @@ class Trainable(Protocol):
     @property
     def sublayers(self) -> list[Layer]: ...
 
-    def graph_of_variables(self) -> tuple[Graph, dict[str, Viewed]]: ...
+    def graph_of_variables(self, losses: bool = False) -> tuple[Graph, dict[str, Viewed]]: ...
 
 
 @dataclass(frozen=True)
@@ -84,22 +83,25 @@ def training_of(
     targets: Sequence[Scorer],
     rule: Rule,
     dtypes: Mapping[str, DType] | None = None,
-    penalty: Penalty = no_penalty,
-    without_decay: Collection[str] = (),
+    without_decay: Collection[Variable] = (),
 ) -> Training:
     """The entries for a model with one target per output.
 
+    The variables' regularizers and constraints are in them, and what layers add to the loss.
     `dtypes` are those in which inputs come, where they differ from the model's. Frozen layers' variables are
     constants, and their batch norms keep their moving statistics. ModelError where a variable is read in two ways,
     so that it would be two parameters.
     """
-    graph, weights = model.graph_of_variables()
+    graph, weights = model.graph_of_variables(losses=True)
     graph = with_input_dtypes(graph, dtypes or {})
     check_single(weights)
     trainable = set(model.trainable_weights)
     parameters = tuple(n for n, w in weights.items() if w.variable in trainable)
     forward = training_mode(graph, parameters, momenta(model, graph, weights))
-    step = train_step(forward, targets, parameters, rule, without_decay, penalty)
+    penalty = regularization(weights, trainable)
+    constant = [n for n in parameters if weights[n].variable in without_decay]
+    constraints = constraints_of(weights, parameters)
+    step = train_step(forward, targets, parameters, rule, constant, penalty, constraints)
     # Evaluation reads what training writes.
     changing = [n for n in weights if f"{NEXT}{n}" in step.outputs]
     test = test_step(with_inputs(graph, changing), targets, penalty)

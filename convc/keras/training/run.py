@@ -183,6 +183,7 @@ class Run:
                 self.settings.scorings(self.ports, types),
                 self.settings.optimizer.rule,
                 {p.name: types[p.name].dtype for p in self.ports.inputs},
+                self.settings.optimizer.without_decay(list(self._names)),
             )
             self._trainings = {signature: made}
             self._begin(made)
@@ -292,8 +293,13 @@ class Run:
         return dict(sorted(found.items()))
 
     def mean(self, key: str) -> float:
-        total, count = (self.session.scalar(f"{STATE}/{key}/{k}") for k in (0, 1))
+        total, count = (self._sum(f"{STATE}/{key}/{k}") for k in (0, 1))
         return total / count if count else 0.0
+
+    def _sum(self, name: str) -> float:
+        if name in self.session:
+            return self.session.scalar(name)
+        return float(self._waiting.get(name, 0.0))
 
     def metric_value(self, key: str, metric: Metric) -> dict[str, float]:
         if type(metric).result is Mean.result:
