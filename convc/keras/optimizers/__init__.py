@@ -40,7 +40,7 @@ _BY_NAME: dict[str, Any] = {
 
 def get(identifier: Any) -> Any:
     """The optimizer of a name (in any case), config or class; None stays None."""
-    found = deserialize(identifier)
+    found = identifier if isinstance(identifier, Optimizer) else deserialize(identifier)
     if found is not None and not isinstance(found, Optimizer):
         raise ModelError(f"expected an optimizer or its name; received {identifier!r}")
     return found
