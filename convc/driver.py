@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convc_runtime import InputError, Model
+from convc_runtime import InputError, Model, cpu
 from convc_runtime.model import checked_threads
 
+from convc import compilations
 from convc.artifact import Artifact, assemble, c_identifier, entry_info
 from convc.codegen import llvm, llvmc
 from convc.codegen.cache import Cache, default_folder, generator_fingerprint, key_of
@@ -28,10 +29,11 @@ from convc.passes.defer_weights import defer_weights
 from convc.passes.fix_batch import fix_batch
 from convc.passes.pipelines import pipeline_for
 from convc.plan.in_place import reuse_in_place
-from convc.plan.memory import plan_memory
+from convc.plan.memory import lower_bound, plan_memory
+from convc.program.deferred import deferred
 from convc.program.ir import Array, Entry, Program
 from convc.program.verify import verify_program
-from convc.report import Row, extent_json, rows_of, total_flops
+from convc.report import Row, Summary, extent_json, rows_of, total_flops
 from convc.schedule.program import schedule
 from convc.scripts import Model as Source
 from convc.scripts import Shapes, load_model
@@ -47,6 +49,7 @@ Trace = Callable[[str, str, object], None]
 class Options:
     """What a compilation may choose. `mode` names the pipeline of graph passes; `verify` checks after each step.
 
+
     Where `verify` isn't given, the environment's CONVC_VERIFY decides.
     """
 
@@ -54,6 +57,11 @@ class Options:
     verify: bool = field(
         default_factory=lambda: os.environ.get("CONVC_VERIFY", "0") not in ("", "0")
     )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether whole compilations are kept: not where every step is to be checked, nor for steps of training."""
+        return not self.verify and self.mode != "training"
 
 
 @dataclass
@@ -88,10 +96,31 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Compiled(Planned):
-    """A compilation's results: the artifact besides."""
+class Compiled:
+    """A compilation's results. If the artifact was kept from before, the stages run when somebody asks for theirs."""
 
+    name: str
     artifact: Artifact
+    rows: Mapping[str, list[Row]]
+    summary: Summary
+    timings: Timings
+    plan: Callable[[], Planned]
+
+    @cached_property
+    def planned(self) -> Planned:
+        return self.plan()
+
+    @property
+    def program(self) -> Program:
+        return self.planned.program
+
+    @property
+    def lowered(self) -> Program:
+        return self.planned.lowered
+
+    @property
+    def graphs(self) -> Mapping[str, Graph]:
+        return self.planned.graphs
 
 
 def compile_graphs(
@@ -101,21 +130,40 @@ def compile_graphs(
     options: Options | None = None,
     trace: Trace | None = None,
 ) -> Compiled:
-    """Compile a model's entry graphs, which share parameters, for a CPU."""
-    planned = plan_graphs(name, graphs, target, options, trace)
+    """Compile a model's entry graphs, which share parameters, for a CPU: out of the cache if that was done before."""
+    options, timings, key = options or Options(), Timings(), None
+    cache = Cache(default_folder())
+    if cache.folder is not None and options.keeps and trace is None:
+        with timings.phase("cache"):
+            graphs = defer_weights(graphs)
+            key = compilations.key_of(graphs, target, name, repr(options), llvmc.package_version())
+            found = compilations.recall(cache, key, graphs, target)
+        if found is not None:
+            plan = partial(plan_graphs, name, graphs, target, options)
+            return Compiled(name, found.artifact, found.rows, found.summary, timings, plan)
+    planned = plan_graphs(name, graphs, target, options, trace, timings)
+    artifact = generate(planned, target, cache, trace)
+    summary = summary_of(planned.program, graphs)
+    if key is not None:
+        with timings.phase("cache"):
+            weights = [(offset, deferred(a)) for offset, a in placed_weights(planned.program)]
+            compilations.keep(cache, key, graphs, artifact, weights, summary)
+    return Compiled(name, artifact, planned.rows, summary, timings, lambda: planned)
+
+
+def generate(planned: Planned, target: Target, cache: Cache, trace: Trace | None) -> Artifact:
+    """The machine code of a planned program, with its weights."""
     program, timings = planned.program, planned.timings
-    prefix = c_identifier(name)
+    prefix = c_identifier(planned.name)
     if trace is not None:
-        trace("llvm", name, llvm.program_module(program, target, prefix))
+        trace("llvm", planned.name, llvm.program_module(program, target, prefix))
     with timings.phase("generate"):
         units = llvm.program_units(program, target, prefix)
-    cache = Cache(default_folder())
     objects = compile_units(units, target, cache, timings)
     with timings.phase("machine code"):
         support = compile_support(target, prefix, cache)
     with timings.phase("assemble"):
-        artifact = assemble_program(program, target, objects, support, planned.rows)
-    return Compiled(**vars(planned), artifact=artifact)
+        return assemble_program(program, target, objects, support, planned.rows)
 
 
 def plan_graphs(
@@ -124,13 +172,14 @@ def plan_graphs(
     target: Target,
     options: Options | None = None,
     trace: Trace | None = None,
+    timings: Timings | None = None,
 ) -> Planned:
     """The stages that every kind of target shares: from a model's graphs to a program for a generator."""
-    options, timings = options or Options(), Timings()
+    options, timings = options or Options(), timings or Timings()
     note = checked(trace) if options.verify else trace or (lambda kind, name, result: None)
     with timings.phase("passes"):
         if options.mode != "training":
-            graphs, _ = defer_weights(graphs)
+            graphs = defer_weights(graphs)
         pipeline = pipeline_for(options.mode, target.kind)
         graphs = {
             entry: pipeline.run(graph, lambda n, g: note("graph", n, g), options.verify)
@@ -243,6 +292,18 @@ def placed_weights(program: Program) -> list[tuple[int, Array]]:
     return [(int(offsets[n]), array) for n, array in program.weights.items()]  # type: ignore[arg-type]
 
 
+def summary_of(program: Program, graphs: Mapping[str, Graph]) -> Summary:
+    """A planned program in numbers; `graphs` are the model's own."""
+    return Summary(
+        kernels=len(program.kernels),
+        steps=sum(len(entry.steps) for entry in program.entries),
+        arena=program.arena,
+        live=lower_bound(program),
+        weight_bytes=sum(array.nbytes for array in program.weights.values()),
+        raw_weight_bytes=sum(array.nbytes for array in compilations.originals(graphs)),
+    )
+
+
 def _entry_info(program: Program, entry: Entry) -> Any:
     return entry_info(
         entry.name,
@@ -255,7 +316,7 @@ def _entry_info(program: Program, entry: Entry) -> Any:
 
 def host_target(name: str = "host") -> Target:
     """A target by name; "host" is this machine."""
-    features = llvmc.host_cpu()[1] if name == "host" else frozenset()
+    features = cpu.features() or llvmc.host_cpu()[1] if name == "host" else frozenset()
     return find_target(name, features)
 
 
@@ -285,7 +346,7 @@ class CompiledModel:
         return next(iter(self.compiled.rows.values()))
 
     def __repr__(self) -> str:
-        return f"<compiled {self.compiled.program.name} for {self.compiled.artifact.target.name}>"
+        return f"<compiled {self.compiled.name} for {self.compiled.artifact.target.name}>"
 
 
 def compile(

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from convc_runtime.description import terms
+
 from convc.loops.cost import flops
 from convc.loops.ir import Buffer, Kernel, Layout
 from convc.program.ir import Program
-from convc.types import Extent
+from convc.types import Dim, Extent, size_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,37 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """Plain values; symbolic numbers as text."""
         return asdict(self) | {"layers": list(self.layers), "flops": extent_json(self.flops)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Row:
+        """The inverse of `to_json`."""
+        known = {"layers": tuple(data["layers"]), "flops": extent_of(data["flops"])}
+        return Row(**{**data, **known})
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A program in numbers: bytes, but for the counts of kernels and of their calls.
+
+    `live` is the largest live set, the least that an `arena` can take; `raw_weight_bytes` are the model's.
+    """
+
+    kernels: int
+    steps: int
+    arena: Extent
+    live: Extent
+    weight_bytes: int
+    raw_weight_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; symbolic numbers as text."""
+        return asdict(self) | {"arena": extent_json(self.arena), "live": extent_json(self.live)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Summary:
+        """The inverse of `to_json`."""
+        known = {"arena": extent_of(data["arena"]), "live": extent_of(data["live"])}
+        return Summary(**{**data, **known})
 
 
 def rows_of(program: Program, lowered: Mapping[str, Kernel]) -> dict[str, list[Row]]:
@@ -114,3 +147,11 @@ def _row(
 def extent_json(extent: Extent) -> int | str:
     """A number, or a polynomial of the symbols as text."""
     return extent if isinstance(extent, int) else str(extent)
+
+
+def extent_of(text: int | str) -> Extent:
+    """The inverse of `extent_json`."""
+    total: Extent = 0
+    for coefficient, symbols in terms(text):
+        total = total + size_of(map(Dim.symbol, symbols)) * coefficient
+    return total

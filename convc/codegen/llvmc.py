@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 from typing import Any
 
 from convc.errors import IRError, TargetError
@@ -45,6 +46,11 @@ def host_triple() -> str:
 def version() -> str:
     """LLVM's version, which belongs into every cache key."""
     return ".".join(map(str, _binding().llvm_version_info))
+
+
+def package_version() -> str:
+    """The version of llvmlite, LLVM's with it, without loading it."""
+    return importlib.metadata.version("llvmlite")
 
 
 @functools.cache

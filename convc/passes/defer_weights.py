@@ -10,11 +10,11 @@ from convc.graph.printer import INLINE
 from convc.ops.conv import Conv2d, ConvTranspose2d
 from convc.ops.matmul import MatMul
 from convc.ops.shape import Reshape, Transpose
-from convc.program.deferred import Source, as_array
+from convc.program.deferred import Source, as_array, is_deferred
 
 
-def defer_weights(graphs: Mapping[str, Graph]) -> tuple[Mapping[str, Graph], list[Source]]:
-    """The graphs, with the weights of convolutions and products deferred; and those, numbered.
+def defer_weights(graphs: Mapping[str, Graph]) -> Mapping[str, Graph]:
+    """The graphs, with the weights of convolutions and products deferred; one array stays one.
 
     A weight that anything else reads is left as it is, and so is one that the graph's text shows.
     """
@@ -24,10 +24,10 @@ def defer_weights(graphs: Mapping[str, Graph]) -> tuple[Mapping[str, Graph], lis
         weights = dict(graph.weights)
         for name in linear_weights(graph):
             array = weights[name]
-            source = sources.setdefault(id(array), Source(array, len(sources)))
-            weights[name] = as_array(source)
+            if not is_deferred(array):
+                weights[name] = as_array(sources.setdefault(id(array), Source(array)))
         found[entry] = replace(graph, weights=weights)
-    return found, list(sources.values())
+    return found
 
 
 def linear_weights(graph: Graph) -> list[str]:

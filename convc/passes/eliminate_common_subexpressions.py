@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from convc.graph.ir import Array, Graph
 from convc.ops.broadcasting import Add, And, Equal, Maximum, Minimum, Mul, NotEqual, Or, Xor
 from convc.passes.rewriter import Rewriter
+from convc.program.deferred import is_deferred
 
 COMMUTATIVE = (Add, And, Equal, Maximum, Minimum, Mul, NotEqual, Or, Xor)
 COMPARED = 4096
@@ -57,6 +58,6 @@ class EliminateCommonSubexpressions:
 
 def weight_key(array: Array) -> Any:
     """What equal weights share."""
-    if array.size > COMPARED:
+    if array.size > COMPARED or is_deferred(array):
         return id(array)
     return array.dtype.name, array.shape, array.tobytes()

@@ -1,16 +1,17 @@
 """Weights that are computed where they are wanted: in parts that stay in a cache, straight into their place.
 
-    expr = ["source", INT]                          an array of the model, by its number
-         | ["constant", ARRAY]                      one that the compiler made
+    expr = ["source", INT]                  an array of the model, by its number
+         | ["constant", INT]                one that the compiler made
          | ["transpose", [INT, …], expr]
          | ["reshape", [INT, …], expr]
-         | ["scale", ARRAY, expr]                   times a factor that broadcasts, in the weight's dtype
-         | ["filter", [[FLOAT, …], …], expr]        a matrix on the taps of each filter (Winograd's), in float64
-         | ["pack", PARAMETER, expr]                padded and laid out for the parameter that reads it
+         | ["scale", INT, expr]             times a constant that broadcasts, in the weight's dtype
+         | ["filter", INT, expr]            a constant matrix on the taps of each filter (Winograd's), in float64
+         | ["pack", INT, expr]              padded and laid out for the parameter that reads it
 
-What passes do to the weights of convolutions and products is one such expression per weight, whose result depends on
-the weight's bytes and whose form doesn't: who looks at the numbers (`numpy.asarray`) is noted in the sources. So
-a program whose sources nobody looked at is the program of every model that differs in those sources alone.
+That is how compilations.py writes them down. What passes do to the weights of convolutions and products is one such
+expression per weight, whose result depends on the weight's bytes and whose form doesn't: who looks at the numbers
+(`numpy.asarray`) is noted in the sources. So a program whose sources nobody looked at is the program of every model
+that differs in those sources alone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ Dense = NDArray[Any]
 
 _PART = 1 << 17
 """Elements of a part: it and what is made of it stay in a second-level cache."""
+
+_SMALL = 1 << 22
+"""Bytes of weights below which threads aren't worth their start."""
 
 _LEAST = 16
 """Elements that a dimension must have to be cut into parts."""
@@ -112,11 +116,11 @@ class Deferred(NDArrayOperatorsMixin):
 class Source(Deferred):
     """An array of the model. `seen` is whether somebody looked at its numbers before it was evaluated."""
 
-    __slots__ = ("array", "number", "seen")
+    __slots__ = ("array", "seen")
 
-    def __init__(self, array: Dense, number: int) -> None:
+    def __init__(self, array: Dense) -> None:
         super().__init__(array.shape, array.dtype)
-        self.array, self.number, self.seen = array, number, False
+        self.array, self.seen = array, False
 
     def sources(self) -> Iterator[Source]:
         yield self
@@ -319,7 +323,7 @@ def evaluate_into(
     if threads is None:
         threads = min(4, len(os.sched_getaffinity(0)))
     jobs = [job for offset, value in parts for job in _jobs(block, offset, value)]
-    if threads < 2 or block.size < 1 << 22:
+    if threads < 2 or block.size < _SMALL:
         for out, value, cut in jobs:
             _compute(out, value, cut)
         return
