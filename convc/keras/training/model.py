@@ -68,7 +68,8 @@ class Training:
         """Zeros for the sums of the loss and the metrics."""
         step = self.graphs["train_step"]
         names = [n for n in step.inputs if n.startswith("metrics/")]
-        return {n: np.zeros((), step.types[n].dtype.numpy) for n in names}
+        shapes: dict[str, Any] = {n: step.types[n].shape for n in names}
+        return {n: np.zeros(shapes[n], step.types[n].dtype.numpy) for n in names}
 
     def assign(self, state: Mapping[str, Any]) -> None:
         """Gives the model's variables their values in a state."""

@@ -79,22 +79,33 @@ class Settings:
                 for item in asked[port.name]:
                     metric = metrics.metric_of(item, target.shape, port.type.shape)
                     base = f"{port.name}_{metric.name}" if several else metric.name
+                    if kind == "weighted_metrics" and base in self.taken(output):
+                        base = f"weighted_{base}"
                     getattr(output, kind).append((self.free_key(base, output), metric))
             self.resolved[port.name] = output
 
     def free_key(self, base: str, output: Resolved) -> str:
         """A key of the logs that no other metric has."""
-        taken = {key for key, _ in self.keyed()} | {"loss"}
-        taken |= {key for key, _ in (*output.metrics, *output.weighted_metrics)}
         key, count = base, 0
-        while key in taken:
+        while key in self.taken(output):
             count += 1
             key = f"{base}_{count}"
         return key
 
+    def taken(self, output: Resolved) -> set[str]:
+        """The keys that the logs have, with those of an output in the making."""
+        keyed = (*self.keyed(), *output.metrics, *output.weighted_metrics)
+        return {"loss", *(key for key, _ in keyed)}
+
     def keyed(self) -> list[tuple[str, Metric]]:
         """All metrics with their keys in the logs, in the order of the outputs."""
         return [pair for r in self.resolved.values() for pair in (*r.metrics, *r.weighted_metrics)]
+
+    @property
+    def names(self) -> list[str]:
+        """The keys of the logs as `evaluate` lists them: the metrics of several outputs in alphabetical order."""
+        keys = [key for key, _ in self.keyed()]
+        return ["loss", *self.tracked, *(sorted(keys) if len(self.resolved) > 1 else keys)]
 
     @property
     def tracked(self) -> list[str]:

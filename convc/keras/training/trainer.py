@@ -152,9 +152,7 @@ class Trainer(Layer):
     @property
     def metrics_names(self) -> list[str]:
         """The names of what `evaluate` returns, in order; from the first batch on."""
-        if self._settings is None:
-            return []
-        return ["loss", *self._settings.tracked, *(key for key, _ in self._settings.keyed())]
+        return self._settings.names if self._settings else []
 
     def reset_metrics(self) -> None:
         """Begins the sums of the loss and the metrics anew."""
@@ -223,7 +221,7 @@ class Trainer(Layer):
                 found = self._evaluate(run, validation, listed)
                 logs |= {f"val_{name}": value for name, value in found.items()}
             self._position = (epoch + 1, 0, key)
-            listed.on_epoch_end(epoch, logs)
+            listed.on_epoch_end(epoch, dict(logs))
             if self.stop_training:
                 break
         run.finish()
