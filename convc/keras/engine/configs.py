@@ -16,11 +16,8 @@ def functional_config(model: Any) -> dict[str, Any]:
     known = {id(call) for call in network.calls}
     indices: dict[int, int] = {}
     for operation in network.operations:
-        first = int(
-            getattr(operation, "network", None) is not None and not hasattr(operation, "_chain")
-        )
         calls = [call for call in operation.calls if id(call) in known]
-        indices.update({id(call): first + number for number, call in enumerate(calls)})
+        indices.update({id(call): number for number, call in enumerate(calls)})
     entries = []
     for operation in network.operations:
         calls = [call for call in operation.calls if id(call) in known]
@@ -88,8 +85,16 @@ def _place(tensor: KerasTensor, indices: dict[int, int]) -> list[Any]:
 def _places(structure: Any, indices: dict[int, int]) -> Any:
     match structure:
         case KerasTensor():
-            return _place(structure, indices)
+            name, number, position = _place(structure, indices)
+            return [name, number + _is_functional(structure), position]
         case dict():
             return {key: _places(value, indices) for key, value in structure.items()}
         case _:
             return [_places(value, indices) for value in structure]
+
+
+def _is_functional(tensor: KerasTensor) -> bool:
+    """True for outputs of functional models: Keras 3 counts their calls from 1 where it names a model's outputs."""
+    assert tensor.history is not None
+    operation = tensor.history[0].operation
+    return getattr(operation, "network", None) is not None and not hasattr(operation, "_chain")

@@ -59,6 +59,10 @@ class InputLayer(Layer):
         self.batch_shape = tuple(batch_shape)
         self.built = True
 
+    def get_config(self) -> dict[str, Any]:
+        shape, dtype = list(self.batch_shape), self.input.dtype
+        return {"name": self.name, "batch_shape": shape, "dtype": dtype, "sparse": False}
+
     def call(self, *args: Any, **kwargs: Any) -> Any:
         raise ModelError(f"input layer {self.name!r} can't be called")
 

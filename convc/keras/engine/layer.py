@@ -41,7 +41,6 @@ from convc.keras.engine.tensor import (
 from convc.types import DType
 
 _COMMON = ("name", "dtype", "trainable", "input_shape", "batch_size", "activity_regularizer")
-_SHAPES = ("input_shape", "batch_input_shape", "batch_shape", "batch_size", "input_dim")
 
 
 class Layer:
@@ -345,7 +344,7 @@ class Layer:
             config["activity_regularizer"] = serialize_keras_object(self.activity_regularizer)
         variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         for name, parameter in list(inspect.signature(type(self).__init__).parameters.items())[1:]:
-            if parameter.kind not in variadic and name not in (*config, *_SHAPES, *_COMMON):
+            if parameter.kind not in variadic and name not in (*config, "activity_regularizer"):
                 given = self.init_arguments.get(name, parameter.default)
                 held = vars(self).get(name, given)
                 config[name] = serialize_keras_object(

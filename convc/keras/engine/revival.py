@@ -174,10 +174,10 @@ def functional(cls: Any, config: dict[str, Any]) -> Any:
     given, wanted = _structure(config.get("input_layers")), _structure(config.get("output_layers"))
     if old:
         given, wanted = _unwrapped(given), _unwrapped(wanted)
-    everywhere = [n for several in nodes.values() for n in several]
-    first = _first_indices(
-        layers, nodes, [*_refs([(n.args, n.kwargs) for n in everywhere]), *_refs(wanted)], old
-    )
+        first = _first_calls(layers, nodes, [*_refs(given), *_refs(wanted)])
+    else:
+        first = dict.fromkeys(layers, 0)
+        given, wanted = _counted_from_0(given, layers), _counted_from_0(wanted, layers)
     outputs = _called(layers, nodes, first)
     model = cls(_filled(given, outputs), _filled(wanted, outputs), name=config.get("name"))
     place = {name: number for number, name in enumerate(layers)}
@@ -274,21 +274,29 @@ def _refs(structure: Any) -> Iterator[Ref]:
                 yield from _refs(item)
 
 
-def _first_indices(
-    layers: dict[str, Any], nodes: dict[str, list[Node]], refs: list[Ref], old: bool
+def _first_calls(
+    layers: dict[str, Any], nodes: dict[str, list[Node]], ends: list[Ref]
 ) -> dict[str, int]:
-    """The number of each layer's first call: 1 where Keras counts a model's own graph as call 0."""
-    seen: dict[str, set[int]] = {}
-    for ref in refs:
-        seen.setdefault(ref.layer, set()).add(ref.node)
-    first = dict.fromkeys(layers, 0)
-    for name, layer in layers.items():
-        used = seen.get(name, set())
-        if getattr(layer, "network", None) is None or 0 in used:
-            continue
-        past = bool(used) and max(used) >= len(nodes[name])
-        first[name] = int(past or old or type(layer).__name__ != "Sequential")
-    return first
+    """The number of each layer's first call in Keras 2: 1 where a model's own graph counts as call 0."""
+    calls = [node for several in nodes.values() for node in several]
+    used = {(r.layer, r.node) for r in [*_refs([[n.args, n.kwargs] for n in calls]), *ends]}
+    return {
+        name: int(getattr(layer, "network", None) is not None and (name, 0) not in used)
+        for name, layer in layers.items()
+    }
+
+
+def _counted_from_0(structure: Any, layers: dict[str, Any]) -> Any:
+    """Keras 3 counts a functional model's calls from 1 where it names inputs and outputs, from 0 everywhere else."""
+    match structure:
+        case Ref(name, node, tensor):
+            layer = layers.get(name)
+            own = getattr(layer, "network", None) is not None and not hasattr(layer, "_chain")
+            return Ref(name, node - 1, tensor) if own and node else structure
+        case list():
+            return [_counted_from_0(item, layers) for item in structure]
+        case _:
+            return {key: _counted_from_0(item, layers) for key, item in structure.items()}
 
 
 def _called(

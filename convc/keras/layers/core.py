@@ -195,6 +195,11 @@ class BaseSpatialDropout(Layer):
     def call(self, inputs: Any, training: Any = False) -> Any:
         return inputs
 
+    def get_config(self) -> dict[str, Any]:
+        """Keras' spatial dropouts take no `trainable`, those of images and volumes alone a data_format."""
+        known = ("name", "dtype", "rate", "seed", "data_format")
+        return {k: v for k, v in super().get_config().items() if k in known}
+
 
 class SpatialDropout1D(BaseSpatialDropout):
     """For sequences (batch, steps, channels)."""
