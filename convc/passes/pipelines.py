@@ -16,6 +16,7 @@ from convc.passes.pack_weights import PackWeights
 from convc.passes.simplify_algebra import SimplifyAlgebra
 from convc.passes.simplify_shapes import SimplifyShapes
 from convc.passes.sink_transposes import SinkTransposes
+from convc.passes.split_rows import SplitRows
 
 INFERENCE = Pipeline(
     "inference",
@@ -45,11 +46,12 @@ INFERENCE = Pipeline(
             EliminateCommonSubexpressions(),
             "sharing a value earlier would keep folds from its only reader",
         ),
-        (ChooseAlgorithm(), "last: it looks at convolutions as they will be computed"),
+        (ChooseAlgorithm(), "it looks at convolutions as they will be computed"),
+        (SplitRows(), "last: it takes along what follows a convolution"),
     ),
 )
 
-INFERENCE_CUDA = Pipeline("inference-cuda", INFERENCE.steps[:-1])
+INFERENCE_CUDA = Pipeline("inference-cuda", INFERENCE.steps[:-2])
 """Without the choice of algorithms, whose costs are those of a CPU."""
 
 EXACT = Pipeline(
