@@ -1,4 +1,4 @@
-"""Model scripts: `model.py[:name]` is run, and the model that it defines is found. ONNX files are models too.
+"""Model scripts: `model.py[:name]` is run, and the model that it defines is found. ONNX and Keras files are models too.
 
 A script that imports `keras` or `tensorflow.keras` gets `convc.keras` under those names while it loads, where the real
 ones aren't installed.
@@ -23,6 +23,8 @@ from convc.graph.ir import Graph
 
 FRONT_END = "convc.keras"
 ONNX_READER = "convc.onnx.importer"
+KERAS_READER = "convc.keras.saving"
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 Shapes = Mapping[str, int | Sequence[int]]
 LENT_AS = ("keras", "tensorflow.keras")
 
@@ -35,7 +37,7 @@ class Model(Protocol):
 
 
 def load_model(spec: str, shapes: Shapes | None = None) -> Model:
-    """The one model of `path.py`, or the one called `name` of `path.py:name`, or that of `path.onnx`.
+    """The one model of `path.py`, or the one called `name` of `path.py:name`, or that of an ONNX or Keras file.
 
     `shapes` has numbers for an ONNX model's named dimensions. InputFileError if the file can't be read; ModelError
     (with file and line) if the script raises, defines no model, or defines several and `name` doesn't choose. An error
@@ -46,6 +48,9 @@ def load_model(spec: str, shapes: Shapes | None = None) -> Model:
         return opened
     if shapes:
         raise UsageError(f"--shape is for ONNX models, got {spec}")
+    if spec.endswith(KERAS_SUFFIXES):
+        loaded: Model = importlib.import_module(KERAS_READER).load_model(spec, compile=False)
+        return loaded
     path, name = split_spec(spec)
     values = run_script(path, lent=missing_packages())
     if not models_in(values) and any(map(is_foreign, values.values())):

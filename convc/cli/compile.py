@@ -45,7 +45,8 @@ def compile(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="model.py (model.py:name where it has several) or model.onnx."
+            metavar="MODEL",
+            help="model.py (model.py:name where it has several), model.onnx, .keras or .h5.",
         ),
     ],
     output: Annotated[
@@ -73,6 +74,14 @@ def compile(
         bool, typer.Option("--verify", help="Check every stage's result against its rules.")
     ] = False,
     exact: Exact = False,
+    optimize: Annotated[
+        str,
+        typer.Option(
+            "--optimize",
+            metavar="speed|size",
+            help="The goal: with size, the weights take about what the model's take.",
+        ),
+    ] = "speed",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -83,7 +92,7 @@ def compile(
     if threads is not None and kind != "cvc":
         raise UsageError(f"--threads: only a .cvc file keeps it, {path} can't")
     build = building.build_cuda if kind == "cuda" else building.build
-    options = building.options_of(exact, verify)
+    options = building.options_of(exact, verify, optimize)
     built = build(
         source, target, parse_batch(batch), dump is not None, options, parse_shapes(shape)
     )

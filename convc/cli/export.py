@@ -18,7 +18,8 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="model.py (model.py:name where it has several) or model.onnx."
+            metavar="MODEL",
+            help="model.py (model.py:name where it has several), model.onnx, .keras or .h5.",
         ),
     ],
     output: Annotated[

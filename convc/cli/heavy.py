@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from convc import driver, scripts
     from convc.cli import accuracy, building, files, measure, peak, stepping
     from convc.cli.differences import comparing
+    from convc.keras import saving as keras_saving
     from convc.onnx import exporter as onnx_exporter
     from convc.onnx import importer as onnx_importer
 else:
@@ -35,6 +36,7 @@ else:
     driver = OnFirstUse("convc.driver")
     files = OnFirstUse("convc.cli.files")
     formats = OnFirstUse("convc_runtime.format")
+    keras_saving = OnFirstUse("convc.keras.saving")
     measure = OnFirstUse("convc.cli.measure")
     onnx_exporter = OnFirstUse("convc.onnx.exporter")
     onnx_importer = OnFirstUse("convc.onnx.importer")
@@ -52,6 +54,7 @@ __all__ = [
     "driver",
     "files",
     "formats",
+    "keras_saving",
     "measure",
     "numpy",
     "onnx_exporter",

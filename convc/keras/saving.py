@@ -1,5 +1,6 @@
 """Names for users' own classes, as Keras scripts register them; models, objects and weights in files."""
 
+from convc.keras.engine.loading import load_model, problems_of
 from convc.keras.engine.registry import (
     custom_object_scope,
     get_custom_objects,
@@ -7,11 +8,14 @@ from convc.keras.engine.registry import (
     register_keras_serializable,
     registered_name,
 )
+from convc.keras.engine.saving import save_model
+from convc.keras.engine.serialization import deserialize_keras_object, serialize_keras_object
 
 CustomObjectScope = custom_object_scope
 get_registered_name = registered_name
 
 __all__ = [
-    "CustomObjectScope", "custom_object_scope", "get_custom_objects", "get_registered_name", "get_registered_object",
-    "register_keras_serializable",
+    "CustomObjectScope", "custom_object_scope", "deserialize_keras_object", "get_custom_objects",
+    "get_registered_name", "get_registered_object", "load_model", "problems_of", "register_keras_serializable",
+    "save_model", "serialize_keras_object",
 ]  # fmt: skip
