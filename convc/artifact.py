@@ -14,13 +14,14 @@ from typing import Any
 
 import convc_runtime
 import numpy as np
-from convc_runtime import Description, EntryInfo, Model, TensorInfo
+from convc_runtime import Description, EntryInfo, Model, StateInfo, TensorInfo
 
 from convc.codegen.library import write_library, write_object
 from convc.codegen.link import Image, link
 from convc.codegen.support import instruction_set, required_features, support_object
 from convc.errors import IRError, OutputError, UsageError
 from convc.program.deferred import deferred, evaluate_into
+from convc.program.ir import Region
 from convc.program.weights import page_aligned
 from convc.target import Target
 from convc.types import Extent, TensorType
@@ -89,12 +90,14 @@ def assemble(
     compiler: str = "",
     extra: Mapping[str, Any] | None = None,
     support: bytes | None = None,
+    states: Sequence[Region] = (),
 ) -> Artifact:
     """Link kernels and entries with the support code into an artifact.
 
     `objects` are ELF objects for `target` that define every entry's `function`; `symbols` is the order in which
     entries take the values of symbolic dimensions; `weights` is one uint8 array, or (byte offset, array) parts.
-    `support` is the object of codegen/support.py for the model's identifier, if the caller has it already.
+    `states` are the planned regions that live from call to call. `support` is the object of
+    codegen/support.py for the model's identifier, if the caller has it already.
     """
     identifier = c_identifier(name)
     description = Description(
@@ -106,12 +109,25 @@ def assemble(
         entries=tuple(entries),
         compiler=compiler,
         extra=extra or {},
+        states=tuple(map(state_info, states)),
     )
     image = link([*objects, support or support_object(target, identifier)])
     missing = [e.function for e in entries if e.function not in image.symbols]
     if missing:
         raise IRError(f"model {name}: no code was generated for the entries {', '.join(missing)}")
     return Artifact(description, target, image, blob(weights))
+
+
+def state_info(region: Region) -> StateInfo:
+    """A state as the runtime describes it: a strided array at an offset of the block that holds them all."""
+    assert region.held is not None, f"{region.name} is no state"
+    assert isinstance(region.offset, int), f"{region.name} has no place yet"
+    type, layout = region.held.type, region.held.layout
+    strides = [0] * type.rank
+    for axis, stride in zip(layout.axes, layout.strides(type.shape), strict=True):
+        strides[axis.dim] = int(stride) * type.dtype.itemsize  # type: ignore[arg-type]
+    shape = tuple(int(e) for e in type.shape)  # type: ignore[arg-type]
+    return StateInfo(region.name, type.dtype.value, shape, region.offset, tuple(strides))
 
 
 def entry_info(

@@ -49,14 +49,19 @@ Trace = Callable[[str, str, object], None]
 class Options:
     """What a compilation may choose. `mode` names the pipeline of graph passes; `verify` checks after each step.
 
+    `optimize` is "speed", or "size" for weights that take about what the model's take.
+
+    With `in_place`, inputs `p` that have a next value, the output `next/p`, are state of the model's contexts.
 
     Where `verify` isn't given, the environment's CONVC_VERIFY decides.
     """
 
     mode: str = "inference"
+    optimize: str = "speed"
     verify: bool = field(
         default_factory=lambda: os.environ.get("CONVC_VERIFY", "0") not in ("", "0")
     )
+    in_place: bool = False
 
     @property
     def keeps(self) -> bool:
@@ -180,13 +185,13 @@ def plan_graphs(
     with timings.phase("passes"):
         if options.mode != "training":
             graphs = defer_weights(graphs)
-        pipeline = pipeline_for(options.mode, target.kind)
+        pipeline = pipeline_for(options.mode, target.kind, options.optimize)
         graphs = {
             entry: pipeline.run(graph, lambda n, g: note("graph", n, g), options.verify)
             for entry, graph in graphs.items()
         }
     with timings.phase("lower"):
-        lowered = replace(lower(graphs), name=name)
+        lowered = replace(lower(graphs, options.in_place), name=name)
         note("program", "lowered", lowered)
         if trace is not None:  # and no check: they were in the program
             for kernel in lowered.kernels.values():
@@ -283,6 +288,7 @@ def assemble_program(
             "rows": {entry: [row.to_json() for row in r] for entry, r in rows.items()},
         },
         support=support,
+        states=program.states,
     )
 
 
@@ -356,12 +362,16 @@ def compile(
     threads: int | None = None,
     trace: Trace | None = None,
     options: Options | None = None,
+    optimize: str | None = None,
 ) -> CompiledModel:
     """Compiles a model or a graph, or the model that a script `path.py[:name]` defines.
 
     `batch` is a number, or "dynamic" for any at run time; `threads` are those of a call, also of a saved .cvc (default:
-    one per CPU that the process may use). A ConvcError says what does not fit.
+    one per CPU that the process may use). `optimize` is "speed" or "size" (weights that take about what the
+    model's take); where it isn't given, the options say it. A ConvcError says what does not fit.
     """
+    if optimize is not None:
+        options = replace(options or Options(), optimize=optimize)
     machine = host_target(target)
     _require_threads(threads)
     name, graphs = graphs_of(model, batch)

@@ -8,7 +8,7 @@
 %Model = type { i64, i32, i32, i32, i32, ptr, ptr, ptr, ptr, ptr }
 %Run = type { i64, i32, i32, i32, i32, ptr, ptr, ptr, i64, ptr, ptr, ptr, ptr }
 %Error = type { i64, i32, i32, i32, i32, i64, i64 }
-%Call = type { i64, ptr, ptr, ptr, ptr, ptr, ptr, ptr }
+%Call = type { i64, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr }
 
 ; Fills in the error, if the host wants one, and returns the status.
 define internal i32 @model_fail(ptr %error, i32 %status, i32 %is_output, i32 %tensor, i32 %dimension, i64 %expected, i64 %got) {
@@ -469,7 +469,7 @@ invoke:
   %out.pointers = alloca ptr, i32 %n.out
   %a.in = call i32 @model_each(i32 3, ptr %inputs, ptr %in.infos, i32 %n.in, i32 0, ptr %symbols, ptr %in.pointers, ptr %error)
   %a.out = call i32 @model_each(i32 3, ptr %outputs, ptr %out.infos, i32 %n.out, i32 1, ptr %symbols, ptr %out.pointers, ptr %error)
-  store i64 64, ptr %call
+  store i64 72, ptr %call
   %weights.at = getelementptr %Model, ptr %model, i64 0, i32 8
   %weights = load ptr, ptr %weights.at
   %c1 = getelementptr %Call, ptr %call, i64 0, i32 1
@@ -490,6 +490,8 @@ invoke:
   %pool = load ptr, ptr %pool.at
   %c7 = getelementptr %Call, ptr %call, i64 0, i32 7
   store ptr %pool, ptr %c7
+  %c8 = getelementptr %Call, ptr %call, i64 0, i32 8
+  store ptr null, ptr %c8
   %function.at = getelementptr %Entry, ptr %this, i64 0, i32 7
   %function = load ptr, ptr %function.at
   %result = call i32 @model_invoke(ptr %function, ptr %call)

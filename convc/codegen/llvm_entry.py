@@ -14,7 +14,7 @@ from convc.program.ir import Argument, Entry, Program, RegionKind, Step
 from convc.types import Dim, Extent
 
 # Byte offsets of convc_call's members.
-_WEIGHTS, _WORKSPACE, _INPUTS, _OUTPUTS, _SYMBOLS, _PARALLEL_FOR, _POOL = range(8, 64, 8)
+_WEIGHTS, _WORKSPACE, _INPUTS, _OUTPUTS, _SYMBOLS, _PARALLEL_FOR, _POOL, _STATE = range(8, 72, 8)
 
 # A step of less work than this (multiply-adds and the like) is over before a second thread has begun.
 _PARALLEL_WORK = 20_000
@@ -42,6 +42,7 @@ class _EntryWriter:
         f = self.f
         self.weights = self.member(_WEIGHTS)
         self.workspace = self.member(_WORKSPACE)
+        self.state = self.member(_STATE) if self.program.states else ""
         self.parallel_for = self.member(_PARALLEL_FOR)
         self.pool = self.member(_POOL)
         self.alone = f.emit(f"icmp eq ptr {self.parallel_for}, null")
@@ -104,7 +105,8 @@ class _EntryWriter:
             return self.moved(self.caller[region.name], argument.offset)
         if region.offset is None:
             raise IRError(f"program {self.program.name}: the region {region.name} has no offset")
-        base = self.weights if region.kind is RegionKind.weight else self.workspace
+        bases = {RegionKind.weight: self.weights, RegionKind.state: self.state}
+        base = bases.get(region.kind, self.workspace)
         return self.moved(base, self.extent(region.offset + argument.offset))
 
     def extent(self, extent: Extent) -> str:

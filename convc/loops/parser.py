@@ -59,6 +59,11 @@ def parse_kernel(text: str) -> Kernel:
     return kernel
 
 
+def parse_layout(tokens: Tokens, rank: int) -> Layout:
+    """The layout that comes next in a text, for a tensor of a rank; the dense one if none does."""
+    return _Parser(tokens).layout(rank)
+
+
 def parse_expr(
     text: str, names: Mapping[str, DType] | None = None, buffers: Mapping[str, DType] | None = None
 ) -> Expr:

@@ -111,9 +111,7 @@ def print_head(stmt: Stmt) -> str:
 def print_buffer(buffer: Buffer, *, with_role: bool) -> str:
     """A parameter (`in x: float32[N, 3]`) or what `alloc` declares (`t: float32[4, 16] register`)."""
     shape = ", ".join(map(str, buffer.shape))
-    text = (
-        f"{buffer.name}: {buffer.dtype.value}[{shape}]{_layout(buffer.layout, len(buffer.shape))}"
-    )
+    text = f"{buffer.name}: {buffer.dtype.value}[{shape}]{print_layout(buffer.layout, len(buffer.shape))}"
     if not with_role:
         return f"{text} {buffer.space.value}"
     role = "" if buffer.role is Role.local else f"{buffer.role.value} "
@@ -191,7 +189,8 @@ def _window(window: Window) -> str:
     return f"{window.buffer}[{', '.join(parts)}]"
 
 
-def _layout(layout: Layout, rank: int) -> str:
+def print_layout(layout: Layout, rank: int) -> str:
+    """The layout behind a buffer's type; nothing for a dense one."""
     text = ""
     if layout.axes != Layout.dense(rank).axes:
         text += f" @({', '.join(map(_axis, layout.axes))})"

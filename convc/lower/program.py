@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from convc.errors import IRError
 from convc.graph.ir import Array, Builder, Graph, Node
+from convc.graph.state import next_values
 from convc.graph.view import Joined
 from convc.loops.formula import At, Tensor, tensor_of
 from convc.loops.ir import (
@@ -33,15 +34,21 @@ from convc.loops.ir import (
 from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range
 from convc.lower.groups import Group, group_nodes
 from convc.lower.nest import loop_names, naive_kernel, nest_kernel
+from convc.lower.state import state_layouts
 from convc.lower.storage import Border, Storage, Storages, covers, merged_border
 from convc.ops.elementwise import Identity
 from convc.program.ir import Argument, Entry, Port, Program, Region, RegionKind, Step
 from convc.types import TensorType
 
 
-def lower(graphs: Mapping[str, Graph]) -> Program:
-    """The program of a model's entries: kernels as their formulas say, not yet scheduled or planned."""
-    parts = [_Lowering(name, _own_outputs(graph)).run() for name, graph in graphs.items()]
+def lower(graphs: Mapping[str, Graph], in_place: bool = False) -> Program:
+    """The program of a model's entries: kernels as their formulas say, not yet scheduled or planned.
+
+    With `in_place`, an input that some entry has a next value of (graph/state.py) is state, in all entries: no caller
+    gives it or gets it.
+    """
+    states = state_layouts(graphs) if in_place else {}
+    parts = [_Lowering(name, _own_outputs(graph), states).run() for name, graph in graphs.items()]
     if len(parts) > 1:
         parts = [_apart(part) for part in parts]
     program = parts[0]
@@ -69,7 +76,9 @@ def _apart(part: Program) -> Program:
     """A program of one entry with the entry's name in its regions' names: entries may name their values alike."""
     (entry,) = part.entries
     names = {
-        r.name: r.name if r.kind is RegionKind.weight else f"{entry.name}/{r.name}"
+        r.name: r.name
+        if r.kind in (RegionKind.weight, RegionKind.state)
+        else f"{entry.name}/{r.name}"
         for r in part.regions
     }
     steps = (
@@ -108,9 +117,11 @@ class _Call:
 
 
 class _Lowering:
-    def __init__(self, entry: str, graph: Graph) -> None:
+    def __init__(self, entry: str, graph: Graph, states: Mapping[str, Layout]) -> None:
         self.entry = entry
         self.graph = graph
+        self.states = states
+        self.next = next_values(graph) if states else {}
         self.kernels: dict[Kernel, str] = {}  # equal kernels are one
         self.plain: dict[object, Kernel] = {}  # by operators, wiring and operands
         self.wanted: dict[int, dict[str, Border]] = {}  # by id of a plain kernel
@@ -128,9 +139,11 @@ class _Lowering:
         for call in calls.values():
             for name, border in self.borders_of(call).items():
                 borders[name] = merged_border(borders.get(name), border)
-        self.storages = Storages(self.graph, inner, borders)
+        self.storages = Storages(self.graph, inner, borders, self.states)
         for group in groups:
             self.emit(group, calls.get(group.output))
+        for name, value in self.next.items():
+            self.copy(value, self.storages.of[name], "")
         return self.program()
 
     def is_view(self, group: Group) -> bool:
@@ -140,9 +153,13 @@ class _Lowering:
     def program(self) -> Program:
         entry = Entry(
             self.entry,
-            tuple(Port(n, self.graph.types[n], n) for n in self.graph.inputs),
             tuple(
-                Port(n, self.graph.types[n], self.storages.of[n].region) for n in self.graph.outputs
+                Port(n, self.graph.types[n], n) for n in self.graph.inputs if n not in self.states
+            ),
+            tuple(
+                Port(n, self.graph.types[n], self.storages.of[n].region)
+                for n in self.graph.outputs
+                if n not in self.next.values()
             ),
             tuple(self.steps),
         )
@@ -150,7 +167,7 @@ class _Lowering:
         regions = [
             r
             for r in (*self.storages.regions.values(), *self.regions.values())
-            if r.name in used or r.kind in (RegionKind.input, RegionKind.output)
+            if r.name in used or r.kind in (RegionKind.input, RegionKind.output, RegionKind.state)
         ]
         kernels = {name: replace(k, name=name) for k, name in self.kernels.items()}
         return Program(self.graph.name, tuple(regions), kernels, (entry,), self.weights)

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from convc.graph.ir import Graph, Node
+from convc.graph.state import next_values
 from convc.graph.view import Joined, Part, Permuted, Reshaped
 from convc.loops.ir import Axis, Layout
-from convc.program.ir import Region, RegionKind
+from convc.lower.state import alike
+from convc.program.ir import Held, Region, RegionKind
 from convc.types import Extent, Shape, TensorType, size_of
 
 Border = tuple[tuple[int, int], ...]
@@ -36,8 +38,17 @@ class Storage:
 class Storages:
     """Assigns a storage to every value that a kernel reads or writes."""
 
-    def __init__(self, graph: Graph, inner: frozenset[str], borders: Mapping[str, Border]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        inner: frozenset[str],
+        borders: Mapping[str, Border],
+        states: Mapping[str, Layout] | None = None,
+    ) -> None:
         self.graph = graph
+        self.states = states or {}
+        self.next = next_values(graph) if states else {}
+        self.alike = alike(graph, self.states)  # values that are laid out as the state they become
         self.inner = inner  # values that only exist inside a kernel
         self.borders = dict(borders)
         self.producers = graph.producers()
@@ -73,9 +84,17 @@ class Storages:
     def _ends(self) -> None:
         """Inputs and outputs are the caller's memory: dense, in logical order."""
         for name in self.graph.inputs:
-            self._add_dense(name, RegionKind.input)
+            if name in self.states:
+                held = (self.graph.types[name], self.states[name])
+                self.of[name] = self._add_region(name, RegionKind.state, held)
+            else:
+                self._add_dense(name, RegionKind.input)
         for name, array in self.graph.weights.items():
             self.of[name] = Storage(name, 0, Layout.dense(array.ndim))
+        for name, value in self.next.items():
+            if value not in self.of:
+                placed = (self.graph.types[value], self.states[name])
+                self._place(value, self._add_region(value, RegionKind.arena, placed))
         for name in dict.fromkeys(self.graph.outputs):
             if name not in self.of:
                 self._place(
@@ -172,6 +191,8 @@ class Storages:
     def preferred(self, name: str, border: Border | None = None) -> tuple[TensorType, Layout]:
         """Channels last for images, with the border that consumers want and a pitch that spares the cache."""
         type = self.graph.types[name]
+        if name in self.alike and border is None and name not in self.borders:
+            return type, self.alike[name]
         if not (self.spatial and type.rank == 4):
             return dense(type)
         order = (0, 2, 3, 1)
@@ -204,7 +225,8 @@ class Storages:
     ) -> Storage:
         type, layout = placed
         size = size_of(layout.extents(type.shape)) * type.dtype.itemsize
-        self.regions[name] = Region(name, kind, size)
+        held = Held(type, layout) if kind is RegionKind.state else None
+        self.regions[name] = Region(name, kind, size, held=held)
         self.whole[name] = placed
         return Storage(name, 0, layout)
 

@@ -1,23 +1,20 @@
-"""Results that take the place of an operand: one region less in the arena, and one stream less through the caches."""
+"""Results that take the place of an operand: one region less in the arena, and one stream less through the caches.
+
+State too: the next value of a state is computed somewhere else and copied at the end, as the program is lowered. Where
+it can be computed in the state's own region, the copy goes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from convc.loops.ir import (
-    Binary,
-    Buffer,
-    Expr,
-    Kernel,
-    Load,
-    Role,
-    Space,
-    Store,
-    expressions,
-    subexpressions,
-    walk,
-)
-from convc.program.ir import Entry, Program, RegionKind, Step
+from convc.loops.ir import Kernel, Load, Role, Store, walk
+from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Step
+from convc.program.replacing import replaceable
+
+Pairs = Mapping[str, tuple[tuple[int, int], ...]]
+"""By kernel: the inputs and outputs that may share their memory."""
 
 
 def reuse_in_place(program: Program) -> Program:
@@ -26,87 +23,139 @@ def reuse_in_place(program: Program) -> Program:
     That is the residual of a convolution's epilogue, or the operand of a pointwise kernel: same shape, same layout, and
     every read at an index that the same iteration stores to.
     """
-    reusable = {name: in_place_operands(kernel) for name, kernel in program.kernels.items()}
+    pairs = {name: replaceable(kernel) for name, kernel in program.kernels.items()}
     entries = []
     for entry in program.entries:
-        entries.append(_renamed(entry, _replacements(program, entry, reusable)))
+        entry = _with_states_in_place(program, entry, pairs)
+        entries.append(_renamed(entry, _replacements(program, entry, pairs)))
     used = {a.region for e in entries for s in e.steps for a in s.args}
     ports = {p.region for e in entries for p in (*e.inputs, *e.outputs)}
-    regions = tuple(r for r in program.regions if r.name in used or r.name in ports)
+    keep = used | ports | {r.name for r in program.states}
+    regions = tuple(r for r in program.regions if r.name in keep)
     return replace(program, entries=tuple(entries), regions=regions)
 
 
-def in_place_operands(kernel: Kernel) -> tuple[int, ...]:
-    """Positions of the inputs whose memory may hold the kernel's output: none if an element is computed twice."""
-    outputs = [b for b in kernel.params if b.role is Role.out]
-    if len(outputs) != 1:
-        return ()
-    (y,) = outputs
-    stored = {s.index for s in walk(kernel.body) if isinstance(s, Store) and s.buffer == y.name}
-    if any(_overlaps(i) for at in stored for i in at):
-        return ()
-    read: dict[str, set[tuple[Expr, ...]]] = {b.name: set() for b in kernel.params}
-    for stmt in walk(kernel.body):
-        for expr in expressions(stmt):
-            for e in subexpressions(expr):
-                if isinstance(e, Load) and e.buffer in read:
-                    read[e.buffer].add(e.index)
-    return tuple(
-        position
-        for position, buffer in enumerate(kernel.params)
-        if _fits(buffer, y) and read[buffer.name] and read[buffer.name] <= stored
+# ---------------------------------------------------------------- state
+
+
+@dataclass(frozen=True)
+class _Uses:
+    """The positions of an entry's steps that read and write each region."""
+
+    readers: Mapping[str, list[int]]
+    writers: Mapping[str, list[int]]
+
+    @staticmethod
+    def of(program: Program, entry: Entry) -> _Uses:
+        readers: dict[str, list[int]] = {}
+        writers: dict[str, list[int]] = {}
+        for position, step in enumerate(entry.steps):
+            for buffer, argument in zip(
+                program.kernels[step.kernel].params, step.args, strict=True
+            ):
+                if buffer.role in (Role.in_, Role.inout):
+                    readers.setdefault(argument.region, []).append(position)
+                if buffer.role in (Role.out, Role.inout):
+                    writers.setdefault(argument.region, []).append(position)
+        return _Uses(readers, writers)
+
+
+def _with_states_in_place(program: Program, entry: Entry, pairs: Pairs) -> Entry:
+    """The entry without the copies into state that aren't needed."""
+    regions = {r.name: r for r in program.regions}
+    uses = _Uses.of(program, entry)
+    names: dict[str, str] = {}
+    dropped: set[int] = set()
+    for position, step in enumerate(entry.steps):
+        if len(step.args) != 2 or regions[step.args[1].region].kind is not RegionKind.state:
+            continue
+        source, state = step.args
+        if _is_copy(program.kernels[step.kernel]) and _can_move(
+            program, entry, uses, position, pairs, regions[source.region], regions[state.region]
+        ):
+            names[source.region] = state.region
+            dropped.add(position)
+    kept = tuple(s for i, s in enumerate(entry.steps) if i not in dropped)
+    return _renamed(replace(entry, steps=kept), names)
+
+
+def _is_copy(kernel: Kernel) -> bool:
+    """True for y = x of one type and layout."""
+    x, y = kernel.params
+    stores = [s for s in walk(kernel.body) if isinstance(s, Store)]
+    same = (x.dtype, x.shape, x.layout) == (y.dtype, y.shape, y.layout)
+    return same and all(
+        isinstance(s.value, Load) and s.value.buffer == x.name and s.value.index == s.index
+        for s in stores
     )
 
 
-def _overlaps(expr: Expr) -> bool:
-    """True for the index of a last tile that begins early: it computes elements again."""
-    return any(isinstance(e, Binary) and e.op == "min" for e in subexpressions(expr))
+def _can_move(
+    program: Program,
+    entry: Entry,
+    uses: _Uses,
+    copy: int,
+    pairs: Pairs,
+    source: Region,
+    state: Region,
+) -> bool:
+    """Whether a value that the step `copy` copies into state can be computed there."""
+    writers = uses.writers.get(source.name, [])
+    if source.kind is not RegionKind.arena or source.size != state.size or len(writers) != 1:
+        return False
+    (writer,) = writers
+    if uses.readers[source.name] != [copy] or uses.writers[state.name] != [copy]:
+        return False
+    step = entry.steps[writer]
+    if any(a.offset for a in step.args if a.region == source.name):
+        return False
+    readers = uses.readers.get(state.name, [])
+    if any(r > writer for r in readers):
+        return False
+    operands = [i for i, a in enumerate(step.args) if a.region == state.name]
+    places = [i for i, a in enumerate(step.args) if a.region == source.name]
+    allowed = pairs[step.kernel]
+    return all((i, k) in allowed for i in operands for k in places)
 
 
-def _fits(x: Buffer, y: Buffer) -> bool:
-    return (
-        x.role is Role.in_
-        and x.space is Space.global_
-        and x.dtype is y.dtype
-        and x.shape == y.shape
-        and x.layout == y.layout
-    )
+# ---------------------------------------------------------------- the arena
 
 
-def _replacements(
-    program: Program, entry: Entry, reusable: dict[str, tuple[int, ...]]
-) -> dict[str, str]:
+def _replacements(program: Program, entry: Entry, pairs: Pairs) -> dict[str, str]:
     """For each region that is written in place: the region that it becomes."""
     regions = {r.name: r for r in program.regions}
+    uses = _Uses.of(program, entry)
     last: dict[str, int] = {}
-    writers: dict[str, list[Step]] = {}
     for position, step in enumerate(entry.steps):
         for argument in step.args:
             last[argument.region] = position
-        writers.setdefault(step.args[-1].region, []).append(step)
     names: dict[str, str] = {}
     for position, step in enumerate(entry.steps):
-        target = step.args[-1]
-        y = program.kernels[step.kernel].params[-1]
-        region = regions[target.region]
-        if region.kind is not RegionKind.arena or region.size != y.size * y.dtype.itemsize:
-            continue
-        if any(w is not step and not _clears(program, w) for w in writers[target.region]):
-            continue
-        for operand in reusable[step.kernel]:
-            source = names.get(step.args[operand].region, step.args[operand].region)
-            dies = last[step.args[operand].region] == position and last[source] <= position
-            alone = sum(a.region == step.args[operand].region for a in step.args) == 1
+        taken: set[str] = set()
+        for operand, place in pairs[step.kernel]:
+            x, y = step.args[operand], step.args[place]
+            region = regions[y.region]
+            buffer = program.kernels[step.kernel].params[place]
+            if y.region in names or region.kind is not RegionKind.arena:
+                continue
+            if region.size != buffer.size * buffer.dtype.itemsize:
+                continue
+            writers = [entry.steps[w] for w in uses.writers[y.region] if w != position]
+            if not all(_clears(program, w) for w in writers):
+                continue
+            source = names.get(x.region, x.region)
+            dies = last[x.region] == position and last[source] <= position
+            alone = sum(a.region == x.region for a in step.args) == 1 and source not in taken
             if (
                 dies
                 and alone
-                and step.args[operand].offset == target.offset == 0
+                and x.offset == y.offset == 0
                 and regions[source].kind is RegionKind.arena
                 and regions[source].size == region.size
             ):
-                names[target.region] = source
-                last[source] = last[target.region]
-                break
+                names[y.region] = source
+                taken.add(source)
+                last[source] = last[y.region]
     return names
 
 
@@ -115,9 +164,9 @@ def _clears(program: Program, step: Step) -> bool:
     return len(program.kernels[step.kernel].params) == 1
 
 
-def _renamed(entry: Entry, names: dict[str, str]) -> Entry:
+def _renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
     steps = tuple(
-        replace(s, args=tuple(replace(a, region=names.get(a.region, a.region)) for a in s.args))
+        replace(s, args=tuple(Argument(names.get(a.region, a.region), a.offset) for a in s.args))
         for s in entry.steps
     )
     return replace(entry, steps=steps)

@@ -1,4 +1,4 @@
-"""The memory plan: an offset for every region of the arena and of the weights, fixed before the first run.
+"""The memory plan: an offset for every region of the arena, the weights and the state, fixed before the first run.
 
 Regions of the arena share bytes when their lifetimes don't meet. Sizes are polynomials in the symbols; regions whose
 sizes are counted in the same unit (all that grow with N, all that don't) are packed among themselves by how many units
@@ -33,7 +33,7 @@ class Lifetime:
 
 
 def plan_memory(program: Program) -> Program:
-    """The program with offsets for its arena and weight regions, and the arena's size."""
+    """The program with offsets for its arena, weight and state regions, and the arena's size."""
     offsets: dict[str, Extent] = {}
     arena: Extent = 0
     for entry in program.entries:
@@ -50,7 +50,8 @@ def plan_memory(program: Program) -> Program:
                 offsets[name] = base + offset * unit
             base = base + total * unit
         arena = _larger(arena, base)
-    offsets.update(_weight_offsets(program.regions))
+    for kind in (RegionKind.weight, RegionKind.state):
+        offsets.update(_fixed_offsets(program.regions, kind))
     regions = tuple(replace(r, offset=offsets.get(r.name)) for r in program.regions)
     return replace(program, regions=regions, arena=arena)
 
@@ -101,12 +102,13 @@ def lower_bound(program: Program) -> Extent:
     return best
 
 
-def _weight_offsets(regions: Iterable[Region]) -> dict[str, int]:
+def _fixed_offsets(regions: Iterable[Region], kind: RegionKind) -> dict[str, int]:
+    """Offsets for all regions of a kind, side by side."""
     sizes: dict[str, int] = {}
     for region in regions:
-        if region.kind is RegionKind.weight:
+        if region.kind is kind:
             if not isinstance(region.size, int):
-                raise IRError(f"the weight {region.name} has a symbolic size {region.size}")
+                raise IRError(f"the {kind.value} {region.name} has a symbolic size {region.size}")
             sizes[region.name] = region.size
     return weight_offsets(sizes)
 

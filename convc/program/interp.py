@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from convc.errors import DataError, IRError
 from convc.loops.interp import prepare
-from convc.loops.memory import physical_size
+from convc.loops.ir import Buffer
+from convc.loops.memory import pack, physical_size, unpack
 from convc.program.ir import Array, Entry, Program, Region, RegionKind, Step
 from convc.types import TensorType, evaluate
 
@@ -34,7 +35,8 @@ def run_program(
 ) -> dict[str, Array]:
     """The outputs of an entry by name. Without `poison`, memory begins as zeros.
 
-    Regions that have no offset yet each get bytes of their own. DataError where an input is missing or doesn't fit.
+    `inputs` has the state too, by its names, and so has the result, as it is afterwards. Regions that have no
+    offset yet each get bytes of their own. DataError where an input is missing or doesn't fit.
     """
     return _Memory(program, find_entry(program, entry), symbols, poison).run(inputs)
 
@@ -89,9 +91,19 @@ class _Memory:
                 shown = f"{array.dtype.name}{list(array.shape)}"
                 raise DataError(f"input {port.name!r} expects {wanted}, got {shown}")
             self.write(port.region, array)
+        states = [r for r in self.program.states if r.name in inputs]
+        for region in states:
+            self.write(region.name, pack(inputs[region.name], held_buffer(region), {}))
         for step in self.entry.steps:
             self.step(step)
-        return {p.name: self.output(p.region, p.type) for p in self.entry.outputs}
+        outputs = {p.name: self.output(p.region, p.type) for p in self.entry.outputs}
+        return {**outputs, **{r.name: self.state(r) for r in states}}
+
+    def state(self, region: Region) -> Array:
+        buffer = held_buffer(region)
+        start = self.starts[region.name]
+        flat = self.bytes[start : start + self.size(region)].copy()
+        return unpack(flat.view(buffer.dtype.numpy), buffer, {})
 
     def write(self, region: str, array: Array) -> None:
         start = self.starts[region]
@@ -114,6 +126,13 @@ class _Memory:
         start = self.starts[region]
         end = start + prod(shape) * type.dtype.itemsize
         return np.array(self.bytes[start:end].view(type.dtype.numpy)).reshape(shape)
+
+
+def held_buffer(region: Region) -> Buffer:
+    """What a state region holds, as a buffer."""
+    assert region.held is not None, f"{region.name} is a {region.kind.value}"
+    type, layout = region.held.type, region.held.layout
+    return Buffer(region.name, type.dtype, type.shape, layout)
 
 
 def _aligned(size: int) -> int:

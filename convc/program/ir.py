@@ -2,7 +2,8 @@
 
     text    = program { kernel }                                  kernels: the grammar of loops/ir.py, or kept beside
     program = "program" NAME "{" [ "workspace" size "bytes" ] { region } { entry } "}"
-    region  = KIND STRING ":" size "bytes" [ "at" size ]          KIND = "input" | "output" | "weight" | "arena"
+    region  = KIND STRING ":" size "bytes" [ "at" size ] [ "holds" type [ layout ] ]
+    KIND    = "input" | "output" | "weight" | "state" | "arena"
     entry   = "entry" NAME "(" { port "," } ")" "->" "(" { port "," } ")" "{" { step } "}"
     port    = NAME ":" type "in" STRING                           the region's name
     step    = [ STRING "=" ] KERNEL "(" { STRING [ "+" INT ] "," } ")" [ "from" { STRING "," } ]
@@ -14,6 +15,10 @@ Kernels stand beside the program by name (loops/ir.py). A step binds each parame
 in a region; how the kernel sees that memory is its parameter's layout. Inputs and outputs are the caller's memory,
 dense in logical order; weights are constant; the arena's regions get offsets from the memory plan and share bytes when
 they don't live at the same time.
+
+A state region lives from call to call and is shared by all entries. It says which tensor it holds, in which layout, so
+that whoever owns the memory can convert. An entry that writes it finds the old value until then: a region that was
+written is not read any more, but by the kernel that replaces each element itself.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from convc.loops.ir import Kernel
+from convc.loops.ir import Kernel, Layout
 from convc.types import Dim, Extent, TensorType, size_of, symbols_of
 
 Array = NDArray[np.generic]
@@ -35,17 +40,27 @@ class RegionKind(enum.Enum):
     input = "input"
     output = "output"
     weight = "weight"
+    state = "state"
     arena = "arena"
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a state region holds: a tensor of constant shape in a layout without borders."""
+
+    type: TensorType
+    layout: Layout
+
+
+@dataclass(frozen=True)
 class Region:
-    """A piece of memory of `size` bytes; `offset`, once planned, counts them from the arena's or the weights' start."""
+    """A piece of memory of `size` bytes; `offset`, once planned, counts them from the start of its kind's block."""
 
     name: str
     kind: RegionKind
     size: Extent
     offset: Extent | None = None
+    held: Held | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,11 @@ class Program:
 
     def region(self, name: str) -> Region:
         return next(r for r in self.regions if r.name == name)
+
+    @property
+    def states(self) -> tuple[Region, ...]:
+        """The regions that live from call to call."""
+        return tuple(r for r in self.regions if r.kind is RegionKind.state)
 
     @property
     def symbols(self) -> tuple[str, ...]:

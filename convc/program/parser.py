@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 
 from convc.loops.ir import Kernel
-from convc.loops.parser import parse_kernel
-from convc.program.ir import Argument, Array, Entry, Port, Program, Region, RegionKind, Step
+from convc.loops.parser import parse_kernel, parse_layout
+from convc.program.ir import Argument, Array, Entry, Held, Port, Program, Region, RegionKind, Step
 from convc.text import Tokens
 from convc.types import Dim, DType, Extent, TensorType
 
@@ -94,7 +94,13 @@ class _Parser:
         self.tokens.expect(":")
         size = self.bytes()
         offset = self.extent() if self.tokens.accept("at") else None
-        return Region(name, kind, size, offset)
+        return Region(name, kind, size, offset, self.held())
+
+    def held(self) -> Held | None:
+        if not self.tokens.accept("holds"):
+            return None
+        type = self.type()
+        return Held(type, parse_layout(self.tokens, type.rank))
 
     def bytes(self) -> Extent:
         size = self.extent()

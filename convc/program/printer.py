@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from convc.loops.printer import print_kernel
+from convc.loops.printer import print_kernel, print_layout
 from convc.program.ir import Argument, Entry, Port, Program, Region, Step
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*")
@@ -25,7 +25,11 @@ def print_program(program: Program, kernels: bool = False) -> str:
 
 def print_region(region: Region) -> str:
     place = f" at {region.offset}" if region.offset is not None else ""
-    return f"{region.kind.value} {print_string(region.name)}: {region.size} bytes{place}"
+    text = f"{region.kind.value} {print_string(region.name)}: {region.size} bytes{place}"
+    if region.held is None:
+        return text
+    type, layout = region.held.type, region.held.layout
+    return f"{text} holds {type}{print_layout(layout, type.rank)}"
 
 
 def print_entry(entry: Entry) -> str:

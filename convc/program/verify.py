@@ -14,10 +14,14 @@ from convc.loops.ir import Buffer, Kernel, Role
 from convc.program.footprint import box, span, written_offsets
 from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Step
 from convc.program.printer import print_region, print_step
+from convc.program.replacing import replaceable
 from convc.types import Dim, evaluate, size_of, symbols_of
 
 SAMPLES = (1, 3)
-"""The values of all symbols for which sizes and bytes are checked, where no extent is negative with them."""
+"""The values of the first symbol for which sizes and bytes are checked, where no extent is negative with them.
+
+Each further symbol, in order of their names, is 2 more than the one before: no two are equal by accident.
+"""
 
 
 def verify_program(program: Program) -> None:
@@ -25,13 +29,16 @@ def verify_program(program: Program) -> None:
 
     - Names are unique, and regions and kernels exist; arguments match the kernels' parameters.
     - Every parameter fits in its region, at its byte offset, for small and larger symbols.
-    - Kernels write to outputs and the arena only, and read only bytes that were written before in the same entry: a
-      border counts, so whatever writes it comes before the first reader.
-    - An entry's outputs are written whole.
+    - Kernels write to outputs, state and the arena only, and read only bytes that were written before in the same
+      entry: a border counts, so whatever writes it comes before the first reader.
+    - An entry's outputs are written whole, its state whole or not at all.
+    - State that was written is not read any more in the same entry, nor written by another step: whoever reads it means
+      its old value. The step that writes it may read it only to replace it element by element.
     - Once planned, arena regions that live at the same time share no byte and lie inside the workspace.
     """
     _names(program)
     _weights(program)
+    _states(program)
     for value in SAMPLES:
         symbols = _sample(program, value)
         footprints = _Footprints(program, symbols)
@@ -46,14 +53,18 @@ _LARGEST = 1 << 12
 
 
 def _sample(program: Program, value: int) -> dict[str, int]:
-    """A value for all symbols, or the next that no extent of a kernel's parameter is negative with."""
-    names = _all_symbols(program)
+    """Values for all symbols, from this one on, or the next that no extent of a kernel's parameter is negative with."""
+    names = sorted(_all_symbols(program))
     extents = {e for k in program.kernels.values() for b in k.params for e in b.shape}
+
+    def values(first: int) -> dict[str, int]:
+        return {name: first + 2 * k for k, name in enumerate(names)}
+
     for candidate in range(value, value + _LARGEST):
-        symbols = dict.fromkeys(names, candidate)
+        symbols = values(candidate)
         if all(e.evaluate(symbols) > 0 for e in extents if isinstance(e, Dim)):
             return symbols
-    return dict.fromkeys(names, value)
+    return values(value)
 
 
 def fail(program: Program, message: str, quoted: str = "") -> NoReturn:
@@ -117,6 +128,19 @@ def _weights(program: Program) -> None:
             fail(program, f"the weight's array has {array.nbytes} bytes", print_region(region))
 
 
+def _states(program: Program) -> None:
+    """A state region is as large as the tensor that it says it holds; no other region says one."""
+    for region in program.regions:
+        if (region.kind is RegionKind.state) != (region.held is not None):
+            fail(program, "a state region says what it holds, no other does", print_region(region))
+        if region.held is None:
+            continue
+        type, layout = region.held.type, region.held.layout
+        size = size_of(layout.extents(type.shape)) * type.dtype.itemsize
+        if not isinstance(size, int) or size != region.size:
+            fail(program, f"the state's tensor has {size} bytes", print_region(region))
+
+
 def _ports(program: Program, entry: Entry, symbols: Mapping[str, int]) -> None:
     """Inputs and outputs are the caller's memory: one region each, of the type's size."""
     ports = [(p, RegionKind.input) for p in entry.inputs]
@@ -153,7 +177,7 @@ def _plan(program: Program, entry: Entry, symbols: Mapping[str, int]) -> None:
             )
         for other_start, other_end, other in placed:
             if other.kind is region.kind and start < other_end and other_start < end:
-                together = region.kind is RegionKind.weight or (
+                together = region.kind in (RegionKind.weight, RegionKind.state) or (
                     min(lives[other.name]) <= max(lives[region.name])
                     and min(lives[region.name]) <= max(lives[other.name])
                 )
@@ -194,9 +218,11 @@ class _EntryCheck:
     def run(self) -> None:
         self.regions = {r.name: r for r in self.program.regions}
         self.shadow: dict[str, NDArray[np.uint8]] = {}
+        self.replaced: set[str] = set()  # the state that was written
         for step in self.entry.steps:
             kernel = self.program.kernels[step.kernel]
             pairs = list(zip(kernel.params, step.args, strict=True))
+            self.replaces(step, kernel)
             for buffer, argument in pairs:
                 self.fits(step, buffer, argument)
                 if buffer.role in (Role.in_, Role.inout):
@@ -204,6 +230,11 @@ class _EntryCheck:
             for buffer, argument in pairs:
                 if buffer.role in (Role.out, Role.inout):
                     self.write(step, kernel, buffer, argument)
+        for name in sorted(self.replaced):
+            missing = int((self.flags(name) == 0).sum())
+            if missing:
+                message = f"{missing} bytes of state {name!r} keep their old values"
+                fail(self.program, f"{message} with {_shown(self.symbols)}")
         for port in self.entry.outputs:
             missing = int((self.flags(port.region) == 0).sum())
             if missing:
@@ -213,7 +244,7 @@ class _EntryCheck:
     def flags(self, name: str) -> NDArray[np.uint8]:
         if name not in self.shadow:
             region = self.regions[name]
-            ready = region.kind in (RegionKind.input, RegionKind.weight)
+            ready = region.kind in (RegionKind.input, RegionKind.weight, RegionKind.state)
             self.shadow[name] = np.full(evaluate(region.size, self.symbols), ready, np.uint8)
         return self.shadow[name]
 
@@ -222,6 +253,18 @@ class _EntryCheck:
         flags = self.flags(argument.region)[argument.offset :]
         size = buffer.dtype.itemsize
         return flags[: len(flags) // size * size].view(f"u{size}")
+
+    def replaces(self, step: Step, kernel: Kernel) -> None:
+        """Refuses a step that reads a state which it writes, unless it replaces it element by element."""
+        allowed = replaceable(kernel)
+        for k, (y, written) in enumerate(zip(kernel.params, step.args, strict=True)):
+            if y.role is Role.in_ or self.regions[written.region].kind is not RegionKind.state:
+                continue
+            for i, (x, read) in enumerate(zip(kernel.params, step.args, strict=True)):
+                same = read.region == written.region and i != k
+                if same and ((i, k) not in allowed or read.offset != written.offset):
+                    message = f"{y.name} is written over {x.name}, which is not only replaced"
+                    fail(self.program, message, print_step(step))
 
     def fits(self, step: Step, buffer: Buffer, argument: Argument) -> None:
         size = buffer.dtype.itemsize
@@ -244,7 +287,13 @@ class _EntryCheck:
                 f"output {region.name!r} is read before it is written",
                 print_step(step),
             )
-        if region.kind in (RegionKind.input, RegionKind.weight):
+        if region.name in self.replaced:
+            fail(
+                self.program,
+                f"state {region.name!r} is read after it was written",
+                print_step(step),
+            )
+        if region.kind in (RegionKind.input, RegionKind.weight, RegionKind.state):
             return
         elements = self.elements(buffer, argument)[: span(buffer, self.symbols)]
         if not (elements == _written(buffer)).all():  # most are whole: no need to look up each
@@ -261,6 +310,11 @@ class _EntryCheck:
             fail(
                 self.program, f"{buffer.name} writes to a region that is constant", print_step(step)
             )
+        if region.kind is RegionKind.state:
+            if region.name in self.replaced:
+                fail(self.program, f"state {region.name!r} is written twice", print_step(step))
+            self.replaced.add(region.name)
+            self.flags(region.name)[:] = 0
         self.elements(buffer, argument)[self.footprints.writes(kernel, buffer)] = _written(buffer)
 
 

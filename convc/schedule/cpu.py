@@ -318,13 +318,14 @@ def _row_loop(
     outer = min(others, key=lambda x: structure.output_step(x.var) or 1 << 60, default=None)
     if outer is not None and row.extent is not None and _runs_on(structure, outer, row):
         kernel = _adjacent(structure, outer.var, row.var)
-        kernel = simplify_kernel(fuse(kernel, outer.var, row.var, "p"))
+        fused = f"{outer.var}_{row.var}"  # a name that no formula gives a loop
+        kernel = simplify_kernel(fuse(kernel, outer.var, row.var, fused))
         again = analyse(kernel)
         if again is not None and all(
-            again.step(x.buffer, x.index, "p") is not None for x in again.loads()
+            again.step(x.buffer, x.index, fused) is not None for x in again.loads()
         ):
             assert outer.extent is not None
-            return kernel, again, Loop("p", outer.extent * row.extent)
+            return kernel, again, Loop(fused, outer.extent * row.extent)
     kernel = _innermost_output(structure, row.var)
     again = analyse(kernel)
     assert again is not None

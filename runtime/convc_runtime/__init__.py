@@ -7,7 +7,7 @@ scores = model(images)
 
 from pathlib import Path
 
-from convc_runtime.description import Description, EntryInfo, TensorInfo
+from convc_runtime.description import Description, EntryInfo, StateInfo, TensorInfo
 from convc_runtime.errors import (
     ArtifactError,
     ConvcRuntimeError,
@@ -17,12 +17,13 @@ from convc_runtime.errors import (
     WriteError,
 )
 from convc_runtime.format import read_contents, write_artifact
-from convc_runtime.model import Entry, Model, load
+from convc_runtime.model import Context, Entry, Model, load
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ArtifactError",
+    "Context",
     "ConvcRuntimeError",
     "CpuError",
     "Description",
@@ -30,6 +31,7 @@ __all__ = [
     "EntryInfo",
     "InputError",
     "Model",
+    "StateInfo",
     "TensorInfo",
     "VersionError",
     "WriteError",

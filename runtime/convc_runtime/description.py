@@ -37,6 +37,30 @@ class EntryInfo:
 
 
 @dataclass(frozen=True)
+class StateInfo:
+    """A tensor that a context keeps from call to call, such as a parameter that training changes.
+
+    It stands `offset` bytes behind the start of the context's state, with a stride in bytes per dimension: whatever
+    order its kernels like. All of them lie inside `Description.state_size` bytes, aligned to 64.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    strides: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last byte: dense in some order, so from the largest stride."""
+        spans = [e * s for e, s in zip(self.shape, self.strides, strict=True)]
+        return self.offset + (0 if 0 in self.shape else max(spans, default=8))
+
+
+@dataclass(frozen=True)
 class Description:
     """A model as its users see it.
 
@@ -53,6 +77,12 @@ class Description:
     entries: tuple[EntryInfo, ...]
     compiler: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    states: tuple[StateInfo, ...] = ()
+
+    @property
+    def state_size(self) -> int:
+        """Bytes of a context's state."""
+        return max((s.end for s in self.states), default=0)
 
     def entry(self, name: str) -> EntryInfo:
         """The entry of that name: KeyError, with the names there are, if there is none."""
@@ -94,6 +124,7 @@ def to_json(description: Description) -> dict[str, Any]:
         "entries": [_entry_to_json(e) for e in description.entries],
         "compiler": description.compiler,
         "extra": dict(description.extra),
+        "states": [_state_to_json(s) for s in description.states],
     }
 
 
@@ -109,6 +140,7 @@ def from_json(data: Mapping[str, Any]) -> Description:
             entries=tuple(_entry_from_json(e) for e in data["entries"]),
             compiler=str(data["compiler"]),
             extra=dict(data["extra"]),
+            states=tuple(_state_from_json(s) for s in data.get("states", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"the artifact's description is not one: {error!r}") from None
@@ -122,6 +154,26 @@ def _entry_to_json(entry: EntryInfo) -> dict[str, Any]:
         "outputs": [_tensor_to_json(t) for t in entry.outputs],
         "workspace": entry.workspace,
     }
+
+
+def _state_to_json(state: StateInfo) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "dtype": state.dtype,
+        "shape": list(state.shape),
+        "offset": state.offset,
+        "strides": list(state.strides),
+    }
+
+
+def _state_from_json(data: Mapping[str, Any]) -> StateInfo:
+    return StateInfo(
+        name=str(data["name"]),
+        dtype=str(data["dtype"]),
+        shape=tuple(data["shape"]),
+        offset=int(data["offset"]),
+        strides=tuple(data["strides"]),
+    )
 
 
 def _tensor_to_json(tensor: TensorInfo) -> dict[str, Any]:

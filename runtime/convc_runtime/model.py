@@ -14,7 +14,7 @@ import numpy as np
 
 from convc_runtime import cpu
 from convc_runtime.arrays import address, bind, converted, numpy_dtype
-from convc_runtime.description import Description, EntryInfo, TensorInfo, evaluate
+from convc_runtime.description import Description, EntryInfo, StateInfo, TensorInfo, evaluate
 from convc_runtime.errors import ArtifactError, CpuError, InputError
 from convc_runtime.format import Contents, fingerprint, read_contents
 from convc_runtime.memory import Mapping as Memory
@@ -38,13 +38,14 @@ class Call(ctypes.Structure):
         ("symbols", ctypes.c_void_p),
         ("parallel_for", ctypes.c_void_p),
         ("pool", ctypes.c_void_p),
+        ("state", ctypes.c_void_p),
     )
 
 
-class _Context:
+class _Arguments:
     """What one running call owns: its argument block and its workspace."""
 
-    def __init__(self, entry: EntryInfo, symbols: int, weights: int) -> None:
+    def __init__(self, entry: EntryInfo, symbols: int, weights: int, state: int) -> None:
         self.inputs = (ctypes.c_void_p * max(1, len(entry.inputs)))()
         self.outputs = (ctypes.c_void_p * max(1, len(entry.outputs)))()
         self.symbols = (ctypes.c_int64 * max(1, symbols))()
@@ -56,6 +57,7 @@ class _Context:
             inputs=ctypes.addressof(self.inputs),
             outputs=ctypes.addressof(self.outputs),
             symbols=ctypes.addressof(self.symbols),
+            state=state,
         )
         self.address = ctypes.addressof(self.call)
 
@@ -108,17 +110,21 @@ class _Native:
 
 
 class Entry:
-    """One function of a model, such as "predict". Call it with arrays; any number of threads may."""
+    """One function of a model, such as "predict". Call it with arrays; any number of threads may.
 
-    def __init__(self, native: _Native, info: EntryInfo) -> None:
+    An entry of a context works on the context's state, so that calls of which one writes it must not meet.
+    """
+
+    def __init__(self, native: _Native, info: EntryInfo, state: np.ndarray | None = None) -> None:
         self.info = info
         self._native = native
+        self._state = state
         self._function = native.address(info.function)
         self._dtypes = tuple(numpy_dtype(t.dtype) for t in info.inputs)
         self._out_dtypes = tuple(numpy_dtype(t.dtype) for t in info.outputs)
         self._names = tuple(t.name for t in info.inputs)
-        # Contexts that no call uses right now; taking from a list and giving back is atomic.
-        self._idle: list[_Context] = []
+        # Arguments that no call uses right now; taking from a list and giving back is atomic.
+        self._idle: list[_Arguments] = []
         # The last input shapes with what follows from them.
         self._last: tuple[Any, tuple[int, ...], tuple[tuple[int, ...], ...], int] | None = None
 
@@ -224,7 +230,9 @@ class Entry:
         try:
             context = self._idle.pop()
         except IndexError:
-            context = _Context(self.info, len(symbols), native.weights_address)
+            context = _Arguments(
+                self.info, len(symbols), native.weights_address, self._state_address()
+            )
         if context.workspace.size < workspace:
             context.workspace = _workspace(self._title(), workspace)
             context.call.workspace = int(context.workspace.ctypes.data)
@@ -244,6 +252,13 @@ class Entry:
         self._idle.append(context)
         if code != 0:
             raise ArtifactError(f"{self._title()} failed with code {code}")
+
+    def _state_address(self) -> int:
+        if self._state is not None:
+            return int(self._state.ctypes.data)
+        if self._native.description.states:
+            raise InputError(f"{self._title()}: the model has state: call an entry of a context")
+        return 0
 
 
 def _workspace(title: str, size: int) -> np.ndarray:
@@ -323,6 +338,10 @@ class Model:
         """Run the first entry; see `Entry`."""
         return self._first(*arrays, out=out)
 
+    def context(self) -> Context:
+        """New state for this model's entries: zeros."""
+        return Context(self._native)
+
     def workspace_size(self, batch: int = 1) -> int:
         """The bytes of scratch memory that the first entry needs for a batch."""
         return self._first.workspace_size(**dict.fromkeys(self.description.symbols, batch))
@@ -334,6 +353,48 @@ class Model:
     def __repr__(self) -> str:
         inputs, outputs = ("; ".join(map(str, ts)) for ts in (self.inputs, self.outputs))
         return f"<convc model {self.name}: {inputs} -> {outputs}>"
+
+
+class Context:
+    """A model's state, and entries that work on it: `context.entries["train_step"](x, y)`.
+
+    The state lies in one block of memory in the order that the kernels like; `get`, `set` and `view` know it by the
+    names and logical shapes of the model. Contexts of one model are independent of one another.
+    """
+
+    def __init__(self, native: _Native) -> None:
+        self._states = {s.name: s for s in native.description.states}
+        self._block = aligned(native.description.state_size, 4096)
+        self._block[:] = 0
+        self.entries = {e.name: Entry(native, e, self._block) for e in native.description.entries}
+
+    @property
+    def states(self) -> tuple[StateInfo, ...]:
+        """What there is to get and set."""
+        return tuple(self._states.values())
+
+    def view(self, name: str) -> np.ndarray:
+        """A state as an array over its own memory, which calls change. InputError for a name that is no state."""
+        if name not in self._states:
+            raise InputError(
+                f"no state {name!r}: expected one of {', '.join(self._states) or 'none'}"
+            )
+        info = self._states[name]
+        dtype = numpy_dtype(info.dtype)
+        return np.ndarray(info.shape, dtype, self._block.data, info.offset, info.strides)
+
+    def get(self, name: str) -> np.ndarray:
+        """A copy of a state, C-contiguous."""
+        return np.array(self.view(name), order="C")
+
+    def set(self, name: str, values: Any) -> None:
+        """Gives a state new values, of its own shape. InputError for others."""
+        state, array = self.view(name), np.asarray(values)
+        if array.shape != state.shape:
+            raise InputError(f"state {name}: expected shape {state.shape}, got {array.shape}")
+        if not np.can_cast(array.dtype, state.dtype, "same_kind"):
+            raise InputError(f"state {name}: expected {state.dtype}, got {array.dtype}")
+        state[...] = array
 
 
 def checked_threads(threads: object) -> int:

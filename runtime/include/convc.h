@@ -117,6 +117,7 @@ typedef struct convc_call {
     const int64_t *symbols;
     convc_parallel_for parallel_for; /* NULL: everything on the caller's thread */
     void *pool;
+    void *state; /* what the context keeps from call to call; NULL where the model has none */
 } convc_call;
 
 typedef int32_t (*convc_entry_function)(const convc_call *call);

@@ -13,10 +13,11 @@ from convc.lower.program import lower
 from convc.ops.activations import Relu, Silu
 from convc.ops.broadcasting import Add
 from convc.ops.conv import Conv2d
-from convc.plan.in_place import in_place_operands, reuse_in_place
+from convc.plan.in_place import reuse_in_place
 from convc.plan.memory import plan_memory
 from convc.program.interp import run_program
 from convc.program.ir import Program
+from convc.program.replacing import replaceable
 from convc.program.verify import verify_program
 from convc.schedule.program import schedule
 from convc.target import TARGETS
@@ -97,4 +98,4 @@ def test_only_what_is_read_to_be_replaced_counts(
     store: str, load: str, operands: tuple[int, ...]
 ) -> None:
     kernel = parse_kernel(KERNEL.format(store=store, load=load))
-    assert in_place_operands(kernel) == operands
+    assert tuple(x for x, _ in replaceable(kernel)) == operands

@@ -66,7 +66,7 @@ def test_strange_names_survive() -> None:
         (
             'input "x"',
             'register "x"',
-            "line 3, column 3: expected input, output, weight, arena or entry",
+            "line 3, column 3: expected input, output, weight, state, arena or entry",
         ),
         ("16*N bytes", "16*N bits", "expected 'bytes', got 'bits'"),
         ("x: float32[N, 4]", "x: float31[N, 4]", "expected a dtype, got 'float31'"),

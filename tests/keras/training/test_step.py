@@ -13,11 +13,12 @@ from convc.graph.interp import run_graph
 from convc.graph.ir import Builder, Graph
 from convc.graph.parser import parse_graph
 from convc.graph.printer import print_graph
+from convc.graph.state import next_values
 from convc.graph.verify import verify_graph
 from convc.keras.training import losses, metrics
 from convc.keras.training.optimizer import first_state
 from convc.keras.training.rules import SGD, Adam, Nadam, Rule
-from convc.keras.training.step import Target, state_of, test_step, train_step
+from convc.keras.training.step import Target, test_step, train_step
 from convc.ops.activations import Relu
 from convc.ops.broadcasting import Add
 from convc.ops.conv import Conv2d
@@ -128,9 +129,9 @@ def test_training_learns(rule: Rule) -> None:
 def test_step_is_text_and_its_state_has_pairs() -> None:
     step = step_of(classifier(), Adam())
     whole = Decompose()(step)
-    assert set(state_of(step)) == set(step.inputs) - {"image", "labels", "seed", "learning_rate"}
+    assert set(next_values(step)) == set(step.inputs) - {"image", "labels", "seed", "learning_rate"}
     assert parse_graph(print_graph(step), step.weights) == step
-    assert state_of(whole) == state_of(step)
+    assert next_values(whole) == next_values(step)
 
 
 def test_metrics_and_loss_are_summed() -> None:
@@ -193,7 +194,7 @@ def test_evaluation_sums_without_changing_anything_else() -> None:
     np.testing.assert_allclose(result["loss"], wanted)
     hits = np.sum(np.argmax(likely, -1) == labels)
     assert result["next/metrics/accuracy/0"] == hits
-    assert set(state_of(step)) == set(zeros)
+    assert set(next_values(step)) == set(zeros)
 
 
 def test_sample_weights() -> None:

@@ -1,0 +1,130 @@
+"""Which operands a kernel may write its results over: those that it reads element by element, only to replace them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from convc.loops.ir import (
+    INDEX,
+    Binary,
+    Block,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    If,
+    Intrinsic,
+    Kernel,
+    Load,
+    Role,
+    Space,
+    Stmt,
+    Store,
+    Var,
+    expressions,
+    subexpressions,
+)
+
+Place = tuple[tuple[Expr, ...], tuple[int, ...]]
+"""An index, and the loops around that its variables belong to: the same place in another loop is another one."""
+
+
+def replaceable(kernel: Kernel) -> tuple[tuple[int, int], ...]:
+    """Pairs of positions (input, output) in the parameters where the output may be the input's memory.
+
+    Both have one dtype and layout, each output element is computed once, and every read of the input is at an index
+    that the same iteration stores to afterwards.
+    """
+    accesses = _Accesses()
+    accesses.block(kernel.body, ())
+    found = []
+    for position, x in enumerate(kernel.params):
+        if x.role is not Role.in_ or x.space is not Space.global_:
+            continue
+        read = accesses.read.get(x.name, set())
+        for place, y in enumerate(kernel.params):
+            stored = accesses.stored.get(y.name, set())
+            if (
+                _fits(x, y)
+                and read
+                and read <= stored
+                and y.name not in accesses.repeated
+                and (x.name, y.name) not in accesses.late
+            ):
+                found.append((position, place))
+    return tuple(found)
+
+
+def _fits(x: Buffer, y: Buffer) -> bool:
+    """True if the same index is the same place in both; one may be longer (a part that is joined in place)."""
+    if y.role is not Role.out or (x.dtype, x.layout) != (y.dtype, y.layout):
+        return False
+    return x.layout.strides(x.shape) == y.layout.strides(y.shape)
+
+
+Accessed = list[tuple[str, Place]]
+
+
+@dataclass
+class _Accesses:
+    """What a kernel reads and stores, by buffer."""
+
+    read: dict[str, set[Place]] = field(default_factory=dict)
+    stored: dict[str, set[Place]] = field(default_factory=dict)
+    repeated: set[str] = field(default_factory=set)  # buffers of which elements may be stored twice
+    late: set[tuple[str, str]] = field(default_factory=set)  # (x, y): x is read where y was stored
+
+    def block(self, block: Block, loops: tuple[For, ...]) -> tuple[Accessed, Accessed]:
+        """Notes the accesses of a block inside some loops, and returns its reads and its stores."""
+        reads: Accessed = []
+        stores: Accessed = []
+        for stmt in block:
+            read, stored = self.statement(stmt, loops)
+            self.late |= {(x, y) for x, place in read for y, before in stores if before == place}
+            reads += read
+            stores += stored
+        return reads, stores
+
+    def statement(self, stmt: Stmt, loops: tuple[For, ...]) -> tuple[Accessed, Accessed]:
+        reads = [
+            (e.buffer, _place(e.index, loops))
+            for expr in expressions(stmt)
+            for e in subexpressions(expr)
+            if isinstance(e, Load)
+        ]
+        stores: Accessed = []
+        match stmt:
+            case Store():
+                stores.append((stmt.buffer, _place(stmt.index, loops)))
+                if not _once(stmt.index, loops):
+                    self.repeated.add(stmt.buffer)
+            case For():
+                inner, stores = self.block(stmt.body, (*loops, stmt))
+                reads += inner
+            case If():
+                for part in (stmt.then, stmt.otherwise):
+                    inner, stored = self.block(part, loops)
+                    reads, stores = reads + inner, stores + stored
+            case Intrinsic():
+                # What it does with its windows isn't known: as if at a place of its own.
+                reads += [(w.buffer, (w.index, (id(stmt),))) for w in stmt.args]
+                self.repeated |= {w.buffer for w in stmt.args}
+        for name, place in reads:
+            self.read.setdefault(name, set()).add(place)
+        for name, place in stores:
+            self.stored.setdefault(name, set()).add(place)
+        return reads, stores
+
+
+def _place(index: tuple[Expr, ...], loops: tuple[For, ...]) -> Place:
+    names = {e.name for i in index for e in subexpressions(i) if isinstance(e, Var)}
+    return index, tuple(id(loop) for loop in loops if loop.var in names)
+
+
+def _once(index: tuple[Expr, ...], loops: tuple[For, ...]) -> bool:
+    """True if each iteration stores to an index of its own: no last tile begins early, and every loop moves it."""
+    parts = [e for i in index for e in subexpressions(i)]
+    if any(isinstance(e, Binary) and e.op == "min" for e in parts):
+        return False
+    names = {e.name for e in parts if isinstance(e, Var)}
+    return all(loop.var in names or loop.extent == Const(1, INDEX) for loop in loops)
