@@ -15,7 +15,7 @@ from convc.graph.interp import run_graph
 from convc.graph.state import next_values
 from convc.keras.training.rules import SGD, Adam, Rule
 from convc.program.interp import run_program
-from convc.program.ir import Argument, RegionKind
+from convc.program.ir import RegionKind
 from convc.program.parser import parse_program
 from convc.program.printer import print_program
 from convc.program.verify import verify_program
