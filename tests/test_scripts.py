@@ -96,7 +96,7 @@ def test_what_a_script_raises_is_said_with_its_line(
 @pytest.mark.parametrize(
     ("line", "kind", "message"),
     [
-        ("layers.LSTM(3)", UnsupportedError, "convc.keras.layers has no 'LSTM'"),
+        ("layers.ConvLSTM2D(3)", UnsupportedError, "convc.keras.layers has no 'ConvLSTM2D'"),
         ("model.fit()", UnsupportedError, "model 'm': fit() isn't supported"),
         ("model.load_weights('none.h5')", InputFileError, "weights file none.h5 doesn't exist"),
     ],
