@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from convc_runtime.format import write_atomically
 
 from convc import driver
@@ -84,10 +85,10 @@ class Built:
         return self.compiled.timings.python
 
 
-def options_of(exact: bool, verify: bool = False) -> driver.Options:
+def options_of(exact: bool, verify: bool = False, optimize: str = "speed") -> driver.Options:
     """The driver's options for the flags of a command."""
-    mode = "exact" if exact else "inference"
-    return driver.Options(mode, verify=True) if verify else driver.Options(mode)
+    options = driver.Options("exact" if exact else "inference", optimize)
+    return replace(options, verify=True) if verify else options
 
 
 def build(
@@ -165,7 +166,7 @@ def write_cuda(built: Built, path: Path) -> list[Path]:
     """The program's source, and beside it in NAME.weights what `convc_run_…` takes as its weights, byte for byte."""
     program = built.program
     beside = path.with_suffix(".weights")
-    parts = driver.placed_weights(program)
+    parts = [(at, np.ascontiguousarray(array)) for at, array in driver.placed_weights(program)]
     source = f"// Weights: the bytes of {printable(beside.name)}, in device memory.\n"
     source += generate_program(program, built.target)
     write_atomically(beside, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -53,6 +54,8 @@ class ChooseAlgorithm:
     """
 
     name: ClassVar[str] = "choose-algorithm"
+    growth: float = math.inf
+    """How many times as large as the filter a transformed one may be."""
 
     def __call__(self, graph: Graph) -> Graph:
         rewriter = Rewriter(graph)
@@ -73,7 +76,12 @@ class ChooseAlgorithm:
         if not plain or weight.dtype is not DType.float32 or symbols_of(output.shape[2:]):
             return None
         _, _, height, width = numbers(weight.shape)
-        tiles = TILES.get((height, width), ())
+        limit = height * width * self.growth
+        tiles = [
+            (high, wide)
+            for high, wide in TILES.get((height, width), ())
+            if (high + height - 1) * (wide + width - 1) <= limit
+        ]
         costs = {tile: cost(weight, output, tile) for tile in tiles}
         best = min(costs, key=lambda t: costs[t], default=None)
         if best is None or costs[best] * _GAIN >= cost(weight, output, None):

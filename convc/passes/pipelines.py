@@ -51,6 +51,15 @@ INFERENCE = Pipeline(
     ),
 )
 
+INFERENCE_SIZE = Pipeline(
+    "inference-size",
+    tuple(
+        (ChooseAlgorithm(growth=1.0), why) if isinstance(step, ChooseAlgorithm) else (step, why)
+        for step, why in INFERENCE.steps
+    ),
+)
+"""For small artifacts: weights take about what the model's take."""
+
 INFERENCE_CUDA = Pipeline("inference-cuda", INFERENCE.steps[:-2])
 """Without the choice of algorithms, whose costs are those of a CPU."""
 
@@ -90,15 +99,22 @@ TRAINING = Pipeline(
 )
 """For graphs of whole training steps, whose parameters are inputs: nothing is folded into weights."""
 
-PIPELINES = {p.name: p for p in (INFERENCE, INFERENCE_CUDA, EXACT, TRAINING)}
+PIPELINES = {p.name: p for p in (INFERENCE, INFERENCE_SIZE, INFERENCE_CUDA, EXACT, TRAINING)}
 """Every pipeline by its name."""
 
 MODES = ("inference", "exact", "training")
 """What a user chooses from."""
 
 
-def pipeline_for(mode: str, kind: str) -> Pipeline:
-    """The pipeline of a mode for a kind of target. UsageError for a mode that there isn't."""
+GOALS = ("speed", "size")
+"""What a compilation may be optimized for."""
+
+
+def pipeline_for(mode: str, kind: str, optimize: str = "speed") -> Pipeline:
+    """The pipeline of a mode for a kind of target and a goal. UsageError for a mode or a goal that there isn't."""
     if mode not in MODES:
         raise UsageError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-    return PIPELINES.get(f"{mode}-{kind}", PIPELINES[mode])
+    if optimize not in GOALS:
+        raise UsageError(f"optimize: expected one of {', '.join(GOALS)}, got {optimize!r}")
+    name = mode if kind == "cpu" else f"{mode}-{kind}"
+    return PIPELINES.get(f"{name}-{optimize}", PIPELINES.get(name, PIPELINES[mode]))
