@@ -8,6 +8,8 @@ from typing import Any
 from convc.errors import ModelError
 from convc.keras.engine.call import operation
 from convc.keras.engine.naming import nearest
+from convc.keras.engine.registry import custom, generation
+from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, floating, promoted
 from convc.ops import activations as kernels
 from convc.ops import broadcasting, elementwise, norm, reduce, shape
@@ -135,6 +137,12 @@ def exponential(x: Any) -> KerasTensor:
 def hard_sigmoid(x: Any) -> KerasTensor:
     """relu6(x + 3) / 6"""
     return apply(kernels.HardSigmoid(1 / 6, 0.5), floating(x))
+
+
+@_elementwise
+def hard_sigmoid_keras2(x: Any) -> KerasTensor:
+    """clip(0.2 * x + 0.5, 0, 1), which Keras called hard_sigmoid before version 3"""
+    return apply(kernels.HardSigmoid(0.2, 0.5), floating(x))
 
 
 @_elementwise
@@ -280,6 +288,7 @@ _BY_NAME: dict[str, Callable[..., Any]] = {
     )
 }  # fmt: skip
 _BY_NAME.update(swish=silu, hard_swish=hard_silu, exp=exponential)
+_BY_NAME["hard_sigmoid_keras2"] = hard_sigmoid_keras2
 
 
 def get(identifier: Any) -> Callable[..., Any]:
@@ -287,6 +296,10 @@ def get(identifier: Any) -> Callable[..., Any]:
     match identifier:
         case None:
             return linear
+        case str() | {"class_name": str()} if (found := custom(identifier)) is not None:
+            return found  # type: ignore[no-any-return]
+        case "hard_sigmoid" if generation.get() < 3:
+            return hard_sigmoid_keras2
         case str():
             if identifier not in _BY_NAME:
                 known = sorted(_BY_NAME)
@@ -303,8 +316,8 @@ def get(identifier: Any) -> Callable[..., Any]:
 
 
 def serialize(activation: Any) -> Any:
-    """The name that `get` turns back into the function."""
-    return getattr(activation, "__name__", activation)
+    """The name, or the config, that `get` turns back into the function."""
+    return serialize_keras_object(activation)
 
 
 def deserialize(config: Any) -> Callable[..., Any]:

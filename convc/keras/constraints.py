@@ -7,6 +7,7 @@ from typing import Any
 from convc.errors import ModelError
 from convc.keras import backend
 from convc.keras.engine.naming import nearest, snake_case
+from convc.keras.engine.registry import custom
 from convc.keras.engine.tensor import function
 
 
@@ -84,6 +85,8 @@ def get(identifier: Any) -> Any:
     match identifier:
         case None | Constraint():
             return identifier
+        case str() | {"class_name": str()} if (found := custom(identifier)) is not None:
+            return found
         case str() if identifier in _BY_NAME:
             return _BY_NAME[identifier]()
         case {"class_name": str() as name} if name in _BY_NAME:

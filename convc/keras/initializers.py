@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from convc.errors import ModelError
 from convc.keras.engine.naming import nearest, snake_case
+from convc.keras.engine.registry import custom
 from convc.types import DType
 
 Array = NDArray[np.generic]
@@ -271,6 +272,8 @@ def get(identifier: Any) -> Any:
     match identifier:
         case None | Initializer():
             return identifier
+        case str() | {"class_name": str()} if (found := custom(identifier)) is not None:
+            return found
         case str():
             if identifier not in _BY_NAME:
                 names = sorted(n for n in _BY_NAME if n.islower())

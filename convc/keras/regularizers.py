@@ -6,6 +6,7 @@ from typing import Any
 
 from convc.errors import ModelError
 from convc.keras.engine.naming import nearest
+from convc.keras.engine.registry import custom
 from convc.keras.engine.tensor import as_tensor, function
 
 
@@ -108,6 +109,8 @@ def get(identifier: Any) -> Any:
     match identifier:
         case None | Regularizer():
             return identifier
+        case str() | {"class_name": str()} if (found := custom(identifier)) is not None:
+            return found
         case str() if identifier in _BY_NAME:
             return _BY_NAME[identifier]()
         case {"class_name": str() as name} if name in _BY_NAME:

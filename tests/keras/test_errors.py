@@ -151,7 +151,7 @@ def test_layers_and_functions_that_convc_lacks_are_named() -> None:
         UnsupportedError, match=r"'Conv2DTransposed' \(did you mean 'Conv2DTranspose'\?\)"
     ):
         _ = layers.Conv2DTransposed
-    assert not hasattr(layers, "LSTM")
+    assert not hasattr(layers, "ConvLSTM2D")
 
 
 def test_the_layers_have_no_other_name_among_them() -> None:

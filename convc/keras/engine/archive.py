@@ -27,6 +27,8 @@ class Archive:
 
     config: dict[str, Any]
     weights: bytes | None
+    version: str
+    """The version of Keras that wrote it."""
 
 
 def read(path: Path) -> Archive:
@@ -35,7 +37,9 @@ def read(path: Path) -> Archive:
         with zipfile.ZipFile(path) as archive:
             _check_names(path, archive)
             config = parsed(_member(path, archive, CONFIG, _LARGEST_JSON), f"{path}: {CONFIG}")
-            return Archive(config, _member(path, archive, WEIGHTS))
+            about = _member(path, archive, METADATA, _LARGEST_JSON) or b"{}"
+            version = str(parsed(about, f"{path}: {METADATA}").get("keras_version", "3"))
+            return Archive(config, _member(path, archive, WEIGHTS), version)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputFileError(f"{path} is not a readable .keras file: {reason}") from None
@@ -54,7 +58,7 @@ def _check_names(path: Path, archive: zipfile.ZipFile) -> None:
         pure = PurePosixPath(name.replace("\\", "/"))
         if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[:1]:
             raise InputFileError(f"{path}: file {name!r} in it points outside of it")
-    for needed in (CONFIG, WEIGHTS):
+    for needed in (CONFIG, METADATA, WEIGHTS):
         if names.count(needed) > 1:
             raise InputFileError(f"{path}: {needed} is there {names.count(needed)} times")
     if CONFIG not in names:

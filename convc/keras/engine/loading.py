@@ -11,7 +11,7 @@ from typing import Any
 from convc.errors import ConvcError, InputFileError, UnsupportedError, UsageError
 from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5
 from convc.keras.engine.hdf5 import Hdf5
-from convc.keras.engine.registry import custom_object_scope
+from convc.keras.engine.registry import custom_object_scope, generation
 from convc.keras.engine.revival import LayersError, revived_layer
 from convc.keras.engine.tensor import Array, Variable
 
@@ -34,13 +34,16 @@ def load_model(
     with custom_object_scope(custom_objects), told(path):
         if is_hdf5(path):
             with hdf5.opened(path, str(path)) as file:
-                model = _model(hdf5_config(file))
+                version = file.attribute("", "keras_version") or "1"
+                with of_version(version):
+                    model = _model(hdf5_config(file))
                 root = legacy_weights.root_of(file)
                 if root is not None:
                     assign(legacy_weights.read(model, file, root))
                 return model
         parts = archive.read(path)
-        model = _model(parts.config)
+        with of_version(parts.version):
+            model = _model(parts.config)
         if parts.weights is None:
             raise InputFileError(f"{path}: it has no {archive.WEIGHTS}")
         with hdf5.opened(io.BytesIO(parts.weights), f"{path}: {archive.WEIGHTS}") as file:
@@ -113,6 +116,17 @@ def _model(config: Any) -> Any:
     if not hasattr(model, "network"):
         raise InputFileError(f"expected a model; the file has a {type(model).__name__}")
     return model
+
+
+@contextmanager
+def of_version(version: object) -> Iterator[None]:
+    """Within it, names mean what they did in that version of Keras."""
+    major = str(version).partition(".")[0]
+    token = generation.set(int(major) if major.isdecimal() and len(major) < 4 else 3)
+    try:
+        yield
+    finally:
+        generation.reset(token)
 
 
 @contextmanager

@@ -87,3 +87,25 @@ def get_custom_objects() -> dict[str, Any]:
 def get_registered_object(name: str) -> Any:
     """The class or function of that name, or None."""
     return custom_object(name)
+
+
+def custom(identifier: Any) -> Any:
+    """The custom object of a name or a config, made if it is a class; None if there is none."""
+    match identifier:
+        case str():
+            found, config = custom_object(identifier), {}
+        case {"class_name": "function", "config": str() as name}:
+            return custom_object(identifier.get("registered_name"), name)
+        case {"class_name": str() as name}:
+            found = custom_object(identifier.get("registered_name"), name)
+            config = identifier.get("config") or {}
+        case _:
+            return None
+    if not isinstance(found, type):
+        return found
+    make: Any = getattr(found, "from_config", None)
+    return found(**config) if make is None else make(config)
+
+
+generation: ContextVar[int] = ContextVar("convc_keras_generation", default=3)
+"""The major version of Keras that wrote the file that is being read: "hard_sigmoid" was another function before 3."""
