@@ -153,6 +153,12 @@ def power(c: Call) -> str:
     if c.dtype(exponent) is DType.float64 and dtype.itemsize < 8:
         wide = DType.float64
     result = c.add(Pow(), c.cast(base, wide), c.cast(exponent, wide))
+    if dtype.is_integer and c.dtype(exponent).is_integer:
+        result = c.add(Round(), result)
+    elif (
+        dtype.is_integer
+    ):  # so that an integer which is missed by a rounding isn't cut to the one below
+        result = c.add(Mul(), result, c.scalar(1 + 2.0**-46, result))
     return c.cast(result, dtype)
 
 
