@@ -44,9 +44,13 @@ def show_facts(title: str, facts: Mapping[str, object]) -> None:
 
 
 def show_layers(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Prints what became of each layer: rows of convc/report.py as JSON. Flops are those of one image."""
+    """Prints what became of each layer: rows of convc/report.py as JSON. Flops are those of one image.
+
+    Calls that differ only in where they read and write (the strips of a large map) are one line.
+    """
     columns = (
         "layers",
+        ">calls",
         "computed as",
         "output",
         "layout",
@@ -55,13 +59,17 @@ def show_layers(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
         ">MFLOP",
         ">weights",
     )
-    show(title, columns, map(_layer_cells, rows))
+    alike: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        alike[json.dumps(row)].append(row)
+    show(title, columns, (_layer_cells(found[0], len(found)) for found in alike.values()))
 
 
-def _layer_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    mflop = description.evaluate(row["flops"], defaultdict(lambda: 1)) / 1e6
+def _layer_cells(row: Mapping[str, Any], calls: int) -> tuple[str, ...]:
+    mflop = calls * description.evaluate(row["flops"], defaultdict(lambda: 1)) / 1e6
     return (
         " + ".join(row["layers"]) or "-",
+        str(calls) if calls > 1 else "",
         row["operators"],
         row["output"].removeprefix("float32"),
         row["layout"],

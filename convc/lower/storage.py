@@ -68,15 +68,20 @@ class Storages:
     def _borders_through_views(self) -> None:
         """A border wanted of a view is wanted of what it shows, where both have the dimensions."""
         for node in reversed(self.graph.nodes):
-            wanted = self.borders.get(node.outputs[0])
+            name = node.outputs[0]
+            wanted = self.borders.get(name)
             if wanted is None:
                 continue
             match self.graph.view(node):
                 case Permuted(perm):
                     self._want_border(node.inputs[0], tuple(wanted[p] for p in invert(perm)))
                 case Joined(axis) if wanted[axis] == (0, 0):
-                    for name in node.inputs:
-                        self._want_border(name, wanted)
+                    for source in node.inputs:
+                        self._want_border(source, wanted)
+                case Part(starts):
+                    whole, part = (self.graph.types[n].shape for n in (node.inputs[0], name))
+                    if kept_border(wanted, whole, starts, part) == wanted:
+                        self._want_border(node.inputs[0], wanted)
 
     def _want_border(self, name: str, wanted: Border) -> None:
         self.borders[name] = merged_border(self.borders.get(name), wanted)
@@ -305,15 +310,24 @@ def _reshaped(storage: Storage, source: Shape, target: Shape) -> Storage | None:
 
 def _box(storage: Storage, shape: Shape, starts: Shape, target: Shape) -> Storage | None:
     """The storage of a box of a value."""
+    kept = kept_border(storage.layout.border, shape, starts, target)
     for dim, (start, extent) in enumerate(zip(starts, target, strict=True)):
         if start == 0 and extent == shape[dim]:
             continue
-        part = part_of(storage, shape, dim, start)
+        part = part_of(storage, shape, dim, start, kept[dim])
         if part is None:
             return None
         storage = part
         shape = (*shape[:dim], extent, *shape[dim + 1 :])
     return storage
+
+
+def kept_border(border: Border, shape: Shape, starts: Shape, target: Shape) -> Border:
+    """The part of a value's border that lies beside a box of it: elsewhere its neighbours are data."""
+    return tuple(
+        (before if start == 0 else 0, after if start + extent == whole else 0)
+        for (before, after), whole, start, extent in zip(border, shape, starts, target, strict=True)
+    )
 
 
 def is_dense(layout: Layout, shape: Shape) -> bool:
@@ -329,8 +343,10 @@ def is_dense(layout: Layout, shape: Shape) -> bool:
     return dims == [d for d, e in enumerate(shape) if e != 1]
 
 
-def part_of(storage: Storage, shape: Shape, dim: int, start: Extent) -> Storage | None:
-    """The storage of a range of one dimension. The part has no border there: what lies beside it is data."""
+def part_of(
+    storage: Storage, shape: Shape, dim: int, start: Extent, kept: tuple[int, int] = (0, 0)
+) -> Storage | None:
+    """The storage of a range of one dimension; `kept` is its border there: what else lies beside it is data."""
     layout = storage.layout
     extents, strides = layout.extents(shape), layout.strides(shape)
     axes = list(layout.axes)
@@ -348,7 +364,7 @@ def part_of(storage: Storage, shape: Shape, dim: int, start: Extent) -> Storage 
             if not isinstance(extent, int):
                 return None
             axes[k] = replace(axis, extent=extent)
-        offset += (start + before) * stride
+        offset += (start + before - kept[0]) * stride
     border = list(layout.border)
-    border[dim] = (0, 0)
+    border[dim] = kept
     return Storage(storage.region, offset, Layout(tuple(axes), tuple(border)))

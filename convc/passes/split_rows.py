@@ -161,7 +161,6 @@ def pool_stride(op: Op) -> int:
 def emit_strips(rewriter: Rewriter, chain: Chain, height: int) -> None:
     """The chain's output as strips, one after the other, and their concatenation."""
     assert isinstance(chain.last.op, WinogradOutput)
-    rewriter.layer = chain.last.layer
     strips = [
         emit_strip(rewriter, chain, start, min(start + height, chain.last.op.height))
         for start in range(0, chain.last.op.height, height)
@@ -174,6 +173,7 @@ def emit_strip(rewriter: Rewriter, chain: Chain, start: int, stop: int) -> str:
     first, last = chain.first.op, chain.last.op
     assert isinstance(first, WinogradInput)
     assert isinstance(last, WinogradOutput)
+    rewriter.layer = chain.first.layer
     source = rewriter.name_of(chain.first.inputs[0])
     (extent,) = numbers(rewriter.types[source].shape[_ROWS : _ROWS + 1])
     (top, _), columns = first.padding
