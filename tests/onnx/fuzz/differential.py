@@ -3,8 +3,8 @@
     python -m tests.onnx.fuzz.differential --graphs 2000 --seed 0
 
 Each model is compiled once and run at one and at three threads, which must give the same bits. An output that differs
-from the reference is a failure unless ONNX Runtime (where it is installed) has what we have: then the reference is wrong,
-which is counted. Failing models are cut down to the fewest nodes that still fail.
+from the reference is a failure unless ONNX Runtime (where it is installed) has what we have: then the reference is
+wrong, which is counted. Failing models are cut down to the fewest nodes that still fail.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def pool(g: Grower) -> list[Value]:
     dilates = kind == "MaxPool" or g.opset >= 19
     if "dilations" in attributes and ("auto_pad" in attributes or not dilates):
         del attributes["dilations"]  # which neither reference counts in what is "same"
-    if "auto_pad" not in attributes and g.chance(0.4) and (kind != "LpPool" or g.opset >= 18):
+    padded = "auto_pad" in attributes or (kind == "MaxPool" and "pads" in attributes)
+    if not padded and g.chance(0.4) and (kind != "LpPool" or g.opset >= 18):
         attributes["ceil_mode"] = 1
     if kind == "MaxPool" and (x.rank == 5 or attributes.get("auto_pad") == "SAME_LOWER"):
         attributes |= {"ceil_mode": 0, "auto_pad": "VALID"}  # the reference is wrong with others
