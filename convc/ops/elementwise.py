@@ -122,6 +122,21 @@ class Dropout(Elementwise):
 
 
 @register
+class StopGradient(Elementwise):
+    """x, which the gradient takes for a constant."""
+
+    accepts = "any"
+
+    def numpy(self, x: Array) -> Any:
+        return x
+
+    gradient = no_gradient
+
+    def scalar(self, x: Expr) -> Expr:
+        return x
+
+
+@register
 @dataclass(frozen=True)
 class Cast(Op):
     """Conversion to a dtype: towards zero and saturating from float to integer, `x != 0` to bool."""

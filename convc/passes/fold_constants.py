@@ -11,7 +11,7 @@ import numpy as np
 from convc.graph.ir import Array, Graph, Node
 from convc.graph.op import Op
 from convc.ops.base import numbers
-from convc.ops.elementwise import Dropout, Identity
+from convc.ops.elementwise import Dropout, Identity, StopGradient
 from convc.ops.shape import (
     Broadcast,
     Concat,
@@ -28,7 +28,8 @@ from convc.program.deferred import is_deferred
 from convc.types import DType, TensorType, size_of
 
 MOVES = (
-    Broadcast, Concat, DepthToSpace, Dropout, Gather, Identity, Pad, Reshape, Slice, SpaceToDepth, Transpose,
+    Broadcast, Concat, DepthToSpace, Dropout, Gather, Identity, Pad, Reshape, Slice, SpaceToDepth,
+    StopGradient, Transpose,
 )  # fmt: skip
 """Operators that compute nothing, so that their operands need no wider dtype."""
 

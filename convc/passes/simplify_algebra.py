@@ -24,6 +24,7 @@ from convc.ops.elementwise import (
     Not,
     Round,
     Sign,
+    StopGradient,
 )
 from convc.passes.rewriter import Rewriter
 
@@ -82,7 +83,7 @@ class SimplifyAlgebra:
 def same_value(rewriter: Rewriter, node: Node) -> str | None:
     """The value that a node only copies, if it does."""
     op, inputs = node.op, node.inputs
-    if isinstance(op, (Identity, Dropout)):
+    if isinstance(op, (Identity, Dropout, StopGradient)):
         return inputs[0]
     if isinstance(op, Cast):
         return inputs[0] if op.dtype is rewriter.types[inputs[0]].dtype else None

@@ -85,6 +85,7 @@ from convc.ops.elementwise import (
     Sinh,
     Sqrt,
     Square,
+    StopGradient,
     Tan,
     Tanh,
 )
@@ -261,7 +262,19 @@ def conv(name: str, op: Op, x: tuple[Extent, ...], w: tuple[Extent, ...]) -> Cas
 ELEMENTWISE = [
     *map(
         unary,
-        [Identity(), Dropout(0.3), Neg(), Abs(), Sign(), Square(), Exp(), Expm1(), Sin(), Cos()],
+        [
+            Identity(),
+            Dropout(0.3),
+            StopGradient(),
+            Neg(),
+            Abs(),
+            Sign(),
+            Square(),
+            Exp(),
+            Expm1(),
+            Sin(),
+            Cos(),
+        ],
     ),
     *map(unary, [Tanh(), Erf(), Floor(), Ceil(), Round(), Sinh(), Cosh(), Atan(), Asinh()]),
     *map(

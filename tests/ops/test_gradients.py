@@ -12,7 +12,7 @@ from convc.graph.ir import Builder
 from convc.graph.op import Op, no_gradient, unsupported_gradient
 from convc.ops.activations import Elu, HardSigmoid, HardSwish, LeakyRelu, Relu, ThresholdedRelu
 from convc.ops.broadcasting import Maximum, Minimum
-from convc.ops.elementwise import Abs, Clip
+from convc.ops.elementwise import Abs, Clip, StopGradient
 from convc.ops.pool import MaxPool2d
 from convc.ops.reduce import ReduceMax, ReduceMin, ReduceProd, ReduceSum
 from convc.passes.gradient import gradient
@@ -30,7 +30,11 @@ FLOATS = [
     for c in CASES
     if differentiable_inputs(c) and any(t.dtype.is_float for t in c.op.infer(*c.types))
 ]
-DIFFERENTIABLE = [c for c in FLOATS if type(c.op).gradient is not unsupported_gradient]
+DIFFERENTIABLE = [
+    c
+    for c in FLOATS
+    if type(c.op).gradient is not unsupported_gradient and not isinstance(c.op, StopGradient)
+]
 # Their values are too large for differences in float64 to say anything.
 TOLERANCES = {"exp-wide": 1e-3}
 
@@ -69,6 +73,7 @@ def kink(op: Op, points: list[float], *others: list[float]) -> list[list[float]]
     [
         (Relu(), [0.0], [0.0]),
         (Abs(), [0.0], [0.0]),
+        (StopGradient(), [0.7], [0.0]),
         (Clip(-1.0, 1.0), [-1.0, 1.0, 1.5], [1.0, 1.0, 0.0]),
         (LeakyRelu(0.25), [0.0], [0.25]),
         (Elu(0.5), [0.0], [0.5]),

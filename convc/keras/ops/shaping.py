@@ -25,6 +25,7 @@ from convc.keras.engine.tensor import (
 from convc.keras.engine.tensor import reshape as reshaped
 from convc.keras.engine.tensor import transpose as transposed
 from convc.ops import shape as kernels
+from convc.ops.elementwise import StopGradient
 from convc.types import DType, Extent, Shape, size_of
 
 
@@ -392,8 +393,10 @@ def is_tensor(x: Any) -> bool:
     return isinstance(x, (KerasTensor, Variable))
 
 
+@operation
 def stop_gradient(variable: Any) -> KerasTensor:
-    return as_tensor(variable)
+    """The tensor, through which no gradient goes back."""
+    return apply(StopGradient(), variable)
 
 
 __all__ = [
