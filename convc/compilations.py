@@ -27,7 +27,7 @@ from typing import Any
 
 import convc_runtime
 import numpy as np
-from convc_runtime.description import from_json, to_json
+from convc_runtime.description import Description, from_json, to_json
 
 from convc.artifact import Artifact
 from convc.codegen.cache import Cache
@@ -63,11 +63,25 @@ _FRONT_ENDS = ("cli", "keras", "onnx")
 
 @dataclass(frozen=True)
 class Recalled:
-    """What a compilation made, from an entry."""
+    """What a compilation made, from an entry. `weights` are at their offsets in a block of `size` bytes."""
 
-    artifact: Artifact
-    rows: Mapping[str, list[Row]]
+    description: Description
+    target: Target
+    image: Image
+    weights: list[tuple[int, Deferred]]
+    size: int
     summary: Summary
+
+    @property
+    def rows(self) -> dict[str, list[Row]]:
+        entries = self.description.extra["rows"].items()
+        return {entry: [Row.from_json(row) for row in rows] for entry, rows in entries}
+
+    def artifact(self) -> Artifact:
+        """The artifact, for which the weights are computed."""
+        block = page_aligned(self.size)
+        evaluate_into(block, self.weights)
+        return Artifact(self.description, self.target, self.image, block)
 
 
 def key_of(graphs: Mapping[str, Graph], target: Target, *parts: str) -> str:
@@ -147,17 +161,16 @@ def recall(cache: Cache, key: str, graphs: Mapping[str, Graph], target: Target) 
     start = 8 + int.from_bytes(entry[:8], "little")
     data = json.loads(entry[8:start])
     end = start + data["code"]
-    description = from_json(data["description"])
-    reader = _Reader(originals(graphs), data["constants"], memoryview(entry)[end:], data["layouts"])
-    block = page_aligned(data["size"])
-    evaluate_into(block, [(offset, reader.expression(e)) for offset, e in data["weights"]])
-    image = Image(data["machine"], entry[start:end], data["symbols"])
-    rows = {
-        name: [Row.from_json(row) for row in rows]
-        for name, rows in description.extra["rows"].items()
-    }
-    artifact = Artifact(description, target, image, block)
-    return Recalled(artifact, rows, Summary.from_json(data["summary"]))
+    constants = memoryview(entry)[end:]
+    reader = _Reader(originals(graphs), data["constants"], constants, data["layouts"])
+    return Recalled(
+        description=from_json(data["description"]),
+        target=target,
+        image=Image(data["machine"], entry[start:end], data["symbols"]),
+        weights=[(offset, reader.expression(e)) for offset, e in data["weights"]],
+        size=data["size"],
+        summary=Summary.from_json(data["summary"]),
+    )
 
 
 def originals(graphs: Mapping[str, Graph]) -> list[Array]:

@@ -145,7 +145,9 @@ def compile_graphs(
             found = compilations.recall(cache, key, graphs, target)
         if found is not None:
             plan = partial(plan_graphs, name, graphs, target, options)
-            return Compiled(name, found.artifact, found.rows, found.summary, timings, plan)
+            with timings.phase("assemble"):
+                artifact = found.artifact()
+            return Compiled(name, artifact, found.rows, found.summary, timings, plan)
     planned = plan_graphs(name, graphs, target, options, trace, timings)
     artifact = generate(planned, target, cache, trace)
     summary = summary_of(planned.program, graphs)
