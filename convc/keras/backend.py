@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from convc.errors import ModelError
 from convc.keras.engine.naming import clear_names, nearest
 from convc.types import DType
@@ -89,6 +91,16 @@ def set_threads(count: int | None) -> None:
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise ModelError(f"set_threads: expected a number from 1 or None; received {count!r}")
     _settings["threads"] = count
+
+
+def get_value(x: Any) -> Any:
+    """A copy of the numbers of a variable or of a tensor that depends on no input (Keras 2's `K.get_value`)."""
+    return np.array(x.numpy() if hasattr(x, "numpy") else x)
+
+
+def set_value(x: Any, value: Any) -> None:
+    """Assigns to a variable, such as an optimizer's `lr` (Keras 2's `K.set_value`)."""
+    x.assign(value)
 
 
 def clear_session() -> None:

@@ -107,6 +107,7 @@ class Run:
             known = self._constants[entry]
             if variable in known and known[variable] != variable.version:
                 self.session.forget(entry)
+                self._trainings.clear()
                 del self._defined[signature]
                 self._entries = {k: e for k, e in self._entries.items() if e != entry}
 
@@ -138,10 +139,8 @@ class Run:
         """The name of the entry for arrays of these types, defined if it is a new one."""
         key = (kind, tuple((n, a.dtype, a.shape[1:]) for n, a in feeds.items()))
         if self._stale or key not in self._entries:
-            types = self.types_of(feeds)
-            self._entries[key] = self.defined(kind, types)
             self.take_over()
-            self._entries[key] = self.defined(kind, types)
+            self._entries[key] = self.defined(kind, self.types_of(feeds))
         return self._entries[key]
 
     def defined(self, kind: str, types: Mapping[str, TensorType]) -> str:
@@ -196,7 +195,11 @@ class Run:
 
     def _begin(self, training: Training) -> None:
         """Puts the first values of new state into the session."""
-        self.changing |= {n for n in training.weights if n in training.graphs["train_step"].inputs}
+        changing = {n for n in training.weights if n in training.graphs["train_step"].inputs}
+        for name in changing:
+            if name not in self.session:
+                self.session.write(name, self.weights[name].array)
+        self.changing |= changing
         for key, metric in self.settings.keyed():
             for name, variable in state_names(key, metric).items():
                 if variable not in self._plain:
@@ -207,9 +210,6 @@ class Run:
                 self.session.write(name, self._waiting.pop(name, array))
                 if name.startswith(f"{STATE}/"):
                     self._first_metrics.setdefault(name, array)
-        for name in self.changing:
-            if name not in self.session:
-                self.session.write(name, self.weights[name].array)
         for variable, name in self._plain.items():
             if name in self._first_metrics and variable.keeper is not self:
                 self.session.write(name, self._waiting.pop(name, self._first_metrics[name]))

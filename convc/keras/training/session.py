@@ -6,125 +6,158 @@ This is the only place that knows how state is handed to native code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from convc_runtime import Context
 from convc_runtime.memory import aligned
 from convc_runtime.model import Entry
 
 import convc
 from convc.graph.ir import Graph
+from convc.graph.state import NEXT
 from convc.keras.engine.tensor import Array
-from convc.keras.training.step import NEXT
 
 
 @dataclass
 class Compiled:
-    """One entry as native code: which of its inputs and outputs are state."""
+    """One entry as native code."""
 
     entry: Entry
+    context: Context
+    states: frozenset[str]
+    """What it replaces where it lies, in the context."""
     inputs: tuple[str, ...]
-    state: tuple[str, ...]
-    """The names of the state that it writes, in the order of its first outputs."""
-    results: tuple[str, ...]
-    """Its other outputs, which come after the state."""
-    scalars: dict[str, Any] = field(default_factory=dict)
+    results: list[Array] | None
+    """Where its outputs go; None for new arrays in each call."""
+    steps: int = 0
 
 
 class Session:
     """Named arrays that entries read and write.
 
-    `step` runs an entry once: one native call. `read` gives a copy of a state array, `write` replaces its values,
-    `previous` has those before the latest step.
+    `step` runs an entry once: one native call. `read` gives a copy of an array, `write` replaces its values. Each
+    array lies with the entry that wrote it last and moves when another entry wants it: within an epoch nothing is
+    copied. With `keep_previous` each step first copies what it will replace, for `previous`.
     """
 
     def __init__(self, name: str, threads: int | None = None) -> None:
         self.name, self.threads = name, threads
-        self._state: dict[str, Array] = {}
-        self._spare: dict[str, Array] = {}
+        self.keep_previous = False
+        self._home: dict[str, Array] = {}
+        """Arrays in logical order, outside of all contexts."""
+        self._copied: dict[str, tuple[str, int]] = {}
+        """Of which entry's step those are copies, where they are."""
+        self._owner: dict[str, str | None] = {}
+        """The entry whose context has the latest value; None for an array at home."""
+        self._previous: dict[str, Array] = {}
         self._graphs: dict[str, Graph] = {}
         self._compiled: dict[str, Compiled] = {}
+        self._ready = ""
+        """The entry that needs nothing moved before it runs again."""
 
     def define(self, entry: str, graph: Graph) -> None:
         """Gives an entry its graph; it is compiled when it first runs."""
+        self.forget(entry)
         self._graphs[entry] = graph
-        self._compiled.pop(entry, None)
-
-    def defines(self, entry: str) -> bool:
-        return entry in self._graphs
 
     def forget(self, entry: str) -> None:
+        """Takes an entry away; its state stays."""
+        for name, owner in self._owner.items():
+            if owner == entry:
+                self._bring_home(name)
+                self._owner[name] = None
         self._graphs.pop(entry, None)
         self._compiled.pop(entry, None)
+        self._ready = ""
 
     def __contains__(self, name: str) -> bool:
-        return name in self._state
+        return name in self._owner
 
     @property
     def names(self) -> list[str]:
-        """The names of the state."""
-        return list(self._state)
+        """The names of the arrays."""
+        return list(self._owner)
 
     def write(self, name: str, value: Any) -> None:
-        """Sets a state array, new or of the same type."""
+        """Sets an array, new or of the same type."""
         value = np.asarray(value)
-        if name not in self._state:
-            self._state[name], self._spare[name] = placed(value), placed(value)
-        np.copyto(self._state[name], value, casting="same_kind")
+        if self._home.get(name) is None:
+            old = self.view(name) if name in self._owner else value
+            self._home[name] = placed(old)
+        np.copyto(self._home[name], value, casting="same_kind")
+        self._owner[name], self._ready = None, ""
+        self._copied.pop(name, None)
 
     def read(self, name: str) -> Array:
-        """A copy of a state array."""
-        return self._state[name].copy()
+        """A copy of an array."""
+        return np.array(self.view(name), order="C")
 
     def scalar(self, name: str) -> float:
-        """A state scalar as a number."""
-        return float(self._state[name])
+        """An array of one number as that."""
+        return float(self.view(name))
 
     def view(self, name: str) -> Array:
-        """A state array itself: good until the next step."""
-        return self._state[name]
+        """The array itself, in any strides: good until the next step."""
+        owner = self._owner[name]
+        return self._home[name] if owner is None else self._compiled[owner].context.view(name)
 
     def previous(self, name: str) -> Array:
-        """A copy of a state array as it was before the latest step that wrote it."""
-        return self._spare[name].copy()
+        """An array as it was before the latest step that replaced it (see `keep_previous`)."""
+        return self._previous[name] if name in self._previous else self.read(name)
 
     def step(self, entry: str, feeds: Mapping[str, Any]) -> list[Array]:
-        """Runs an entry on the arrays in `feeds` and its state, and returns the outputs that aren't state."""
+        """Runs an entry on the arrays in `feeds` and its state, and returns its outputs that aren't state."""
         compiled = self._compiled.get(entry) or self._compile(entry)
-        state, spare = self._state, self._spare
-        given = [feeds[n] if n in feeds else state[n] for n in compiled.inputs]
-        if compiled.results and not compiled.state:
-            found = compiled.entry(*given)
-            return found if isinstance(found, list) else [found]
-        out = [spare[n] for n in compiled.state]
-        results = [compiled.scalars[n] for n in compiled.results]
-        compiled.entry(*given, out=[*out, *results])
-        for name, array in zip(compiled.state, out, strict=True):
-            spare[name] = state[name]
-            state[name] = array
-        return results
+        if self._ready != entry:
+            self._gather(entry, compiled, feeds)
+        if self.keep_previous:
+            self._previous = {n: compiled.context.get(n) for n in compiled.states}
+        home = self._home
+        given = [feeds[n] if n in feeds else home[n] for n in compiled.inputs]
+        found = compiled.entry(*given, out=compiled.results)
+        compiled.steps += 1
+        return found if isinstance(found, list) else [found]
+
+    def _gather(self, entry: str, compiled: Compiled, feeds: Mapping[str, Any]) -> None:
+        """Brings what an entry reads to where it reads it."""
+        for name in compiled.states:
+            if self._owner[name] != entry:
+                compiled.context.set(name, self.view(name))
+                self._owner[name] = entry
+                self._home.pop(name, None)
+        for name in compiled.inputs:
+            if name not in feeds and self._owner[name] is not None:
+                self._bring_home(name)
+        self._ready = entry
+
+    def _bring_home(self, name: str) -> None:
+        """A copy of an array's latest value in logical order."""
+        owner = self._owner[name]
+        assert owner is not None, "it is elsewhere"
+        source = self._compiled[owner]
+        version = (owner, source.steps)
+        if self._copied.get(name) != version:
+            view = source.context.view(name)
+            if self._home.get(name) is None:
+                self._home[name] = placed(view)
+            else:
+                self._home[name][...] = view
+            self._copied[name] = version
 
     def _compile(self, entry: str) -> Compiled:
         graph = self._graphs[entry]
-        written = [o for o in graph.outputs if o.startswith(NEXT)]
-        others = [o for o in graph.outputs if not o.startswith(NEXT)]
         driver = convc.driver
-        made = driver.compile_graphs(
-            self.name,
-            {entry: replace(graph, outputs=(*written, *others))},
-            driver.host_target(),
-            driver.Options("training"),
-        )
-        native = made.artifact.model(self.threads).entries[entry]
-        scalars = {o: np.zeros((), graph.types[o].dtype.numpy) for o in others if written}
-        found = Compiled(
-            native,
-            tuple(t.name for t in native.info.inputs),
-            tuple(o.removeprefix(NEXT) for o in written),
-            tuple(others),
-            scalars,
-        )
+        options = driver.Options("training", in_place=True)
+        made = driver.compile_graphs(self.name, {entry: graph}, driver.host_target(), options)
+        context = made.artifact.model(self.threads).context()
+        native = context.entries[entry]
+        steps_state = any(o.startswith(NEXT) for o in graph.outputs)
+        outputs = [np.zeros((), t.dtype) for t in native.info.outputs] if steps_state else None
+        states = frozenset(s.name for s in context.states)
+        inputs = tuple(t.name for t in native.info.inputs)
+        found = Compiled(native, context, states, inputs, outputs)
         self._compiled[entry] = found
         return found
 

@@ -11,6 +11,7 @@ import numpy as np
 from convc.errors import ModelError, UsageError
 from convc.keras import optimizers
 from convc.keras.callbacks.callback import Callback, CallbackList
+from convc.keras.callbacks.functions import TerminateOnNaN
 from convc.keras.callbacks.history import History
 from convc.keras.callbacks.progbar import ProgbarLogger
 from convc.keras.engine.call import flatten, map_tensors
@@ -203,6 +204,7 @@ class Trainer(Layer):
             size = validation_batch_size or batch_size
             parts = unpacked(validation_data) if not yields(validation_data) else (validation_data,)
             validation = source(run.ports, *(*parts, None, None)[:3], size, validation_steps)
+        run.session.keep_previous = any(isinstance(c, TerminateOnNaN) for c in listed.callbacks)
         self.stop_training, self._resume = False, None
         self.history = history
         listed.on_train_begin()
@@ -221,7 +223,7 @@ class Trainer(Layer):
                 found = self._evaluate(run, validation, listed)
                 logs |= {f"val_{name}": value for name, value in found.items()}
             self._position = (epoch + 1, 0, key)
-            listed.on_epoch_end(epoch, dict(logs))
+            listed.on_epoch_end(epoch, dict(sorted(logs.items())))
             if self.stop_training:
                 break
         run.finish()

@@ -1,0 +1,303 @@
+"""fit, evaluate and predict: what they give, against real Keras' record and against themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convc import keras
+from convc.errors import DataError, ModelError, UsageError
+from convc.keras import layers
+from tests.keras.training.histories import IMAGES, LABELS, ONE_HOT, RECORD, SCENES
+
+
+def require_close(found: Any, wanted: Any, where: str) -> None:
+    """Equal structures and texts, numbers that differ by rounding."""
+    if isinstance(wanted, dict):
+        assert list(found) == list(wanted), where
+        for key in wanted:
+            require_close(found[key], wanted[key], f"{where}.{key}")
+    elif isinstance(wanted, list):
+        assert len(found) == len(wanted), (where, found, wanted)
+        for k, (a, b) in enumerate(zip(found, wanted, strict=True)):
+            require_close(a, b, f"{where}[{k}]")
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, rel=3e-5, abs=3e-6), where
+    else:
+        assert found == wanted, where
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_trainings_are_real_keras(scene: str) -> None:
+    wanted = json.loads(RECORD.read_text())[scene]
+    require_close(json.loads(json.dumps(SCENES[scene](keras), default=float)), wanted, scene)
+
+
+def small(drop: float = 0.3, optimizer: Any = "adam") -> Any:
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            layers.Dense(16, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dropout(drop),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def fitted(model: Any, **settings: Any) -> list[float]:
+    losses: list[float] = model.fit(
+        IMAGES, LABELS, **{"epochs": 2, "verbose": 0, **settings}
+    ).history["loss"]
+    return losses
+
+
+def assert_same_weights(a: Any, b: Any) -> None:
+    for first, second in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_training_learns() -> None:
+    model = small(0.1)
+    losses = fitted(model, epochs=40, batch_size=16)
+    assert losses[-1] < 0.5 * losses[0]
+    hits = np.mean(np.argmax(model.predict(IMAGES, verbose=0), -1) == LABELS)
+    assert model.evaluate(IMAGES, LABELS, verbose=0)[1] == pytest.approx(hits)
+
+
+def test_one_seed_gives_one_training_whatever_the_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setitem(keras.backend._settings, "threads", threads)
+        model = small()
+        found.append((fitted(model, batch_size=24), model))
+    for losses, model in found[1:]:
+        assert losses == found[0][0]
+        assert_same_weights(model, found[0][1])
+
+
+def test_weights_are_read_and_written_between_steps() -> None:
+    model = small()
+    before = model.get_weights()
+    model.train_on_batch(IMAGES, LABELS)
+    after = model.get_weights()
+    assert not np.array_equal(before[0], after[0])
+    score = model.evaluate(IMAGES, LABELS, verbose=0)
+    model.set_weights([np.zeros_like(w) for w in after])
+    assert model.evaluate(IMAGES, LABELS, verbose=0)[0] == pytest.approx(np.log(3), rel=1e-6)
+    model.set_weights(after)
+    assert model.evaluate(IMAGES, LABELS, verbose=0) == score
+    assert int(model.optimizer.iterations) == 1
+
+
+def test_prediction_after_training_is_that_of_a_fresh_model() -> None:
+    model = small()
+    fitted(model)
+    other = small()
+    other.set_weights(model.get_weights())
+    np.testing.assert_allclose(
+        model.predict(IMAGES, verbose=0), other.predict(IMAGES, verbose=0), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_the_learning_rate_is_set_between_steps() -> None:
+    model = small(0.0, "sgd")
+    model.train_on_batch(IMAGES, LABELS)
+    before = model.get_weights()
+    model.optimizer.learning_rate = 0.0
+    model.train_on_batch(IMAGES, LABELS)
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+    keras.backend.set_value(model.optimizer.lr, 0.5)
+    model.train_on_batch(IMAGES, LABELS)
+    assert not np.array_equal(model.get_weights()[0], before[0])
+
+
+def test_frozen_layers_stay_until_they_are_thawed_and_compiled() -> None:
+    model = small()
+    model.layers[0].trainable = False
+    model.compile("adam", "sparse_categorical_crossentropy")
+    before = model.get_weights()
+    fitted(model)
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+    model.layers[0].trainable = True
+    fitted(model)
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    fitted(model)
+    assert not np.array_equal(model.get_weights()[0], before[0])
+
+
+def test_new_values_of_frozen_weights_count() -> None:
+    model = small(0.0)
+    model.layers[0].trainable = False
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.train_on_batch(IMAGES, LABELS)
+    kernel = model.layers[0].kernel
+    kernel.assign(kernel.value * 100)
+    found = model.test_on_batch(IMAGES, LABELS)
+    other = small(0.0)
+    other.set_weights(model.get_weights())
+    assert found == pytest.approx(other.test_on_batch(IMAGES, LABELS)[0], rel=1e-5)
+
+
+def test_two_models_train_the_same_layers_in_turn() -> None:
+    shared = layers.Dense(4, activation="relu", name="shared")
+    image = keras.Input((8,))
+    first = keras.Model(image, layers.Dense(3, activation="softmax")(shared(image)))
+    second = keras.Model(image, layers.Dense(3)(shared(image)))
+    first.compile("sgd", "sparse_categorical_crossentropy")
+    second.compile("sgd", "mse")
+    for _ in range(2):
+        before = shared.kernel.numpy().copy()
+        first.train_on_batch(IMAGES, LABELS)
+        middle = shared.kernel.numpy().copy()
+        second.train_on_batch(IMAGES, ONE_HOT)
+        assert not np.array_equal(before, middle)
+        assert not np.array_equal(middle, shared.kernel.numpy())
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.bool_])
+def test_arrays_of_any_dtype(kind: Any) -> None:
+    model = small(0.0, "sgd")
+    first = model.get_weights()
+    images = (IMAGES > 1).astype(kind)
+    model.fit(images, LABELS.astype(np.uint8), verbose=0, shuffle=False)
+    found = model.get_weights()
+    model.set_weights(first)
+    model.fit(images.astype(np.float32), LABELS, verbose=0, shuffle=False)
+    for a, b in zip(model.get_weights(), found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def batches(size: int = 25) -> Iterator[tuple[Any, Any]]:
+    while True:
+        for low in range(0, 100, size):
+            yield IMAGES[low : low + size], LABELS[low : low + size]
+
+
+class Batches(keras.utils.Sequence):  # type: ignore[misc, name-defined]
+    ended = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, k: int) -> tuple[Any, Any]:
+        return IMAGES[25 * k : 25 * k + 25], LABELS[25 * k : 25 * k + 25]
+
+    def on_epoch_end(self) -> None:
+        self.ended += 1
+
+
+class Reiterable:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return iter([Batches()[k] for k in range(4)])
+
+
+def test_batches_come_from_anywhere() -> None:
+    model = small(0.0, "sgd")
+    first = model.get_weights()
+    sequence = Batches()
+    sources: list[tuple[Any, dict[str, Any]]] = [
+        (IMAGES, {"y": LABELS, "batch_size": 25}),
+        (sequence, {}),
+        (Reiterable(), {}),
+        (batches(), {"steps_per_epoch": 4}),
+    ]
+    found = []
+    for data, more in sources:
+        model.set_weights(first)
+        history = model.fit(data, epochs=2, verbose=0, shuffle=False, **more).history
+        found.append((history, [w.tolist() for w in model.get_weights()]))
+    model.set_weights(first)
+    history = model.fit_generator(batches(), 4, 2, verbose=0).history
+    found.append((history, [w.tolist() for w in model.get_weights()]))
+    assert all(f == found[0] for f in found)
+    assert sequence.ended == 2
+    scores = model.evaluate(Batches(), verbose=0)
+    assert scores == pytest.approx(model.evaluate(IMAGES, LABELS, verbose=0))
+    predicted = model.predict_generator(batches(), steps=4)
+    np.testing.assert_array_equal(predicted, model.predict(IMAGES, batch_size=25, verbose=0))
+
+
+def test_data_that_end_early_are_said() -> None:
+    model = small()
+    short = iter([Batches()[0]] * 3)
+    with pytest.warns(UserWarning, match="ended after 3 of 5 steps"):
+        model.fit(short, steps_per_epoch=5, verbose=0)
+
+
+def test_a_model_gets_its_shape_from_the_data() -> None:
+    for data, more in ((IMAGES, {"y": ONE_HOT}), (iter([(IMAGES, ONE_HOT)]), {})):
+        model = keras.Sequential([layers.Dense(4), layers.Dense(3)])
+        model.compile("sgd", "mse")
+        history = model.fit(data, **more, verbose=0)
+        assert model.layers[0].kernel.shape == (8, 4)
+        assert len(history.history["loss"]) == 1
+
+
+def test_moving_averages_become_the_weights() -> None:
+    model = small(0.0, keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5))
+    seen: list[Any] = []
+    keep = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(model.get_weights()[0])
+    )
+    model.fit(IMAGES, LABELS, batch_size=50, verbose=0, callbacks=[keep])
+    average = seen[0] * 0.5 + seen[1] * 0.5
+    np.testing.assert_allclose(model.get_weights()[0], average, rtol=1e-5)
+
+
+def test_copies_train_on_their_own() -> None:
+    model = small()
+    fitted(model)
+    other = small()
+    other.set_weights(model.get_weights())
+    before = model.get_weights()
+    fitted(other)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_added_layers_begin_a_new_training() -> None:
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    model.fit(IMAGES, ONE_HOT, verbose=0)
+    model.add(layers.Dense(3))
+    model.fit(IMAGES, ONE_HOT, verbose=0)
+    assert len(model.get_weights()) == 4
+
+
+def test_wrong_arguments_are_named() -> None:
+    model = small()
+    with pytest.raises(ModelError, match=r"call compile\(optimizer, loss\) before fit"):
+        keras.Sequential([keras.Input((8,)), layers.Dense(3)]).fit(IMAGES, LABELS)
+    with pytest.raises(DataError, match=r"has shape \(None, 8\); received \(100, 7\)"):
+        model.fit(IMAGES[:, :7], LABELS)
+    with pytest.raises(DataError, match="same number of rows"):
+        model.fit(IMAGES, LABELS[:50])
+    with pytest.raises(UsageError, match="no targets y"):
+        model.fit(IMAGES)
+    with pytest.raises(UsageError, match="fit has no argument 'epoch'"):
+        model.fit(IMAGES, LABELS, epoch=3)
+    with pytest.raises(
+        UsageError, match=r"compile has no argument 'metric'.*did you mean 'metrics'"
+    ):
+        model.compile("adam", "mse", metric=["accuracy"])
+    with pytest.raises(UsageError, match="class_weight and sample_weight"):
+        model.fit(IMAGES, LABELS, class_weight={0: 2}, sample_weight=np.ones(100))
+    with pytest.raises(UsageError, match="batch_size: expected a number from 1"):
+        model.fit(IMAGES, LABELS, batch_size=0)
+    with pytest.raises(UsageError, match="leaves nothing of 100 rows"):
+        model.fit(IMAGES, LABELS, validation_split=0.999)
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(3, name="dense")])
+    model.compile("adam", {"b": "mse"})
+    with pytest.raises(UsageError, match=r"'b'.*the outputs are dense"):
+        model.fit(IMAGES, ONE_HOT)
