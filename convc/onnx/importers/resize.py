@@ -230,9 +230,10 @@ def as_image(c: Call, rows: dict[int, Axis], how: How) -> Resize2d | None:
     """Rows and columns at half-pixel centres without antialiasing are an operator of their own."""
     if c.rank(0) != 4 or not set(rows) <= {2, 3} or not rows or how.antialias:
         return None
-    pair = [
-        rows.get(d, Axis(int(c.numbers(c[0])[d]), int(c.numbers(c[0])[d]), 1.0)) for d in (2, 3)
-    ]
+    height, width = c.shape(0)[2:]
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    pair = [rows.get(d, Axis(e, e, 1.0)) for d, e in ((2, height), (3, width))]
     exact = all(a.size * a.scale == a.extent for a in pair)
     whole = all(a.extent % a.size == 0 for a in pair)
     repeats = how.mode == "nearest" and whole and (how.coordinates, how.rounding) in (
