@@ -66,7 +66,8 @@ def operation_entry(call: Call) -> dict[str, Any]:
 def divided(call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
     """A call's arguments by name: what Keras' operation is called with, and its config."""
     bound = inspect.signature(call.operation.function).bind(*call.args, **call.kwargs)
-    called, config = {}, {}
+    called: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     for name, value in bound.arguments.items():
         inside = name in _CALLED_WITH or any(True for _ in flatten(value))
         (called if inside else config)[name] = value
@@ -93,16 +94,13 @@ def is_operation(entry: dict[str, Any]) -> bool:
     if entry["class_name"] in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
         return True
     module = str(entry.get("module") or "")
+    config = entry.get("config")
     if module.startswith(("keras.src.ops.", "keras.ops", "keras.src.activations.")):
         return True
-    config = entry.get("config")
-    bare = not module and isinstance(config, dict) and "trainable" not in config
-    return (
-        bare
-        and "layers" not in config
-        and "batch_shape" not in config
-        and _named(entry) in FUNCTIONS
-    )
+    if module or not isinstance(config, dict):
+        return False
+    of_a_layer = {"trainable", "layers", "batch_shape"} & config.keys()
+    return not of_a_layer and _named(entry) in FUNCTIONS
 
 
 def _named(entry: dict[str, Any]) -> str:

@@ -344,7 +344,11 @@ class Layer:
             config["activity_regularizer"] = serialize_keras_object(self.activity_regularizer)
         variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         for name, parameter in list(inspect.signature(type(self).__init__).parameters.items())[1:]:
-            if parameter.kind not in variadic and name not in (*config, "activity_regularizer"):
+            if parameter.kind not in variadic and name not in (
+                *config,
+                "activity_regularizer",
+                "autocast",
+            ):
                 given = self.init_arguments.get(name, parameter.default)
                 held = vars(self).get(name, given)
                 config[name] = serialize_keras_object(

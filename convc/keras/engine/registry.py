@@ -91,9 +91,10 @@ def get_registered_object(name: str) -> Any:
 
 def custom(identifier: Any) -> Any:
     """The custom object of a name or a config, made if it is a class; None if there is none."""
+    config: dict[str, Any] = {}
     match identifier:
         case str():
-            found, config = custom_object(identifier), {}
+            found = custom_object(identifier)
         case {"class_name": "function", "config": str() as name}:
             return custom_object(identifier.get("registered_name"), name)
         case {"class_name": str() as name}:

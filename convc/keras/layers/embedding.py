@@ -41,6 +41,9 @@ class Embedding(Layer):
         self.embeddings_constraint = constraints.get(embeddings_constraint)
         self.mask_zero = bool(mask_zero)
 
+    def get_config(self) -> dict[str, Any]:
+        return {k: v for k, v in super().get_config().items() if k != "weights"}
+
     def build(self, input_shape: Any) -> None:
         self.embeddings = self.add_weight(
             (self.input_dim, self.output_dim),

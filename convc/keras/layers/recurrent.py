@@ -390,6 +390,9 @@ class Bidirectional(Wrapper):
             refuse(self, "backward_layer", "a layer of the other direction", backward_layer)
         self.backward_layer = backward_layer
 
+    def get_config(self) -> dict[str, Any]:
+        return {k: v for k, v in super().get_config().items() if k != "weights"}
+
     def call(self, inputs: Any, initial_state: Any = None, mask: Any = None) -> Any:
         if initial_state is not None:
             raise UnsupportedError(f"layer {self.name!r} (Bidirectional): initial_state")
