@@ -44,6 +44,7 @@ OWNERS = {
 """The only places that may import a package."""
 
 OPTIONAL = {
+    "PIL": "convc/keras/utils/images.py",
     "h5py": "convc/keras/",
     "ml_dtypes": "runtime/",
     "onnxruntime": "convc/onnx/peers.py",

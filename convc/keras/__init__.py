@@ -15,6 +15,7 @@ from convc.keras import (
     models,
     ops,
     optimizers,
+    preprocessing,
     regularizers,
     saving,
     utils,
@@ -36,5 +37,5 @@ __all__ = [
     "Initializer", "Input", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Optimizer", "Regularizer", "Sequential",
     "Variable", "activations", "applications", "backend", "callbacks", "config",
     "constraints", "datasets", "initializers", "layers", "losses", "metrics", "models", "ops",
-    "optimizers", "regularizers", "saving", "utils",
+    "optimizers", "preprocessing", "regularizers", "saving", "utils",
 ]  # fmt: skip

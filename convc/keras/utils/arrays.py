@@ -26,7 +26,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> NDArray[np.float32
     return rows.reshape(*labels.shape, classes)
 
 
-def normalize(x: Any, axis: int = -1, order: int = 2) -> NDArray[np.generic]:
+def normalize(x: Any, axis: int = -1, order: int = 2) -> NDArray[Any]:
     """Arrays divided by their norm along an axis."""
     array = np.asarray(x)
     norms = np.atleast_1d(np.linalg.norm(array, order, axis, keepdims=True))

@@ -35,8 +35,8 @@ def test_to_categorical_refuses_other_labels(labels: Any) -> None:
 
 def test_normalize_divides_by_the_norm() -> None:
     x = np.array([[3.0, 4.0], [0.0, 0.0]])
-    np.testing.assert_allclose(utils.normalize(x), [[0.6, 0.8], [0, 0]])
-    np.testing.assert_allclose(utils.normalize(x, axis=0, order=1), [[1, 1], [0, 0]])
+    np.testing.assert_allclose(utils.normalize(x), np.array([[0.6, 0.8], [0, 0]]))
+    np.testing.assert_allclose(utils.normalize(x, axis=0, order=1), np.array([[1, 1], [0, 0]]))
 
 
 def test_a_seed_repeats_everything_that_draws() -> None:
@@ -75,7 +75,7 @@ def test_a_sequence_gives_its_batches() -> None:
 
 def test_a_data_set_without_len_has_no_end() -> None:
     class Endless(utils.PyDataset):
-        num_batches = None  # type: ignore[assignment]
+        num_batches = None
 
         def __getitem__(self, index: int) -> int:
             return index
