@@ -49,7 +49,8 @@ Trace = Callable[[str, str, object], None]
 class Options:
     """What a compilation may choose. `mode` names the pipeline of graph passes; `verify` checks after each step.
 
-    `optimize` is "speed", or "size" for weights that take about what the model's take.
+    `optimize` is "speed", or "size" for weights that take about what the model's take. `recall` takes the whole
+    compilation out of the cache, and keeps it there; single kernels come out of it anyway.
 
     With `in_place`, inputs `p` that have a next value, the output `next/p`, are state of the model's contexts.
 
@@ -62,11 +63,12 @@ class Options:
         default_factory=lambda: os.environ.get("CONVC_VERIFY", "0") not in ("", "0")
     )
     in_place: bool = False
+    recall: bool = True
 
     @property
     def keeps(self) -> bool:
-        """Whether whole compilations are kept: not where every step is to be checked, nor for steps of training."""
-        return not self.verify and self.mode != "training"
+        """Whether the whole compilation is kept: not where every step is to be checked, nor for a step of training."""
+        return self.recall and not self.verify and self.mode != "training"
 
 
 @dataclass

@@ -119,3 +119,31 @@ def test_a_pass_that_breaks_a_rule_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(EliminateDeadCode, "__call__", lambda self, g: replace(g, outputs=("z",)))
     with pytest.raises(PassError, match="pass eliminate-dead-code failed"):
         planned(verify=True)
+
+
+def test_for_size_weights_take_what_the_models_take() -> None:
+    wide = TEXT.replace("[8, 4, 3, 3]", "[64, 64, 3, 3]").replace("[N, 4, 6, 6]", "[N, 64, 14, 14]")
+    w = np.random.default_rng(0).standard_normal((64, 64, 3, 3)).astype(np.float32)
+    graph = parse_graph(wide, {"w": w})
+    fast, small = (driver.compile(graph, optimize=goal) for goal in ("speed", "size"))
+    summary = small.compiled.summary
+    assert fast.compiled.summary.weight_bytes > 1.7 * w.nbytes
+    assert summary.raw_weight_bytes == w.nbytes
+    assert summary.weight_bytes <= 1.05 * w.nbytes
+    assert small.compiled.artifact.weights.size == summary.weight_bytes
+    x = np.random.default_rng(1).standard_normal((2, 64, 14, 14)).astype(np.float32)
+    np.testing.assert_allclose(small(x), fast(x), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_for_size_the_applications_weights_grow_by_a_twentieth_at_most(name: str) -> None:
+    graphs = getattr(applications, name)(weights=None, include_top=name != "VGG16").graphs()
+    options = driver.Options(optimize="size", verify=False)
+    planned = driver.plan_graphs(name, graphs, TARGETS["x86-64-avx512"], options)
+    summary = driver.summary_of(planned.program, graphs)
+    assert summary.weight_bytes <= 1.05 * summary.raw_weight_bytes
+
+
+def test_a_goal_that_there_is_not_is_refused() -> None:
+    with pytest.raises(UsageError, match="optimize: expected one of speed, size, got 'fast'"):
+        driver.compile(relu(), optimize="fast")

@@ -59,6 +59,16 @@ def test_compile_tells_what_became_of_each_layer(
     assert 0 < facts["python_seconds"] <= share + 0.05
 
 
+def test_compile_for_size_reports_packed_beside_raw_weights(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goal = ("--optimize", "size")
+    facts = printed(capsys, "compile", folder / "small.py", "-o", tmp_path / "a.cvc", *goal)
+    assert 0 < facts["raw_weight_bytes"] <= facts["weight_bytes"]
+    code, _, err = outcome(capsys, "compile", folder / "small.py", "--optimize", "fast")
+    assert (code, err) == (2, ["convc: optimize: expected one of speed, size, got 'fast'"])
+
+
 def test_the_threads_of_a_file_are_those_it_was_compiled_for(
     capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:

@@ -102,3 +102,10 @@ def test_an_image_of_any_size_stays() -> None:
     w = builder.weight("w", np.ones((64, 64, 3, 3), np.float32))
     graph = builder.finish((builder.add(Conv2d(padding=SAME), x, w),))
     assert names(ChooseAlgorithm()(graph)) == ["conv2d"]
+
+
+@pytest.mark.parametrize("kernel", list(TILES))
+def test_transformed_filters_may_be_limited_to_the_filters_size(kernel: Pair) -> None:
+    graph = convolution(64, 64, 16, 16, Conv2d(), kernel)
+    assert ChooseAlgorithm(growth=1.0)(graph) is graph
+    assert ChooseAlgorithm(growth=4.0)(graph) is not graph
