@@ -33,11 +33,14 @@ from convc.keras.engine.tensor import (
     KerasTensor,
     Operators,
     Variable,
+    apply,
     as_tensor,
     cast,
     extent,
+    function,
     placeholder,
 )
+from convc.ops.reduce import Count
 from convc.types import DType
 
 _COMMON = ("name", "dtype", "trainable", "input_shape", "batch_size", "activity_regularizer")
@@ -133,7 +136,7 @@ class Layer:
             self._check_outputs(outputs)
             if self.activity_regularizer is not None:
                 for output in flatten(outputs):
-                    self.add_loss(self.activity_regularizer(output))
+                    self.add_loss(per_row(self.activity_regularizer(output), output))
         self.traced_shape = map_tensors(lambda t: t.shape, outputs)
         return record(self, args, kwargs, outputs, losses)
 
@@ -397,6 +400,15 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def per_row(penalty: Any, output: KerasTensor) -> KerasTensor:
+    """An activity's penalty over the number of rows, as Keras 3 has it: the same strength for every batch size."""
+    found = as_tensor(penalty, output.dtype)
+    if output.ndim == 0:
+        return found
+    shared: KerasTensor = function("divide_no_nan")(found, apply(Count((0,)), output))
+    return shared
 
 
 def inputs_like(shapes: Any, dtype: DType) -> Any:
