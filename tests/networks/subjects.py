@@ -23,16 +23,18 @@ SIZES = {
     "MobileNetV2": 64,
     "VGG16": 32,
     "DenseNet121": 64,
-    "InceptionV3": 96,
+    "InceptionV3": 128,
     "EfficientNetB0": 64,
 }
-"""Pixels in each direction: enough for more than one in the last stage, or what the network takes at least."""
+"""Pixels in each direction: enough for more than one in the last stage.
+
+InceptionV3 takes 75 at least, but with random batch norms it enlarges rounding errors below 112: to 1.2e-4 at 96 with
+two images, where ONNX Runtime has 5e-5 (at 112 to 139 pixels 3e-6 to 1e-5).
+"""
 
 BATCHES = (1, 2, 5)
 MOST = max(BATCHES)
 LIMIT = 1e-5
-# What float32 itself makes of this network and its random head: 1.2e-5 with every convolution as written.
-LIMITS = {"InceptionV3": 1.6e-5}
 NETWORKS = tuple(SIZES)
 
 
@@ -44,7 +46,6 @@ class Subject:
     images: Any
     exact: Any
     compiled: CompiledModel
-    limit: float = LIMIT
 
     def error(self, scores: Any) -> float:
         """max|y - y64| / max|y64|."""
@@ -60,7 +61,7 @@ def subject(name: str, data_format: str = "channels_last", include_top: bool = T
     graph = randomised(graph, {graph.inputs[0]: images})
     inputs = {graph.inputs[0]: images.astype(np.float64)}
     (exact,) = run_graph(graph, inputs, DType.float64).values()
-    return Subject(graph, images, exact, convc.compile(graph), LIMITS.get(name, LIMIT))
+    return Subject(graph, images, exact, convc.compile(graph))
 
 
 def graph_of(name: str, data_format: str, include_top: bool) -> Graph:

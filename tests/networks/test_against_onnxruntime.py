@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.peer_graph import TO_NCHW, peer_graph
 from convc.onnx.exporter import export_graph
-from tests.networks.subjects import BATCHES, NETWORKS, subject
+from tests.networks.subjects import BATCHES, LIMIT, NETWORKS, subject
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
@@ -29,11 +29,9 @@ def test_compiled_scores_are_those_of_onnxruntime(name: str) -> None:
         images = network.images[:batch]
         (theirs,) = session.run(None, {feed: np.ascontiguousarray(images.transpose(TO_NCHW))})
         ours = network.compiled(images)
-        assert network.error(ours) <= network.limit
-        assert network.error(theirs) <= network.limit
-        np.testing.assert_allclose(
-            ours, theirs, rtol=0, atol=2 * network.limit * np.abs(theirs).max()
-        )
+        assert network.error(ours) <= LIMIT
+        assert network.error(theirs) <= LIMIT
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2 * LIMIT * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize(
@@ -47,4 +45,4 @@ def test_graphs_export_as_the_front_end_made_them(
     network = subject(name, data_format, include_top)
     session = session_of(export_graph(network.graph))
     (scores,) = session.run(None, {network.graph.inputs[0]: network.images[:2]})
-    assert network.error(scores) <= network.limit
+    assert network.error(scores) <= LIMIT

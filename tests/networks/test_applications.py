@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.networks.subjects import BATCHES, NETWORKS, SIZES, Subject, subject
+from tests.networks.subjects import BATCHES, LIMIT, NETWORKS, SIZES, Subject, subject
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -22,7 +22,7 @@ def check_every_batch(network: Subject) -> None:
     for batch in BATCHES:
         scores = network.compiled(network.images[:batch])
         assert scores.shape == (batch, *network.exact.shape[1:])
-        assert network.error(scores) <= network.limit, f"batch {batch}"
+        assert network.error(scores) <= LIMIT, f"batch {batch}"
 
 
 @pytest.mark.parametrize("name", SIZES)
