@@ -33,7 +33,7 @@ from convc.artifact import Artifact
 from convc.codegen.cache import Cache
 from convc.codegen.link import Image
 from convc.graph.ir import Array, Graph
-from convc.graph.printer import INLINE, print_graph
+from convc.graph.printer import print_graph
 from convc.loops.ir import Buffer, Kernel
 from convc.loops.parser import parse_kernel
 from convc.loops.printer import print_kernel
@@ -88,20 +88,21 @@ def key_of(graphs: Mapping[str, Graph], target: Target, *parts: str) -> str:
     """The name of a compilation of graphs whose weights were deferred (passes/defer_weights.py)."""
     digest = hashlib.sha256()
 
-    def add(data: bytes) -> None:
+    def add(text: str) -> None:
+        data = text.encode()
         digest.update(len(data).to_bytes(8, "little") + data)
 
     for part in ("compilation 1", compiler_fingerprint(), repr(target), *parts):
-        add(part.encode())
-    numbers: dict[int, int] = {}
+        add(part)
+    numbers = {id(array): number for number, array in enumerate(originals(graphs))}
     for entry, graph in graphs.items():
-        add(entry.encode())
-        add(print_graph(graph).encode())
+        add(entry)
+        add(print_graph(graph))
         for name, array in graph.weights.items():
-            number = numbers.setdefault(id(array), len(numbers))
-            add(f"{name} {number} {is_deferred(array)}".encode())
-            if not is_deferred(array) and array.size > INLINE:
-                add(np.ascontiguousarray(array).tobytes())
+            number = numbers[id(original(array))]
+            add(f"{name} is {number}{' deferred' if is_deferred(array) else ''}")
+            if not is_deferred(array):
+                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -127,12 +128,9 @@ def keep(
     summary: Summary,
 ) -> None:
     """Keeps a compilation of `graphs`, unless it followed from more than its key. `weights` are at their offsets."""
-    given = originals(graphs)
-    if any(
-        isinstance(a, Source) and a.seen for graph in graphs.values() for a in deferred_of(graph)
-    ):
+    if any(map(was_seen, graphs.values())):
         return
-    writer = _Writer({id(array): number for number, array in enumerate(given)})
+    writer = _Writer({id(array): number for number, array in enumerate(originals(graphs))})
     expressions = [[offset, writer.expression(value)] for offset, value in weights]
     constants = b"".join(c.tobytes() for c in writer.constants)
     if len(constants) > LARGEST:
@@ -175,16 +173,19 @@ def recall(cache: Cache, key: str, graphs: Mapping[str, Graph], target: Target) 
 
 def originals(graphs: Mapping[str, Graph]) -> list[Array]:
     """The model's arrays, each once, in the order in which the graphs name them."""
-    found: dict[int, Array] = {}
-    for graph in graphs.values():
-        for weight in graph.weights.values():
-            array = weight.array if is_deferred(weight) and isinstance(weight, Source) else weight
-            found.setdefault(id(array), array)
-    return list(found.values())
+    arrays = [original(w) for graph in graphs.values() for w in graph.weights.values()]
+    return list({id(array): array for array in arrays}.values())
 
 
-def deferred_of(graph: Graph) -> list[Deferred]:
-    return [a for a in map(deferred, graph.weights.values()) if isinstance(a, Source)]
+def original(weight: Array) -> Array:
+    """The model's array behind a weight that may be deferred."""
+    value = deferred(weight)
+    return value.array if isinstance(value, Source) else weight
+
+
+def was_seen(graph: Graph) -> bool:
+    """Whether anybody looked at the numbers of a deferred weight."""
+    return any(isinstance(a, Source) and a.seen for a in map(deferred, graph.weights.values()))
 
 
 class _Writer:

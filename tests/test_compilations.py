@@ -146,6 +146,28 @@ def test_weights_that_are_one_array_are_told_from_equal_ones() -> None:
         np.testing.assert_allclose(found.artifact.model()(x), x @ one @ second, rtol=1e-5)
 
 
+def test_an_array_that_is_a_product_and_a_sum_is_told_from_equal_ones() -> None:
+    text = """
+    graph both(x: float32[N, 16]) -> (y) {
+      weight w: float32[16, 16]
+      weight b: float32[16, 16]
+      weight v: float32[16, 16]
+      a = mat_mul(x, w)
+      c = mat_mul(a, v)
+      d = reduce_sum(b) {axes=(0,)}
+      y = add(c, d)
+    }
+    """
+    one, other = weights(0, w=(16, 16))["w"], weights(1, w=(16, 16))["w"]
+    x = np.ones((2, 16), np.float32)
+    for b in (one, one.copy()):
+        found = compiled(parse_graph(text, {"w": one, "b": b, "v": other}))
+        assert not is_recalled(found)
+        np.testing.assert_allclose(
+            found.artifact.model()(x), x @ one @ other + one.sum(0), rtol=1e-5
+        )
+
+
 def test_a_compilation_that_looked_at_weights_is_not_kept() -> None:
     for seed in (0, 0, 1):
         graph = parse_graph(LOOKING, weights(seed, shift=(8, 1, 1), w=(32, 8, 1, 1)))
