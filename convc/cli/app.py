@@ -14,6 +14,7 @@ from convc.cli.diff import diff
 from convc.cli.doctor import doctor
 from convc.cli.export import export
 from convc.cli.inspect import inspect
+from convc.cli.optimize import optimize
 from convc.cli.run import run
 from convc.cli.verify import verify
 
@@ -24,6 +25,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     inspect: "convc inspect examples/digits/model.py --stage lowered",
     export: "convc export examples/digits/model.py -o digits.onnx --opset 17",
     doctor: "convc doctor model.onnx --shape batch=1",
+    optimize: "convc optimize model.onnx -o smaller.onnx",
     diff: "convc diff model.onnx --against onnxruntime",
     verify: "convc verify examples/digits/model.py --tolerance 1e-5",
 }

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convc.cli.heavy import driver, formats, onnx_exporter
+from convc.cli.heavy import driver, onnx_optimizing
 from convc.cli.opening import is_artifact
 from convc.cli.options import Batch, Debug, Shape, parse_batch, parse_shapes
 from convc.cli.tables import bytes_text
 from convc.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from convc.graph.ir import Graph
+
+LAYOUTS = ("model", "nchw", "nhwc")
 
 
 def export(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL",
-            help="model.py (model.py:name where it has several), model.onnx, .keras or .h5.",
+            metavar="MODEL", help="model.py (model.py:name where it has several) or model.onnx."
         ),
     ],
     output: Annotated[
@@ -27,18 +33,36 @@ def export(
         typer.Option("--output", "-o", metavar="FILE", help="[default: the model's name.onnx]"),
     ] = None,
     opset: Annotated[int, typer.Option("--opset", metavar="N", help="ONNX' operator set.")] = 17,
+    io_layout: Annotated[
+        str,
+        typer.Option(
+            "--io-layout",
+            metavar="model|nchw|nhwc",
+            help="How images are given and come: as the model says, channels first or channels last.",
+        ),
+    ] = "model",
     batch: Batch = "dynamic",
     shape: Shape = None,
     debug: Debug = False,
 ) -> None:
-    """Write the inference graph of a model as ONNX."""
+    """Write the inference graph of a model as ONNX.
+
+    ONNX' convolutions take channels first: a model for channels last has one transpose at each end, or none with
+    --io-layout nchw.
+    """
     if is_artifact(source):
         raise UsageError(f"{source}: a .cvc can't be exported: expected the model it was made of")
     if output is not None and output.suffix != ".onnx":
         raise UsageError(f"{output}: expected a name that ends in .onnx")
+    if io_layout not in LAYOUTS:
+        raise UsageError(f"--io-layout: expected one of {', '.join(LAYOUTS)}, got {io_layout!r}")
     name, graphs = driver.graphs_of(source, parse_batch(batch), parse_shapes(shape))
-    graph = graphs.get("predict") or next(iter(graphs.values()))
     path = output or Path(f"{name}.onnx")
-    data = onnx_exporter.export_graph(graph, opset).SerializeToString()
-    formats.write_atomically(path, [(0, data)])
-    typer.echo(f"{path}: {bytes_text(len(data))}, opset {opset}")
+    files = onnx_optimizing.export(chosen(graphs), path, opset, io_layout)
+    for file in files:
+        typer.echo(f"{file}: {bytes_text(file.stat().st_size)}, opset {opset}")
+
+
+def chosen(graphs: Mapping[str, Graph]) -> Graph:
+    """The graph for inference, else the first."""
+    return graphs.get("predict") or next(iter(graphs.values()))

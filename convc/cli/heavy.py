@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from convc_runtime import format as formats
 
     from convc import driver, scripts
-    from convc.cli import accuracy, building, files, measure, peak, stepping
+    from convc.cli import accuracy, building, files, measure, onnx_optimizing, peak, stepping
     from convc.cli.differences import comparing
     from convc.keras import saving as keras_saving
     from convc.onnx import exporter as onnx_exporter
@@ -40,6 +40,7 @@ else:
     measure = OnFirstUse("convc.cli.measure")
     onnx_exporter = OnFirstUse("convc.onnx.exporter")
     onnx_importer = OnFirstUse("convc.onnx.importer")
+    onnx_optimizing = OnFirstUse("convc.cli.onnx_optimizing")
     numpy = OnFirstUse("numpy")
     peak = OnFirstUse("convc.cli.peak")
     scripts = OnFirstUse("convc.scripts")
@@ -59,6 +60,7 @@ __all__ = [
     "numpy",
     "onnx_exporter",
     "onnx_importer",
+    "onnx_optimizing",
     "peak",
     "scripts",
     "stepping",

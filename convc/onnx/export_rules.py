@@ -6,7 +6,7 @@ only through the operator's decomposition. It raises UnsupportedError for what O
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,6 +85,7 @@ from convc.ops.elementwise import (
     Sinh,
     Sqrt,
     Square,
+    StopGradient,
     Tan,
     Tanh,
 )
@@ -124,7 +125,7 @@ from convc.ops.shape import (
     Transpose,
 )
 from convc.ops.volume import Conv3d
-from convc.types import Dim, DType, TensorType
+from convc.types import Dim, DType, Extent, TensorType
 
 LAST = (1 << 63) - 1
 """ONNX' open end of a slice."""
@@ -139,6 +140,7 @@ class Emitter(Protocol):
     def __call__(self, kind: str, *inputs: str, **attributes: Any) -> str: ...
     def constant(self, array: Any, base: str = ...) -> str: ...
     def integers(self, values: Iterable[Any], base: str) -> str: ...
+    def extents(self, values: Iterable[Extent]) -> str: ...
     def scalar(self, value: float, like: str) -> str: ...
     def cast(self, value: str, dtype: DType) -> str: ...
 
@@ -297,6 +299,16 @@ def layer_norm(e: Emitter, op: LayerNorm, x: str, gamma: str, beta: str) -> str 
     return e("LayerNormalization", x, gamma, beta, axis=axes[0], epsilon=op.epsilon)
 
 
+WHOLE_IMAGES = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
+"""What ONNX calls reductions of all but batch and channels, which runtimes have fast code for."""
+
+
+def is_whole_image(e: Emitter, op: Reduction, x: str) -> bool:
+    type = e.types[x]
+    whole = sorted(axes_of(op, op.axes, type.rank)) == list(range(2, type.rank))
+    return whole and type.rank >= 3 and op.keepdims and type.dtype.is_float
+
+
 def reduction(kind: str) -> Rule:
     """Axes are an input of ReduceSum, and of the others from opset 18 on."""
 
@@ -305,6 +317,8 @@ def reduction(kind: str) -> Rule:
         wide = e.cast(x, result.dtype)
         if not op.axes:
             return wide
+        if kind in WHOLE_IMAGES and is_whole_image(e, op, x):
+            return e(WHOLE_IMAGES[kind], wide)
         if kind == "ReduceSum" or e.opset >= 18:
             return e(kind, wide, e.integers(op.axes, "axes"), keepdims=int(op.keepdims))
         return e(kind, wide, axes=op.axes, keepdims=int(op.keepdims))
@@ -316,7 +330,7 @@ def reduction(kind: str) -> Rule:
 
 
 def reshape(e: Emitter, op: Reshape, x: str) -> str:
-    """A symbolic extent is 0 where it stands at its place in x, else -1: what remains."""
+    """A symbolic extent is 0 where it stands at its place in x, one other -1: what remains; more are computed."""
     old = e.types[x].shape
     new = op.resolved(old)
     if 0 in new:
@@ -326,25 +340,20 @@ def reshape(e: Emitter, op: Reshape, x: str) -> str:
         for d, extent in enumerate(new)
     ]
     if entries.count(-1) > 1:
-        raise UnsupportedError(f"a reshape to several symbolic extents, {list(new)}")
+        return e("Reshape", x, e.extents(new))
     return e("Reshape", x, e.integers(entries, "shape"))
 
 
 def broadcast(e: Emitter, op: Broadcast, x: str) -> str:
-    """A symbolic extent must be one of x already: Expand leaves it where the shape says 1."""
+    """A symbolic extent that is one of x already is left alone: where the shape says 1. Others are computed."""
     old = (1,) * (len(op.shape) - e.types[x].rank) + e.types[x].shape
-    new_symbols = [
-        n for o, n in zip(old, op.shape, strict=True) if not isinstance(n, int) and o != n
-    ]
-    if new_symbols:
-        raise UnsupportedError(f"a broadcast to the symbolic extent {new_symbols[0]}")
+    if any(o != n for o, n in zip(old, op.shape, strict=True) if not isinstance(n, int)):
+        return e("Expand", x, e.extents(op.shape))
     entries = [n if isinstance(n, int) else 1 for n in op.shape]
     return e("Expand", x, e.integers(entries, "shape"))
 
 
-def cut(
-    e: Emitter, x: str, ranges: Iterable[tuple[int | None, int | None, int]]
-) -> str:  # fmt: skip
+def cut(e: Emitter, x: str, ranges: Iterable[tuple[Extent | None, Extent | None, int]]) -> str:
     """x[start:end:step, …], naming only the dimensions that aren't taken whole."""
     rows = [(d, a, b, s) for d, (a, b, s) in enumerate(ranges) if (a or 0, b, s) != (0, None, 1)]
     if not rows:
@@ -352,17 +361,19 @@ def cut(
     starts = [(0 if s > 0 else LAST) if a is None else a for _, a, _, s in rows]
     ends = [(LAST if s > 0 else -LAST) if b is None else b for _, _, b, s in rows]
     axes, steps = [r[0] for r in rows], [r[3] for r in rows]
-    names = (("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps))
-    return e("Slice", x, *(e.integers(values, name) for name, values in names))
+    parts = (("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps))
+    return e("Slice", x, *(positions(e, values, name) for name, values in parts))
+
+
+def positions(e: Emitter, values: Sequence[Extent], name: str) -> str:
+    """A vector of positions, which may be symbolic."""
+    return (
+        e.extents(values) if any(isinstance(v, Dim) for v in values) else e.integers(values, name)
+    )
 
 
 def slice_(e: Emitter, op: Slice, x: str) -> str:
-    numbers: list[tuple[int | None, int | None, int]] = []
-    for start, end, step in zip(op.starts, op.ends, op.steps, strict=True):
-        if isinstance(start, Dim) or isinstance(end, Dim):
-            raise UnsupportedError(f"a slice at the symbolic position {start} to {end}")
-        numbers.append((start, end, step))
-    return cut(e, x, numbers)
+    return cut(e, x, zip(op.starts, op.ends, op.steps, strict=True))
 
 
 def pad(e: Emitter, op: Pad, x: str) -> str:
@@ -441,6 +452,7 @@ def conv3d(e: Emitter, op: Conv3d, x: str, w: str) -> str:
 RULES: dict[type[Op], Rule] = {
     Identity: lambda e, op, x: x,
     Dropout: lambda e, op, x: x,
+    StopGradient: lambda e, op, x: x,
     Cast: cast,
     Clip: clip,
     **{

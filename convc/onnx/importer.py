@@ -80,11 +80,11 @@ def import_traced(
 ) -> Imported:
     """As import_parts, with the names of values."""
     if isinstance(model, onnx.ModelProto):
-        return _Importer(model, None, shapes or {}, values or {}).imported(model.graph.name)
+        return ModelImporter(model, None, shapes or {}, values or {}).imported(model.graph.name)
     path = Path(model)
     proto = read_model(path)
     try:
-        return _Importer(proto, path.parent, shapes or {}, values or {}).imported(path.stem)
+        return ModelImporter(proto, path.parent, shapes or {}, values or {}).imported(path.stem)
     except ConvcError as error:
         if not str(error).startswith(str(path)):
             error.args = (f"{path}: {error}",)
@@ -119,7 +119,9 @@ class OnnxModel:
         return {"predict": import_model(self.path, self.shapes)}
 
 
-class _Importer:
+class ModelImporter:
+    """One import of a model: `run` gives the graph, or raises what `problems` lists."""
+
     def __init__(
         self,
         model: onnx.ModelProto,
@@ -132,6 +134,7 @@ class _Importer:
         self.shapes = shapes
         self.builder = Builder("model")
         self.values = Known(self.builder, values)
+        self.signature = Signature(self.builder, shapes, None)
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self.opsets = {o.domain.replace("ai.onnx", "") if o.domain == "ai.onnx" else o.domain:
                        int(o.version) for o in model.opset_import}  # fmt: skip
@@ -140,6 +143,7 @@ class _Importer:
         self.sequences: dict[str, tuple[str, ...]] = {}
         self.names: dict[str, str] = {}
         self.deeper = Depth()
+        self.top = Scope({})
         self.count = 0
         self.reserved: set[str] = set()
 
@@ -154,7 +158,7 @@ class _Importer:
         self.check_opsets()
         self.builder.name = name or "model"
         self.builder.reserved = self.reserved = {o.name for o in graph.output}
-        scope = Scope({}, opsets=self.opsets)
+        scope = self.top = Scope({}, opsets=self.opsets)
         self.read_initializers(graph, scope)
         self.read_inputs(graph, scope)
         self.run_nodes(graph.node, scope)
@@ -193,7 +197,7 @@ class _Importer:
 
     def read_inputs(self, graph: GraphProto, scope: Scope) -> None:
         inputs = [i for i in graph.input if i.name not in scope.values]
-        signature = Signature(self.builder, self.shapes, leading_symbol(inputs))
+        signature = self.signature = Signature(self.builder, self.shapes, leading_symbol(inputs))
         for info in inputs:
             if info.name in scope.values:
                 raise InputFileError(f"input {info.name!r} is defined twice")
@@ -208,7 +212,7 @@ class _Importer:
         """Gives the outputs their names."""
         outputs: list[str] = []
         for info in graph.output:
-            value = scope.find(info.name)
+            value = self.as_output(scope.find(info.name))
             if isinstance(value, Broken):
                 continue
             if isinstance(value, Many):
@@ -228,6 +232,10 @@ class _Importer:
                 name = self.copied(value)
             outputs.append(name)
         return outputs
+
+    def as_output(self, value: Any) -> Any:
+        """What an output of the model is made of."""
+        return value
 
     def read_sequence(self, name: str, value: Many) -> tuple[str, ...]:
         """Gives the tensors of an output their names."""

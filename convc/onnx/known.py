@@ -52,6 +52,10 @@ class Known:
                 return np.asarray(known[name])
         raise ValueNeeded(name)
 
+    def forget(self, count: int) -> None:
+        """Says that the builder has only its first `count` nodes."""
+        self.scanned = min(self.scanned, count)
+
     def scan(self) -> None:
         """Takes note of the nodes that are new: who makes a value, and whether only the run can know it."""
         unknown = {i for i in self.builder.inputs if i not in self.given}

@@ -29,6 +29,8 @@ class Signature:
         self.shapes = shapes
         self.batch = batch
         self.unused = dict.fromkeys(shapes)
+        # What the model calls each symbol.
+        self.labels: dict[str, str] = {}
 
     def check_used(self, graph: GraphProto) -> None:
         """UsageError for a name in `shapes` that no input or dimension has."""
@@ -84,8 +86,11 @@ class Signature:
             self.unused.pop(label, None)
             return given
         if label == self.batch or (d == 0 and not dim.dim_param):
+            self.labels["N"] = dim.dim_param or "N"
             return self.batch_extent()
-        return Dim.symbol(re.sub(r"\W", "_", label) if label != "N" else "N_")
+        symbol = re.sub(r"\W", "_", label) if label != "N" else "N_"
+        self.labels[symbol] = label
+        return Dim.symbol(symbol)
 
     def batch_extent(self) -> Extent:
         given = self.shapes.get("N")
