@@ -88,7 +88,7 @@ class BackupAndRestore(Callback):
 def write_state(path: Path, arrays: Mapping[str, Any], numbers: Mapping[str, int]) -> None:
     """Writes a state; the file is replaced as a whole once everything is on the disk."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    contiguous = {n: np.ascontiguousarray(a) for n, a in arrays.items()}
+    contiguous = {n: np.asarray(a, order="C") for n, a in arrays.items()}
     data = safetensors.numpy.save(contiguous, {"position": json.dumps(dict(numbers))})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

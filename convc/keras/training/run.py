@@ -14,7 +14,7 @@ from convc.keras.engine.tensor import Array, Variable
 from convc.keras.metrics import Mean, Metric
 from convc.keras.training.data import Feeds, Ports, target_name, weight_name
 from convc.keras.training.model import Training, training_of, with_input_dtypes
-from convc.keras.training.optimizer import slot_name
+from convc.keras.training.optimizer import PREFIX, slot_name
 from convc.keras.training.session import Session
 from convc.keras.training.settings import Settings
 from convc.keras.training.step import ITERATIONS, LOSS, RATE
@@ -231,29 +231,35 @@ class Run:
         return self.session.previous(name)
 
     def state(self) -> dict[str, Array]:
-        """Every variable of the model, the optimizer and the metrics, by name."""
+        """Every variable of the model, the optimizer and the metrics.
+
+        Weights go by their number, `weights/3` and `optimizer/3/momentum`: automatic names differ between two models
+        that the same lines make.
+        """
         if self._stale:
             self.take_over()
         found = {n: self.session.read(n) for n in self.session.names if n not in self.weights}
-        found |= self._waiting
+        numbers = {name: str(k) for k, name in enumerate(self.weights)}
+        found = {renamed_slot(n, numbers): a for n, a in {**found, **self._waiting}.items()}
         rate = self.settings.optimizer.learning_rate
         if isinstance(rate, Variable):
             found[RATE] = rate.value
-        return {**found, **{f"{WEIGHT}{n}": w.variable.value for n, w in self.weights.items()}}
+        weights = [w.variable.value for w in self.weights.values()]
+        return {**found, **{f"{WEIGHT}{k}": a for k, a in enumerate(weights)}}
 
     def restore(self, arrays: Mapping[str, Array], dropout_key: int) -> None:
         """Takes over the arrays of `state`. DataError if they are those of another model."""
-        for name, weight in self.weights.items():
-            array = arrays.get(f"{WEIGHT}{name}")
-            if array is None or array.shape != weight.variable.shape:
+        variables = [(k, n, w.variable) for k, (n, w) in enumerate(self.weights.items())]
+        for k, name, variable in variables:
+            array = arrays.get(f"{WEIGHT}{k}")
+            if array is None or array.shape != variable.shape:
                 came = "none" if array is None else f"one of shape {array.shape}"
                 raise DataError(
-                    f"the state is another model's: expected a weight {name!r} of shape "
-                    f"{weight.variable.shape}; it has {came}"
+                    f"the state is another model's: expected a weight {name!r} of shape {variable.shape}; it has {came}"
                 )
-        for name, weight in self.weights.items():
-            if not np.array_equal(weight.variable.value, arrays[f"{WEIGHT}{name}"]):
-                weight.variable.assign(arrays[f"{WEIGHT}{name}"])
+        for k, _, variable in variables:
+            if not np.array_equal(variable.value, arrays[f"{WEIGHT}{k}"]):
+                variable.assign(arrays[f"{WEIGHT}{k}"])
         self.key = dropout_key
         self.seed[0] = dropout_key & 0xFFFFFFFF
         optimizer = self.settings.optimizer
@@ -261,11 +267,36 @@ class Run:
         self.iterations = int(arrays[ITERATIONS])
         if RATE in arrays and isinstance(optimizer.learning_rate, Variable):
             optimizer.learning_rate = float(arrays[RATE])
-        others = {n: a for n, a in arrays.items() if n != RATE and not n.startswith(WEIGHT)}
+        names = {str(k): name for k, name, _ in variables}
+        others = {
+            renamed_slot(n, names): a
+            for n, a in arrays.items()
+            if n not in (RATE, ITERATIONS) and not n.startswith(WEIGHT)
+        }
         self._waiting = {n: a for n, a in others.items() if n not in self.session}
         for name in others.keys() - self._waiting.keys():
             self.session.write(name, others[name])
         self._writes += 1
+
+    def slots(self, slot: str) -> dict[Variable, Array]:
+        """What the optimizer keeps under a name for each variable, in the variable's own shape; none before a step."""
+        state = {**self.session_state(), **self._waiting}
+        found = {}
+        for variable, name in self._names.items():
+            array = state.get(slot_name(name, slot))
+            if array is not None:
+                found[variable] = self.weights[name].inverted(array)
+        return found
+
+    def session_state(self) -> dict[str, Array]:
+        """What the session holds besides the weights."""
+        return {n: self.session.read(n) for n in self.session.names if n not in self.weights}
+
+    def restore_slots(self, slot: str, arrays: Mapping[Variable, Array]) -> None:
+        """Gives the first step what the optimizer kept for each variable, as `slots` has it."""
+        for variable, array in arrays.items():
+            name = self._names[variable]
+            self._waiting[slot_name(name, slot)] = self.weights[name].seen(array)
 
     def finish(self) -> None:
         """Ends a training: with moving averages of the weights, these become the weights."""
@@ -308,6 +339,13 @@ class Run:
         if isinstance(result, Mapping):
             return {name: float(np.asarray(value)) for name, value in result.items()}
         return {key: float(np.asarray(result))}
+
+
+def renamed_slot(name: str, names: Mapping[str, str]) -> str:
+    """The name of an optimizer's slot with its parameter's other name; other names as they are."""
+    first, _, rest = name.partition("/")
+    parameter, _, slot = rest.rpartition("/")
+    return slot_name(names[parameter], slot) if first == PREFIX and parameter in names else name
 
 
 def dropped() -> None:
