@@ -14,6 +14,7 @@ from convc.graph.ir import Graph, Node
 from convc.graph.state import next_values
 from convc.graph.view import Joined, Part, Permuted, Reshaped
 from convc.loops.ir import Axis, Layout
+from convc.lower.orders import CHANNELS_LAST, orders_of
 from convc.lower.state import alike
 from convc.program.ir import Held, Region, RegionKind
 from convc.types import Extent, Shape, TensorType, size_of
@@ -58,6 +59,7 @@ class Storages:
         self.copies: dict[str, Storage] = {}  # of values whose own storage has no border
         self.of: dict[str, Storage] = {}
         self.spatial = bool(borders) or is_spatial(graph)
+        self.orders = orders_of(graph) if self.spatial else {}
         self._borders_through_views()
         self._ends()
         self._concatenations()
@@ -194,25 +196,26 @@ class Storages:
         return self._add_region(name, RegionKind.arena, self.preferred(name))
 
     def preferred(self, name: str, border: Border | None = None) -> tuple[TensorType, Layout]:
-        """Channels last for images, with the border that consumers want and a pitch that spares the cache."""
+        """Channels last for images (`orders_of`), with the border that consumers want and a pitch that helps caches."""
         type = self.graph.types[name]
         if name in self.alike and border is None and name not in self.borders:
             return type, self.alike[name]
         if not (self.spatial and type.rank == 4):
             return dense(type)
-        order = (0, 2, 3, 1)
+        order = self.orders.get(name, CHANNELS_LAST)
         layout = Layout.permuted(order)
         border = border or self.borders.get(name)
         if border is not None:
             layout = replace(layout, border=border)
         elif self._must_be_dense(name):
             return type, layout
-        channels = type.shape[1]
+        inner = order[-1]
+        channels = type.shape[inner]
         pixel = channels * type.dtype.itemsize if isinstance(channels, int) else 1
-        if pixel % _PITCH_CONFLICT == 0 and type.shape[2:] != (1, 1):
+        if pixel % _PITCH_CONFLICT == 0 and [type.shape[d] for d in order[1:3]] != [1, 1]:
             extra = _PITCH_EXTRA // type.dtype.itemsize
             assert isinstance(channels, int)
-            layout = replace(layout, axes=(*layout.axes[:3], Axis(1, extent=channels + extra)))
+            layout = replace(layout, axes=(*layout.axes[:3], Axis(inner, extent=channels + extra)))
         return type, layout
 
     def _must_be_dense(self, name: str) -> bool:

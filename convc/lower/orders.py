@@ -1,0 +1,106 @@
+"""In which order the dimensions of values of rank 4 lie in memory, outermost first."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from convc.graph.ir import Graph, Node
+from convc.graph.view import Permuted, Reshaped
+from convc.ops.matmul import MatMul
+from convc.ops.winograd import WinogradInput, WinogradOutput
+from convc.types import Shape
+
+Order = tuple[int, ...]
+
+CHANNELS_LAST: Order = (0, 2, 3, 1)
+"""Of images, which are logically n, c, h, w."""
+ROW_MAJOR: Order = (0, 1, 2, 3)
+
+
+def orders_of(graph: Graph) -> dict[str, Order]:
+    """The order of each value of rank 4 that something asks for.
+
+    Images that windows move over ask for channels last, whatever their elements go through pointwise for the same; the
+    transpose of an image is the same memory, so it has the image's order transposed. What matrix products read and
+    write is row-major, where no image says otherwise: heads of attention aren't channels.
+    """
+    found: dict[str, Order] = {}
+    _spread(graph, found, dict.fromkeys(_images(graph), CHANNELS_LAST))
+    _spread(graph, found, dict.fromkeys(_matrices(graph), ROW_MAJOR))
+    return found
+
+
+def _images(graph: Graph) -> Iterable[str]:
+    """What windows are moved over, and what that gives."""
+    for node in graph.nodes:
+        match node.op:
+            case WinogradInput():
+                names: Iterable[str] = node.inputs
+            case WinogradOutput():
+                names = node.outputs
+            case op if not {"stride", "scale"}.isdisjoint(op.attributes):
+                names = (*node.inputs, *node.outputs)
+            case _:
+                continue
+        yield from (n for n in names if n not in graph.weights and _rank(graph, n) == 4)
+
+
+def _matrices(graph: Graph) -> Iterable[str]:
+    for node in graph.nodes:
+        if isinstance(node.op, MatMul):
+            yield from (
+                n
+                for n in (*node.inputs, *node.outputs)
+                if n not in graph.weights and _rank(graph, n) == 4
+            )
+
+
+def _rank(graph: Graph, name: str) -> int:
+    return graph.types[name].rank
+
+
+def _spread(graph: Graph, found: dict[str, Order], seeds: Mapping[str, Order]) -> None:
+    """Gives seeds their order, and what they are tied to the order that this implies; the first one stands."""
+    ties = _ties(graph)
+    waiting = deque(seeds.items())
+    while waiting:
+        name, order = waiting.popleft()
+        if name in found:
+            continue
+        found[name] = order
+        for other, perm in ties.get(name, ()):
+            if other not in found:
+                waiting.append((other, tuple(perm.index(d) for d in order)))
+
+
+def _ties(graph: Graph) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+    """The values that share a value's order, with the transposition between: dimension k is its dimension perm[k]."""
+    ties: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    for node in graph.nodes:
+        for source, target in ((i, o) for i in node.inputs for o in node.outputs):
+            perm = _transposition(graph, node, source, target)
+            if perm is not None:
+                inverse = tuple(perm.index(d) for d in range(4))
+                ties.setdefault(source, []).append((target, perm))
+                ties.setdefault(target, []).append((source, inverse))
+    return ties
+
+
+def _transposition(graph: Graph, node: Node, source: str, target: str) -> tuple[int, ...] | None:
+    """How a node's output lies to an input; None if the one says nothing of the other."""
+    a, b = graph.types[source].shape, graph.types[target].shape
+    if source in graph.weights or len(a) != 4 or len(b) != 4 or isinstance(node.op, MatMul):
+        return None
+    match graph.view(node):
+        case Permuted(perm):
+            return perm
+        case Reshaped():
+            return None
+    return ROW_MAJOR if _alike(a, b) else None
+
+
+def _alike(a: Shape, b: Shape) -> bool:
+    """Shapes of a pointwise node or a reduction, or of a part along one dimension."""
+    differing = [(x, y) for x, y in zip(a, b, strict=True) if x != y]
+    return len(differing) <= 1 or all(1 in pair for pair in differing)
