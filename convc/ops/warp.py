@@ -39,7 +39,7 @@ from convc.ops.base import (
 )
 from convc.types import DType, Extent, TensorType
 
-FILL_MODES = ("constant", "nearest", "reflect", "wrap")
+FILL_MODES = ("constant", "nearest", "reflect", "wrap", "grid-constant", "grid-wrap")
 REAL = DType.float64
 """Of coordinates: a source pixel mustn't depend on how x is rounded."""
 
@@ -54,7 +54,8 @@ class AffineWarp(Op):
     up) and "bilinear" interpolates. Outside of the centres of the border's pixels, `fill_mode` is as in
     scipy.ndimage.affine_transform: "constant" gives `fill_value`, "nearest" the border (a a | a b c | c c), "reflect"
     the image mirrored at its edge (b a | a b c | c b), "wrap" the image again, first and last pixels falling together
-    (a b | c a b c | a b).
+    (a b | c a b c | a b). "grid-wrap" gives the image again beside itself (b c | a b c | a b), and "grid-constant"
+    continues it by pixels of `fill_value`, with which it interpolates.
     """
 
     axes: Pair = (1, 2)
@@ -95,7 +96,7 @@ class AffineWarp(Op):
         given = DType.of(x.dtype)
         dtype = given if given.is_float else self.dtype
         result = self.np_sampled(images.astype(accumulator(dtype).numpy), mapped)
-        if self.fill_mode == "constant":
+        if self.fill_mode == "constant":  # not so the grid of constants, which np_sampled has
             result = np.where(outside[..., None], self.fill_value, result)
         return np.moveaxis(result, (1, 2), self.axes).astype(dtype.numpy)
 
@@ -111,6 +112,10 @@ class AffineWarp(Op):
                     below = point + period * (np.floor(-point / period) + 1)
                     above = point - period * np.floor(point / period)
                     return np.where(point < 0, below, np.where(point > period, above, point))
+                case "grid-wrap":
+                    return np.mod(point, extent)
+                case "grid-constant":
+                    return np.clip(point, -1, extent)
                 case _:
                     return np.clip(point, 0, extent - 1)
 
@@ -119,11 +124,14 @@ class AffineWarp(Op):
         n = np.arange(len(images))[:, None, None]
 
         def at(*shifts: float) -> Array:
-            where = [
-                np.clip(np.floor(p + s), 0, e - 1).astype(np.int64)
-                for p, s, e in zip(points, shifts, images.shape[1:3], strict=True)
-            ]
-            found: Array = images[n, where[0], where[1]]
+            rows, columns = (np.floor(p + s) for p, s in zip(points, shifts, strict=True))
+            height, width = images.shape[1:3]
+            if self.fill_mode == "grid-wrap":
+                rows, columns = rows % height, columns % width
+            i, j = (np.clip(k, 0, e - 1) for k, e in ((rows, height), (columns, width)))
+            found: Array = images[n, i.astype(np.int64), j.astype(np.int64)]
+            if self.fill_mode == "grid-constant":
+                return np.where(((rows == i) & (columns == j))[..., None], found, self.fill_value)
             return found
 
         if self.interpolation == "nearest":
@@ -152,9 +160,15 @@ class AffineWarp(Op):
         c = Var("c")
 
         def element(row: Expr, column: Expr) -> Expr:
+            i, j = row, column
+            if self.fill_mode == "grid-constant":
+                i, j = self.nearest(row, rows), self.nearest(column, columns)
             at: list[Expr] = [n, c, c, c]
-            at[self.axes[0]], at[self.axes[1]] = row, column
-            return cast(x(*at), accumulator(output.dtype))
+            at[self.axes[0]], at[self.axes[1]] = i, j
+            found = cast(x(*at), accumulator(output.dtype))
+            if self.fill_mode != "grid-constant":
+                return found
+            return select(row.eq(i) & column.eq(j), found, const(self.fill_value, found.dtype))
 
         value = self.sampled(element, *taps)
         if self.fill_mode == "constant":
@@ -185,8 +199,19 @@ class AffineWarp(Op):
                 above = point - period * call("floor", point / period)
                 wrapped = select(point < 0, below, select(last < point, above, point))
                 return minimum(wrapped, last)
+            case "grid-wrap":
+                return point - extent * call("floor", point / extent)
+            case "grid-constant":
+                return minimum(maximum(point, -1), extent)
             case _:
                 return minimum(maximum(point, 0), last)
+
+    def nearest(self, tap: Expr, size: Extent) -> Expr:
+        """The pixel of an integer position, which may be one outside."""
+        extent = index(size)
+        if self.fill_mode == "grid-wrap":
+            tap = select(tap < extent, tap, tap - extent)
+        return minimum(maximum(tap, ZERO), extent - 1)
 
     def taps(
         self, points: list[Expr], sizes: tuple[Extent, Extent], dtype: DType
@@ -199,8 +224,9 @@ class AffineWarp(Op):
             below, (low,) = _named(f"f{d}", [call("floor", shifted)])
             position = Cast(low, INDEX)
             taps = [position] if self.interpolation == "nearest" else [position, position + 1]
-            last = index(size) - 1
-            more, places = _named(f"k{d}", [minimum(maximum(t, ZERO), last) for t in taps])
+            if self.fill_mode != "grid-constant":
+                taps = [self.nearest(t, size) for t in taps]
+            more, places = _named(f"k{d}", taps)
             weights, weight = _named(f"w{d}", [cast(point - low, dtype)])
             lets += [*below, *more, *weights]
             found.append([*places, *weight])

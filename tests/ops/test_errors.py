@@ -35,7 +35,8 @@ ROWS: list[tuple[Op, tuple[TensorType, ...], str]] = [
     (AffineWarp(), (f32(N, 4, 4, 3), f32(N, 3, 3)),
      "affine_warp: matrix expects shape [N, 2, 3], got [N, 3, 3]"),
     (AffineWarp(fill_mode="mirror"), (f32(N, 4, 4, 3), f32(N, 2, 3)),
-     "affine_warp: fill_mode expects one of constant, nearest, reflect, wrap, got 'mirror'"),
+     "affine_warp: fill_mode expects one of constant, nearest, reflect, wrap, "
+     "grid-constant, grid-wrap, got 'mirror'"),
     (AffineWarp(axes=(1, 3)), (f32(N, 4, 4, 3), f32(N, 2, 3)),
      "affine_warp: axes expects (1, 2) or (2, 3), got (1, 3)"),
     (Exp(), (i32(3),), "exp: x expects a float dtype, got int32"),

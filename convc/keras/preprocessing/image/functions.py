@@ -12,10 +12,11 @@ from convc.keras.engine.arguments import choice, refuse
 from convc.keras.preprocessing.image.intensity import brightened, channel_shifted
 from convc.keras.preprocessing.image.parameters import matrices
 from convc.keras.preprocessing.warping import warped
-from convc.ops.warp import FILL_MODES, AffineWarp
+from convc.ops.warp import AffineWarp
 from convc.types import DType
 
 Array = NDArray[Any]
+FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 
 
 def warp_of(
