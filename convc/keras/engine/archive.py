@@ -7,6 +7,7 @@ import json
 import time
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from convc.errors import InputFileError
 from convc.keras.engine import saving_h5
 from convc.keras.engine.hdf5 import h5py
+from convc.keras.engine.tensor import Array
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _LARGEST_JSON = 256 << 20
@@ -96,12 +98,16 @@ def parsed(text: bytes | str | None, what: str) -> dict[str, Any]:
     return found
 
 
-def write(model: Any, path: Path, config: dict[str, Any], version: str) -> None:
-    """Writes the three files of a `.keras` archive, stored as they are."""
+def write(
+    model: Any, path: Path, config: dict[str, Any], version: str, optimizer: Sequence[Array] = ()
+) -> None:
+    """Writes the three files of a `.keras` archive, stored as they are; `optimizer` is its state."""
     metadata = {"keras_version": version, "date_saved": time.strftime("%Y-%m-%d@%H:%M:%S")}
     weights = io.BytesIO()
     with h5py().File(weights, "w") as file:
         saving_h5.write(model, file)
+        for number, array in enumerate(optimizer):
+            file.create_dataset(f"optimizer/vars/{number}", data=array)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(METADATA, json.dumps(metadata))
         archive.writestr(CONFIG, json.dumps(config))

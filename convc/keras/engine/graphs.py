@@ -44,10 +44,13 @@ class Viewed:
     @property
     def array(self) -> Array:
         """The variable's value as the weight."""
-        value = self.variable.value
+        return self.seen(self.variable.value)
+
+    def seen(self, array: Array) -> Array:
+        """An array of the variable's shape as the weight."""
         for view in self.views:
-            value = view.reference(value)
-        return value
+            array = np.asarray(view.reference(array))
+        return array
 
     def assign(self, array: Array) -> None:
         """Gives the variable the value whose weight is the array."""

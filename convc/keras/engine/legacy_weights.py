@@ -96,15 +96,19 @@ def write(model: Any, group: Any, version: str) -> None:
 
 
 def _write_layer(group: Any, variables: list[Variable]) -> None:
+    write_arrays(group, [(variable.path, variable.value) for variable in variables])
+
+
+def write_arrays(group: Any, named: list[tuple[str, Array]]) -> None:
+    """Puts arrays into an open h5py group, and their names, made unique, into its attribute."""
     names: list[str] = []
-    for variable in variables:
-        name = variable.path
+    for name, _ in named:
         while name in names:
             name += "_1"
         names.append(name)
     _write_texts(group, "weight_names", names)
-    for name, variable in zip(names, variables, strict=True):
-        group.create_dataset(name, data=variable.value)
+    for name, (_, array) in zip(names, named, strict=True):
+        group.create_dataset(name, data=array)
 
 
 def _write_texts(group: Any, name: str, texts: list[str]) -> None:

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from convc.errors import ConvcError, InputFileError, UnsupportedError, UsageError
+from convc.keras import (
+    activations,
+    constraints,
+    initializers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+)
 from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5
 from convc.keras.engine.hdf5 import Hdf5
-from convc.keras.engine.registry import custom_object_scope, generation
+from convc.keras.engine.registry import (
+    FAMILIES,
+    custom_object,
+    custom_object_scope,
+    generation,
+)
 from convc.keras.engine.revival import LayersError, revived_layer
+from convc.keras.engine.serialization import plain
 from convc.keras.engine.tensor import Array, Variable
+from convc.keras.training.optimizer_files import restore_state
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
+_STATE = "optimizer/vars"
+
+FAMILIES.update(
+    activations=activations.get,
+    constraints=constraints.get,
+    initializers=initializers.get,
+    losses=losses.get,
+    metrics=metrics.get,
+    optimizers=optimizers.get,
+    regularizers=regularizers.get,
+    schedules=optimizers.schedules.deserialize,
+)
 
 
 def load_model(
@@ -33,14 +61,7 @@ def load_model(
     path = checked_path(filepath)
     with custom_object_scope(custom_objects), told(path):
         if is_hdf5(path):
-            with hdf5.opened(path, str(path)) as file:
-                version = file.attribute("", "keras_version") or "1"
-                with of_version(version):
-                    model = _model(hdf5_config(file))
-                root = legacy_weights.root_of(file)
-                if root is not None:
-                    assign(legacy_weights.read(model, file, root))
-                return model
+            return _from_hdf5(path, compile)
         parts = archive.read(path)
         with of_version(parts.version):
             model = _model(parts.config)
@@ -48,7 +69,71 @@ def load_model(
             raise InputFileError(f"{path}: it has no {archive.WEIGHTS}")
         with hdf5.opened(io.BytesIO(parts.weights), f"{path}: {archive.WEIGHTS}") as file:
             assign(saving_h5.read(model, file))
+            if compile and parts.config.get("compile_config"):
+                _compile(model, parts.config["compile_config"])
+                names = file.names(_STATE)
+                arrays = [file.array(f"{_STATE}/{k}") for k in range(len(names))]
+                _restore(model, arrays, file.name)
         return model
+
+
+def _from_hdf5(path: Path, compile: bool) -> Any:
+    with hdf5.opened(path, str(path)) as file:
+        with of_version(file.attribute("", "keras_version") or "1"):
+            model = _model(hdf5_config(file))
+        root = legacy_weights.root_of(file)
+        if root is not None:
+            assign(legacy_weights.read(model, file, root))
+        text = file.attribute("", "training_config")
+        if compile and isinstance(text, str):
+            config = archive.parsed(text, f"{path}: training_config")
+            config["optimizer"] = config.pop("optimizer_config", None)
+            _compile(model, config)
+            group = "optimizer_weights"
+            names = file.texts(group, "weight_names")
+            _restore(model, [file.array(f"{group}/{name}") for name in names], str(path))
+        return model
+
+
+def _compile(model: Any, config: dict[str, Any]) -> None:
+    """Compiles the model as a file says."""
+    optimizer = config.get("optimizer")
+    if isinstance(optimizer, dict):
+        unused = ("jit_compile", "is_legacy_optimizer")
+        inner = {k: v for k, v in dict(optimizer.get("config") or {}).items() if k not in unused}
+        name = str(optimizer.get("class_name")).removeprefix("Custom>")
+        optimizer = {**optimizer, "class_name": name, "config": inner}
+    model.compile(
+        optimizers.get(optimizer),
+        loss=_scored(config.get("loss"), losses.get),
+        loss_weights=config.get("loss_weights"),
+        metrics=_scored(config.get("metrics"), metrics.get),
+        weighted_metrics=_scored(config.get("weighted_metrics"), metrics.get),
+    )
+
+
+def _scored(value: Any, get: Callable[[Any], Any]) -> Any:
+    """Losses or metrics in the structure in which `compile` was given them; plain names stay names."""
+    match value:
+        case [list() as only]:  # Keras 2 keeps the metrics of a single output so
+            return _scored(only, get)
+        case {"class_name": "function", "config": str() as name}:
+            return custom_object(value.get("registered_name"), name) or name
+        case {"class_name": "MeanMetricWrapper", "config": {"name": name, "fn": function}}:
+            return name if name in ("accuracy", "acc") else _scored(function, get)
+        case {"class_name": str(), "config": _}:
+            return get(plain(value))
+        case dict():
+            return {key: _scored(item, get) for key, item in value.items()}
+        case list() | tuple():
+            return [_scored(item, get) for item in value]
+        case _:
+            return value
+
+
+def _restore(model: Any, arrays: list[Array], source: str) -> None:
+    if arrays:
+        restore_state(model, arrays, source)
 
 
 def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:

@@ -20,6 +20,7 @@ from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import Array, Variable
+from convc.keras.training.optimizer_files import saved_state
 
 VERSION = "3.0.0"
 """The version of Keras whose files these are."""
@@ -79,9 +80,13 @@ def save_model(
             f"save: model {model.name!r} has no weights yet: build it or call it first"
         )
     config = serialize_keras_object(model)
+    compiled = config.pop("compile_config", None)
+    compiled = compiled if include_optimizer else None
+    config |= {} if compiled is None else {"compile_config": compiled}
+    state = [] if compiled is None else saved_state(model)
     with _appearing(path, overwrite) as scratch:
         if path.suffix == ".keras":
-            archive.write(model, scratch, config, VERSION)
+            archive.write(model, scratch, config, VERSION, [array for _, array in state])
             return
         with hdf5.h5py().File(scratch, "w") as file:
             file.attrs["keras_version"] = VERSION
@@ -89,6 +94,12 @@ def save_model(
             entry = {"class_name": config["class_name"], "config": config["config"]}
             file.attrs["model_config"] = json.dumps(entry)
             legacy_weights.write(model, file.create_group(legacy_weights.GROUP), VERSION)
+            if compiled is not None:
+                training = {**compiled, "optimizer_config": compiled["optimizer"]}
+                del training["optimizer"]
+                file.attrs["training_config"] = json.dumps(training)
+                named = [(f"{model.optimizer.name}/{name}", array) for name, array in state]
+                legacy_weights.write_arrays(file.create_group("optimizer_weights"), named)
 
 
 @contextmanager

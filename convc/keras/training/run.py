@@ -292,6 +292,13 @@ class Run:
         """What the session holds besides the weights."""
         return {n: self.session.read(n) for n in self.session.names if n not in self.weights}
 
+    def shared(self, name: str) -> Array | None:
+        """A number that the optimizer keeps for all variables; None before a step."""
+        return {**self.session_state(), **self._waiting}.get(f"{PREFIX}/{name}")
+
+    def restore_shared(self, name: str, array: Array) -> None:
+        self._waiting[f"{PREFIX}/{name}"] = array
+
     def restore_slots(self, slot: str, arrays: Mapping[Variable, Array]) -> None:
         """Gives the first step what the optimizer kept for each variable, as `slots` has it."""
         for variable, array in arrays.items():

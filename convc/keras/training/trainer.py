@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
@@ -18,6 +19,7 @@ from convc.keras.engine.call import flatten, map_tensors
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.network import Network
+from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import Array
 from convc.keras.metrics import Metric
 from convc.keras.training import finite
@@ -126,6 +128,37 @@ class Trainer(Layer):
         if self._run is None:
             self._run = Run(self, settings, self.ports, next_key())
         return self._run
+
+    @property
+    def current_run(self) -> Run | None:
+        """The training under way, if a step was made or a state was restored."""
+        return self._run
+
+    def started_run(self) -> Run:
+        """The training that `compile` asked for, ready for a state."""
+        return self._running("load_model")
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """The arguments of `compile` as Keras 3's files hold them; None without, or if they can't be saved."""
+        settings = self._settings
+        if settings is None:
+            return None
+        try:
+            return {
+                "optimizer": serialize_keras_object(settings.optimizer),
+                "loss": serialize_keras_object(settings.loss),
+                "loss_weights": settings.loss_weights,
+                "metrics": serialize_keras_object(settings.metrics),
+                "weighted_metrics": serialize_keras_object(settings.weighted_metrics),
+                "run_eagerly": False,
+                "steps_per_execution": 1,
+                "jit_compile": False,
+            }
+        except ModelError as error:
+            warnings.warn(
+                f"model {self.name!r} is saved without its loss and metrics: {error}", stacklevel=2
+            )
+            return None
 
     @property
     def traced_once(self) -> Any:
