@@ -75,8 +75,8 @@ class BackupAndRestore(Callback):
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self.delete_checkpoint:
-            self.path.unlink(missing_ok=True)
-            self.previous.unlink(missing_ok=True)
+            for path in (self.path, self.previous, unfinished(self.path)):
+                path.unlink(missing_ok=True)
 
     def _save(self) -> None:
         arrays, numbers = self.model.training_state()
@@ -85,9 +85,14 @@ class BackupAndRestore(Callback):
         write_state(self.path, arrays, numbers)
 
 
+def unfinished(path: Path) -> Path:
+    """Where a state is written before it replaces the one before."""
+    return path.with_name(f".{path.name}.part")
+
+
 def write_state(path: Path, arrays: Mapping[str, Any], numbers: Mapping[str, int]) -> None:
     """Writes a state; the file is replaced as a whole once everything is on the disk."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = unfinished(path)
     contiguous = {n: np.asarray(a, order="C") for n, a in arrays.items()}
     data = safetensors.numpy.save(contiguous, {"position": json.dumps(dict(numbers))})
     try:
