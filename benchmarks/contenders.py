@@ -86,7 +86,8 @@ def load_openvino(folder: Path, threads: int, image: Any) -> Run:
 
 
 def prepare_ncnn(folder: Path, shape: tuple[int, ...]) -> None:
-    """Converts the ONNX file by pnnx, keeping float32 weights."""
+    """Converts the ONNX file by pnnx, for one image (ncnn has no batches), keeping float32 weights."""
+    shape = (1, *shape[1:])
     beside = Path(sys.executable).with_name("pnnx")
     tool = str(beside) if beside.exists() else shutil.which("pnnx")
     if tool is None:
@@ -107,15 +108,15 @@ def load_ncnn(folder: Path, threads: int, image: Any) -> Run:
     net.opt.use_bf16_storage = net.opt.use_vulkan_compute = False
     net.load_param(str(folder / "network.ncnn.param"))
     net.load_model(str(folder / "network.ncnn.bin"))
-    source = ncnn.Mat(np.ascontiguousarray(image[0]))
+    sources = [ncnn.Mat(np.ascontiguousarray(one)) for one in image]
     first, last = net.input_names()[0], net.output_names()[0]
 
-    def run() -> Any:
+    def infer(source: Any) -> Any:
         with net.create_extractor() as extractor:
             extractor.input(first, source)
             return np.array(extractor.extract(last)[1])
 
-    return run
+    return lambda: [infer(source) for source in sources]
 
 
 CONTENDERS: dict[str, Contender] = {

@@ -1,6 +1,6 @@
 """Latency of convc and of other engines side by side: `python -m benchmarks.inference --help`.
 
-Batch 1, float32. For each network and number of threads, processes of all contenders take turns, equally many of each.
+Float32. For each network, batch and number of threads, processes of all contenders take turns, equally many of each.
 A process loads the network, warms up, runs for some seconds and reports its median; the result is the median of these
 with their spread. Differences of less than 5 % are ties. Every output is held against a float64 run of the same graph.
 """
@@ -26,9 +26,9 @@ import onnx
 
 import convc
 from benchmarks.contenders import CONTENDERS, ONNX_FILE, Contender, environment
-from benchmarks.networks import NETWORKS, network
+from benchmarks.networks import LINES, network
 from benchmarks.peer_graph import TO_NCHW, peer_graph
-from benchmarks.tables import report, write_docs
+from benchmarks.tables import fallen, report, write_docs
 from convc.cli.peak import fma_peak
 from convc.graph.interp import run_graph
 from convc.onnx.exporter import export_graph
@@ -40,14 +40,23 @@ RESULTS = Path(__file__).with_name("results")
 
 @dataclass
 class Result:
-    """One contender on one network with so many threads; `medians` has one entry per process, in milliseconds."""
+    """One contender on one network and batch with so many threads; the lists have one entry per process.
+
+    `medians` are the milliseconds of a run back to back, `paused` those of one after 10 ms of sleep, `cpu` the
+    milliseconds of CPU time of a run, `load` those of loading; `memory` is in bytes.
+    """
 
     network: str
+    batch: int
     threads: int
     contender: str
     flops: int
     peak: float
     medians: list[float] = field(default_factory=list)
+    paused: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
     error: float = 0.0
     failure: str = ""
 
@@ -64,6 +73,15 @@ class Result:
     def peak_share(self) -> float:
         return self.flops / (self.milliseconds * 1e-3) / self.peak
 
+    def add(self, found: dict[str, float]) -> None:
+        """What one process measured."""
+        self.medians.append(found["milliseconds"])
+        self.paused.append(found["paused_milliseconds"])
+        self.cpu.append(found["cpu_milliseconds"])
+        self.load.append(found["load_milliseconds"])
+        self.memory.append(found["memory_bytes"])
+        self.error = max(self.error, found["error"])
+
     def to_json(self) -> dict[str, Any]:
         found = asdict(self)
         if self.medians:
@@ -72,10 +90,12 @@ class Result:
         return found
 
 
-def prepare(name: str, folder: Path, contenders: Sequence[Contender]) -> tuple[int, dict[str, str]]:
+def prepare(
+    name: str, batch: int, folder: Path, contenders: Sequence[Contender], target: str
+) -> tuple[int, dict[str, str]]:
     """Writes what the workers need. Returns the flops of a run, and why a contender can't take part."""
-    graph, image = network(name)
-    compiled = convc.compile(graph)
+    graph, image = network(name, batch)
+    compiled = convc.compile(graph, target=target)
     compiled.save(folder / "network.cvc")
     for file, array in (("image", image), ("nchw", np.ascontiguousarray(image.transpose(TO_NCHW)))):
         np.save(folder / f"{file}.npy", array)
@@ -89,7 +109,7 @@ def prepare(name: str, folder: Path, contenders: Sequence[Contender]) -> tuple[i
                 contender.prepare(folder, tuple(image.transpose(TO_NCHW).shape))
         except (OSError, ValueError) as error:
             failures[contender.name] = str(error)
-    return evaluate(total_flops(compiled.report), {"N": 1}), failures
+    return evaluate(total_flops(compiled.report), {"N": batch}), failures
 
 
 def measure(result: Result, folder: Path, seconds: float) -> None:
@@ -100,37 +120,34 @@ def measure(result: Result, folder: Path, seconds: float) -> None:
     if done.returncode:
         result.failure = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return
-    found = json.loads(done.stdout.splitlines()[-1])
-    result.medians.append(found["milliseconds"])
-    result.error = max(result.error, found["error"])
+    result.add(json.loads(done.stdout.splitlines()[-1]))
 
 
 def compare(
     name: str,
+    batch: int,
     contenders: Sequence[Contender],
-    threads: Sequence[int],
-    processes: int,
-    seconds: float,
+    given: argparse.Namespace,
     peaks: dict[int, float],
 ) -> list[Result]:
-    """All contenders on one network, in turns.
+    """All contenders on one network and batch, in turns.
 
     `peaks` keeps the highest peak seen for so many threads: another process's work only ever lowers what is measured.
     """
     with tempfile.TemporaryDirectory(prefix="convc-bench-") as temporary:
         folder = Path(temporary)
-        flops, failures = prepare(name, folder, contenders)
+        flops, failures = prepare(name, batch, folder, contenders, given.target)
         results = [
-            Result(name, t, c.name, flops, 0.0, failure=failures.get(c.name, ""))
-            for t in threads
+            Result(name, batch, t, c.name, flops, 0.0, failure=failures.get(c.name, ""))
+            for t in given.threads
             for c in contenders
         ]
-        for t in threads:
-            for _ in range(processes):
+        for t in given.threads:
+            for _ in range(given.processes):
                 peaks[t] = max(peaks.get(t, 0.0), fma_peak.__wrapped__(t))
                 for result in results:
                     if result.threads == t and not result.failure:
-                        measure(result, folder, seconds)
+                        measure(result, folder, given.seconds)
     for result in results:
         result.peak = peaks[result.threads]
     return results
@@ -152,12 +169,15 @@ def machine() -> dict[str, Any]:
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    names = list(dict.fromkeys(name for name, _ in LINES))
     parser = argparse.ArgumentParser("benchmarks.inference", description=__doc__)
-    parser.add_argument("--models", default=",".join(NETWORKS), help="names, with commas between")
+    parser.add_argument("--models", default=",".join(names), help="names, with commas between")
+    parser.add_argument("--batches", default="1,16,128", help="only lines of these batches")
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--processes", type=int, default=3, help="of each contender")
-    parser.add_argument("--seconds", type=float, default=2.5, help="of each process")
+    parser.add_argument("--processes", type=int, default=5, help="of each contender")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each process")
+    parser.add_argument("--target", default="host", help="what convc compiles for")
     parser.add_argument("--json", type=Path, help="write the results there")
     parser.add_argument("--quick", action="store_true", help="one short process of each")
     parser.add_argument(
@@ -169,11 +189,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(argv)
     given.models, given.contenders = given.models.split(","), given.contenders.split(",")
     given.threads = [int(t) for t in given.threads.split(",")]
-    for what, names, known in (
-        ("model", given.models, NETWORKS),
+    given.batches = [int(b) for b in given.batches.split(",")]
+    for what, chosen, known in (
+        ("model", given.models, names),
         ("contender", given.contenders, CONTENDERS),
     ):
-        for name in names:
+        for name in chosen:
             if name not in known:
                 parser.error(f"unknown {what} {name!r}: expected one of {', '.join(known)}")
     if given.quick:
@@ -192,21 +213,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         "remarks": given.remark,
         "processes": given.processes,
         "seconds": given.seconds,
+        "target": given.target,
         "load_before": os.getloadavg()[0],
     }
     results: list[dict[str, Any]] = []
     peaks: dict[int, float] = {}
-    for name in given.models:
-        found = compare(name, present, given.threads, given.processes, given.seconds, peaks)
-        results += [r.to_json() for r in found]
-        report(results[-len(found) :], facts)
+    for name, batch in LINES:
+        if name in given.models and batch in given.batches:
+            found = compare(name, batch, present, given, peaks)
+            results += [r.to_json() for r in found]
+            report(results[-len(found) :], facts)
     facts["load_after"] = os.getloadavg()[0]
     document = {"machine": facts, "results": results}
+    kept = RESULTS / "inference.json"
+    if kept.exists():
+        for line in fallen(results, json.loads(kept.read_text())["results"]):
+            print(line)
     if given.json:
         given.json.write_text(json.dumps(document, indent=1) + "\n")
     if given.write_docs:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "inference.json").write_text(json.dumps(document, indent=1) + "\n")
+        kept.write_text(json.dumps(document, indent=1) + "\n")
         write_docs(document)
 
 

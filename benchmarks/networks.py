@@ -76,6 +76,14 @@ NETWORKS: dict[str, Callable[[], Any]] = {n: application(n) for n in APPLICATION
 }
 """How each network is built. All end with logits, which keep errors that a softmax would hide."""
 
+LINES = (
+    *((name, 1) for name in NETWORKS),
+    ("ResNet50", 16),
+    ("MobileNetV2", 16),
+    ("CNN 28x28", 128),
+)
+"""What is measured: networks and their batches."""
+
 
 def image_of(graph: Graph, batch: int = 1, seed: int = SEED) -> Any:
     """Random pixels for a graph of one input, in the range that the networks expect."""
@@ -86,8 +94,8 @@ def image_of(graph: Graph, batch: int = 1, seed: int = SEED) -> Any:
     return (image + 1) * np.float32(127.5) if is_bytes else image
 
 
-def network(name: str) -> tuple[Graph, Array]:
-    """The graph of a network with random weights, and an image for it."""
+def network(name: str, batch: int = 1) -> tuple[Graph, Array]:
+    """The graph of a network with random weights, and images for it."""
     graph = NETWORKS[name]().graphs()["predict"]
-    image = image_of(graph)
-    return randomised(graph, {graph.inputs[0]: image}, SEED), image
+    weights = randomised(graph, {graph.inputs[0]: image_of(graph)}, SEED)
+    return weights, image_of(graph, batch)

@@ -1,7 +1,9 @@
-"""The results of benchmarks.inference as a table, on the terminal and in docs/benchmarks.md."""
+"""The results of benchmarks.inference as tables, on the terminal and in docs/benchmarks.md, and what fell since."""
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,19 +12,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.chart import write_chart
+
 TIE = 0.05
 OUR_LIMIT = 1e-5
 PEERS_LIMIT = 1e-4
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+CHART = "benchmarks.svg"
 Row = Mapping[str, Any]
 
 
 def verdict(ours: Row, peers: Sequence[Row]) -> str:
     """How convc stands against the fastest of the others."""
-    others = [p for p in peers if p["medians"]]
-    if not ours["medians"] or not others:
+    best = fastest(peers)
+    if not ours["medians"] or best is None:
         return ""
-    best = min(others, key=lambda p: p["milliseconds"])
     ratio = ours["milliseconds"] / best["milliseconds"]
     scattered = max(ours["spread"], best["spread"]) > TIE
     if scattered and overlap(ours["medians"], best["medians"]):
@@ -32,6 +36,12 @@ def verdict(ours: Row, peers: Sequence[Row]) -> str:
     if ratio < 1:
         return f"{1 / ratio:.2f}x as fast as {best['contender']}"
     return f"{best['contender']} {ratio:.2f}x as fast"
+
+
+def fastest(peers: Iterable[Row]) -> Row | None:
+    """The fastest of those that were measured and whose results are right."""
+    counted = [p for p in peers if p["medians"] and p["error"] <= limit_of(p)]
+    return min(counted, key=lambda p: p["milliseconds"], default=None)
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -51,34 +61,97 @@ def cell(row: Row | None) -> str:
     return f"{row['milliseconds']:.3g} ±{row['spread']:.0%}{mark}"
 
 
-def groups(results: Iterable[Row]) -> list[tuple[str, int, dict[str, Row]]]:
-    """The rows of each network and number of threads, by contender."""
+def groups(results: Iterable[Row]) -> list[tuple[str, int, int, dict[str, Row]]]:
+    """The rows of each network, batch and number of threads, by contender."""
     found = []
-    for (name, threads), rows in groupby(results, key=lambda r: (r["network"], r["threads"])):
-        found.append((name, threads, {r["contender"]: r for r in rows}))
+    for key, rows in groupby(results, key=lambda r: (r["network"], r["batch"], r["threads"])):
+        found.append((*key, {r["contender"]: r for r in rows}))
     return found
 
 
+def peers_of(rows: Mapping[str, Row]) -> list[Row]:
+    return [r for n, r in rows.items() if n != "convc"]
+
+
 def table_of(results: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Column names and cells."""
+    """Column names and cells: latencies of all, and how convc stands."""
     names = list(dict.fromkeys(r["contender"] for r in results))
-    columns = ["network", "threads", *names, "convc against the best", "share of peak", "error"]
+    verdict_column = "convc against the best"
+    columns = ["network", "batch", "threads", *names, verdict_column, "share of peak", "error"]
     lines = []
-    for name, threads, rows in groups(results):
+    for name, batch, threads, rows in groups(results):
         ours = rows.get("convc")
-        peers = [r for n, r in rows.items() if n != "convc"]
         measured = ours if ours and ours["medians"] else None
         lines.append(
             [
                 name,
+                str(batch),
                 str(threads),
                 *(cell(rows.get(n)) for n in names),
-                verdict(measured, peers) if measured else "",
+                verdict(measured, peers_of(rows)) if measured else "",
                 f"{measured['peak_share']:.0%}" if measured else "",
                 f"{measured['error']:.1e}" if measured else "",
             ]
         )
     return columns, lines
+
+
+def further_table(results: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Column names and cells of what else is measured at batch 1: convc, and the best of the others by each column."""
+    columns = [
+        "network",
+        "threads",
+        "after 10 ms of sleep, ms",
+        "CPU, ms",
+        "load, ms",
+        "memory, MB",
+    ]
+    lines = []
+    for name, batch, threads, rows in groups(results):
+        ours = rows.get("convc")
+        if batch != 1 or ours is None or not ours["medians"]:
+            continue
+        cells = []
+        for key, scale in (("paused", 1.0), ("cpu", 1.0), ("load", 1.0), ("memory", 1e-6)):
+            others = [statistics.median(p[key]) * scale for p in peers_of(rows) if p["medians"]]
+            least = f" ({min(others):.3g})" if others else ""
+            cells.append(f"{statistics.median(ours[key]) * scale:.3g}{least}")
+        lines.append([name, str(threads), *cells])
+    return columns, lines
+
+
+def ratios(results: Iterable[Row]) -> dict[tuple[str, int, int], float]:
+    """By how much convc is faster than the fastest of the others, on each line."""
+    found = {}
+    for name, batch, threads, rows in groups(results):
+        ours, best = rows.get("convc"), fastest(peers_of(rows))
+        if ours and ours["medians"] and best is not None:
+            found[name, batch, threads] = best["milliseconds"] / ours["milliseconds"]
+    return found
+
+
+def means(results: Sequence[Row]) -> list[str]:
+    """The geometric mean of the ratios, per number of threads."""
+    found = []
+    for threads in sorted({r["threads"] for r in results}):
+        values = [v for (_, _, t), v in ratios(results).items() if t == threads]
+        if values:
+            mean = math.exp(sum(map(math.log, values)) / len(values))
+            found.append(
+                f"On {threads} thread{'s' if threads > 1 else ''} convc is {mean:.2f}x as fast as the best of the "
+                f"others in the geometric mean of {len(values)} lines, {min(values):.2f}x on the least of them."
+            )
+    return found
+
+
+def fallen(results: Iterable[Row], before: Iterable[Row]) -> list[str]:
+    """The lines on which convc lost more than a tie against the fastest of the others since the results before."""
+    old = ratios({"batch": 1, **row} for row in before)
+    return [
+        f"FELL: {line[0]}, batch {line[1]}, {line[2]} threads: {ratio:.2f}x the best, it was {old[line]:.2f}x"
+        for line, ratio in ratios(results).items()
+        if ratio < old.get(line, 0.0) * (1 - TIE)
+    ]
 
 
 def notes(results: Iterable[Row], facts: Row) -> list[str]:
@@ -89,7 +162,9 @@ def notes(results: Iterable[Row], facts: Row) -> list[str]:
     ]
     found += facts.get("remarks", [])
     for row in results:
-        where = f"{row['network']}, {row['threads']} threads, {row['contender']}"
+        where = (
+            f"{row['network']}, batch {row['batch']}, {row['threads']} threads, {row['contender']}"
+        )
         if row["failure"]:
             found.append(f"{where} failed: {row['failure']}")
         if row["error"] > limit_of(row):
@@ -111,16 +186,19 @@ def report(results: Sequence[Row], facts: Row) -> None:
         console.print(note, markup=False)
 
 
+def markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *lines)]
+
+
 def write_docs(document: Mapping[str, Any]) -> None:
-    """Writes docs/benchmarks.md."""
+    """Writes docs/benchmarks.md and its chart."""
     facts, results = document["machine"], document["results"]
-    columns, lines = table_of(results)
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    rows = [columns, ["---"] * len(columns), *lines]
+    write_chart(DOCS.with_name(CHART), ratios(results))
     text = [
         "# Benchmarks",
         "",
-        f"Latency in milliseconds at batch 1 in float32, measured on {facts['date']} on {facts['cpus']} CPUs of "
+        f"Latency in milliseconds in float32, measured on {facts['date']} on {facts['cpus']} CPUs of "
         f"{facts['cpu']} (load average {facts['load_before']:.1f} before, {facts['load_after']:.1f} after), "
         f"Python {facts['python']}: {versions}.",
         "",
@@ -131,13 +209,25 @@ def write_docs(document: Mapping[str, Any]) -> None:
         "kernels compute (with Winograd's transforms less than a convolution by definition); the error is "
         "max\\|y - y64\\| / max\\|y64\\| of convc's logits against a float64 run.",
         "Weights are random, batch norm statistics too, such that activations keep their size. Other engines get the "
-        "network as ONNX with an NCHW image; convc compiles the channels_last model and gets an NHWC image.",
+        "network as ONNX with NCHW images (ncnn one image after the other); convc compiles the channels_last model and "
+        "gets NHWC images.",
         "",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *means(results),
+        "",
+        f"![How many times as fast as the best of the others]({CHART})",
+        "",
+        *markdown(*table_of(results)),
         "",
         *(f"- {note}" for note in notes(results, facts)),
         "",
+        "## Also measured",
+        "",
+        "Of convc, and in brackets the least of the others: a run after 10 ms of sleep, the CPU time of a run, "
+        "loading, and what loading and running add to a process's memory at its peak.",
+        "",
+        *markdown(*further_table(results)),
+        "",
         "To measure again: `python -m benchmarks.inference --write-docs` "
         "(with `pip install onnxruntime openvino ncnn pnnx` for the others).",
-    ]
+    ]  # fmt: skip
     DOCS.write_text("\n".join(text) + "\n")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.tables import cell, notes, table_of, verdict
+from benchmarks.chart import write_chart
+from benchmarks.tables import cell, fallen, means, notes, ratios, table_of, verdict
 
 
 def row(contender: str, milliseconds: float | None, error: float = 1e-6) -> dict[str, Any]:
-    found: dict[str, Any] = {"network": "Net", "threads": 1, "contender": contender, "error": error,
+    found: dict[str, Any] = {"network": "Net", "batch": 1, "threads": 1, "contender": contender, "error": error,
                              "failure": "", "medians": []}  # fmt: skip
     if milliseconds is not None:
         found |= {
@@ -51,11 +54,39 @@ def test_errors_past_the_limit_are_marked() -> None:
     results = [row("convc", 3.0, 2e-5), row("a", 3.0, 2e-4), row("b", 3.0, 2e-5)]
     assert notes(results, {"absent": {"d": "dd"}}) == [
         "d did not take part: dd is not installed",
-        "Net, 1 threads, convc: error 2.0e-05 is above 1e-05",
-        "Net, 1 threads, a: error 2.0e-04 is above 1e-04",
+        "Net, batch 1, 1 threads, convc: error 2.0e-05 is above 1e-05",
+        "Net, batch 1, 1 threads, a: error 2.0e-04 is above 1e-04",
     ]
 
 
 def test_a_contender_without_figures_has_a_dash() -> None:
     _, lines = table_of([row("convc", 3.0), row("a", None)])
-    assert lines == [["Net", "1", "3 ±2%", "-", "", "50%", "1.0e-06"]]
+    assert lines == [["Net", "1", "1", "3 ±2%", "-", "", "50%", "1.0e-06"]]
+
+
+def test_a_peer_whose_results_are_wrong_is_not_counted() -> None:
+    peers = [row("a", 1.0, 1e-2), row("b", 10.0)]
+    assert verdict(row("convc", 5.0), peers) == "2.00x as fast as b"
+
+
+def test_a_line_that_fell_is_named() -> None:
+    before = [row("convc", 5.0), row("a", 10.0)]
+    assert fallen([row("convc", 5.2), row("a", 10.0)], before) == []
+    assert fallen([row("convc", 8.0), row("a", 10.0)], before) == [
+        "FELL: Net, batch 1, 1 threads: 1.25x the best, it was 2.00x"
+    ]
+
+
+def test_means_are_geometric() -> None:
+    other = [r | {"network": "B"} for r in (row("convc", 2.0), row("a", 1.0))]
+    results = [row("convc", 5.0), row("a", 10.0), *other]
+    (text,) = means(results)
+    assert "1.00x" in text
+    assert "0.50x on the least" in text
+
+
+def test_the_chart_is_well_formed(tmp_path: Path) -> None:
+    path = tmp_path / "chart.svg"
+    write_chart(path, ratios([row("convc", 5.0), row("a", 10.0)]))
+    texts = [e.text for e in ElementTree.parse(path).iter() if e.tag.endswith("text")]
+    assert texts[:2] == ["Net, 1 thread", "2.00x"]
