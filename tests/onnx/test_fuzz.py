@@ -29,6 +29,9 @@ FOUND: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], dict[str, Any]]] = 
     "integers-to-a-power": (
         [node("Pow", "x e")], {"x": BASES, "e": np.repeat(np.arange(4, dtype=np.int32), 19)}, {},
     ),
+    "reshape-over-three-dimensions": (
+        [node("Reshape", "x s")], {"x": f32(3, 2, 2, 2, 2, 6)}, {"s": np.array([0, 4, 2, 2, 2, 3])},
+    ),
     "integers-to-a-constant-power": ([node("Pow", "x e")], {"x": BASES}, {"e": np.array([3], np.int32)}),
 }  # fmt: skip
 

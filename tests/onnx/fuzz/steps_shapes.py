@@ -214,6 +214,8 @@ def resize(g: Grower) -> Value:
     mode = g.among(["nearest", "linear", "cubic"])
     coordinates = g.among(["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])
     attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
+    if mode == "cubic" and coordinates == "pytorch_half_pixel":
+        raise Unfit  # another reading of the reference
     if mode == "nearest":
         attributes["nearest_mode"] = g.among(
             ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]

@@ -77,11 +77,13 @@ def pool(g: Grower) -> list[Value]:
     if "dilations" in attributes and ("auto_pad" in attributes or not dilates):
         del attributes["dilations"]  # which neither reference counts in what is "same"
     padded = "auto_pad" in attributes or (kind == "MaxPool" and "pads" in attributes)
-    if not padded and g.chance(0.4) and (kind != "LpPool" or g.opset >= 18):
+    if not padded and g.chance(0.4) and kind != "LpPool":
         attributes["ceil_mode"] = 1
     if kind == "MaxPool" and (x.rank == 5 or attributes.get("auto_pad") == "SAME_LOWER"):
         attributes |= {"ceil_mode": 0, "auto_pad": "VALID"}  # the reference is wrong with others
         attributes.pop("pads", None)
+    if kind == "MaxPool" and "pads" in attributes:  # the reference takes begins for ends
+        attributes["pads"] = attributes["pads"][: x.rank - 2] * 2
     if kind == "AveragePool":
         attributes["count_include_pad"] = int(g.chance(0.5))
     if kind == "LpPool":
