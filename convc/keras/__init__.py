@@ -4,6 +4,7 @@ from convc.keras import (
     activations,
     applications,
     backend,
+    backend_functions,
     callbacks,
     config,
     constraints,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from convc.errors import ModelError
-from convc.keras.engine.naming import clear_names, nearest
+from convc.keras.engine.naming import clear_names, missing, nearest
 from convc.types import DType
 
 _FORMATS = ("channels_last", "channels_first")
@@ -106,6 +107,16 @@ def set_value(x: Any, value: Any) -> None:
 def clear_session() -> None:
     """Makes automatic layer names start again at `conv2d`, `dense`, …"""
     clear_names()
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""Keras 2's functions on tensors by name; convc.keras.backend_functions fills it in."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    raise missing("convc.keras.backend", name, (*FUNCTIONS, *globals()))
 
 
 def backend() -> str:
