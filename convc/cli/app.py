@@ -16,6 +16,7 @@ from convc.cli.export import export
 from convc.cli.inspect import inspect
 from convc.cli.optimize import optimize
 from convc.cli.run import run
+from convc.cli.run_script import PASS_ON, run_script
 from convc.cli.verify import verify
 
 EXAMPLES: dict[Callable[..., None], str] = {
@@ -28,6 +29,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     optimize: "convc optimize model.onnx -o smaller.onnx",
     diff: "convc diff model.onnx --against onnxruntime",
     verify: "convc verify examples/digits/model.py --tolerance 1e-5",
+    run_script: "convc run-script examples/tutorials/mnist_conv.py --data mnist.npz --epochs 1",
 }
 
 app = typer.Typer(
@@ -57,4 +59,8 @@ def root(
 
 
 for command, example in EXAMPLES.items():
-    app.command(epilog=f"Example: {example}", no_args_is_help=False)(command)
+    app.command(
+        epilog=f"Example: {example}",
+        no_args_is_help=False,
+        context_settings=PASS_ON if command is run_script else None,
+    )(command)

@@ -1,0 +1,54 @@
+"""`convc run-script`: a Keras program as it is, with convc's front end in Keras' place."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convc.errors import ConvcError, InputFileError
+from convc.scripts import LENT_AS, describe, kind_of, lending
+
+PASS_ON: dict[str, Any] = {"allow_interspersed_args": False, "ignore_unknown_options": True}
+"""What comes after the script is the script's, options too."""
+
+
+def run_script(
+    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="A program that uses keras.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="The program's own.")
+    ] = None,
+) -> None:
+    """Run a program whose `import keras` and `from tensorflow import keras` mean convc.keras.
+
+    It runs as `python SCRIPT ARGUMENT...` would, with its own arguments, output and exit code; where Keras or
+    TensorFlow are installed, they stay out of it.
+    """
+    if not script.is_file():
+        raise InputFileError(f"{script}: no such file (expected a Python program)")
+    argv, sys.argv = sys.argv, [str(script), *(arguments or [])]
+    folder = str(script.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        with lending(LENT_AS):
+            runpy.run_path(str(script), run_name="__main__")
+    except ConvcError as error:
+        raise kind_of(error)(describe(error, script)) from error
+    except Exception as error:
+        show(error, script)
+        raise typer.Exit(1) from None
+    finally:
+        sys.argv = argv
+        sys.path.remove(folder)
+
+
+def show(error: Exception, script: Path) -> None:
+    """The traceback, from the program's own first frame on."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != str(script):
+        frames = frames.tb_next
+    traceback.print_exception(type(error), error, frames or error.__traceback__)
