@@ -30,6 +30,7 @@ from convc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
+from convc.ops.augment import RandomAffine, RandomBrightness, RandomContrast, RandomCrop
 from convc.ops.base import Padding, axes_of, axis_of
 from convc.ops.broadcasting import (
     Add,
@@ -452,6 +453,10 @@ def conv3d(e: Emitter, op: Conv3d, x: str, w: str) -> str:
 RULES: dict[type[Op], Rule] = {
     Identity: lambda e, op, x: x,
     Dropout: lambda e, op, x: x,
+    RandomAffine: lambda e, op, x: x,
+    RandomBrightness: lambda e, op, x: x,
+    RandomContrast: lambda e, op, x: x,
+    RandomCrop: lambda e, op, x, otherwise: otherwise,
     StopGradient: lambda e, op, x: x,
     Cast: cast,
     Clip: clip,

@@ -2,6 +2,7 @@
 
 from convc.ops import (
     activations,
+    augment,
     broadcasting,
     conv,
     elementwise,
@@ -23,6 +24,7 @@ from convc.ops import (
 
 __all__ = [
     "activations",
+    "augment",
     "broadcasting",
     "conv",
     "elementwise",

@@ -11,6 +11,7 @@ import numpy as np
 from convc.graph.ir import Array, Graph, Node
 from convc.graph.op import Op
 from convc.ops.activations import Relu
+from convc.ops.augment import Drawn
 from convc.ops.broadcasting import Add, Div, Mul, Pow, Sub
 from convc.ops.elementwise import (
     Abs,
@@ -85,6 +86,8 @@ def same_value(rewriter: Rewriter, node: Node) -> str | None:
     op, inputs = node.op, node.inputs
     if isinstance(op, (Identity, Dropout, StopGradient)):
         return inputs[0]
+    if isinstance(op, Drawn):
+        return inputs[op.passes_on]
     if isinstance(op, Cast):
         return inputs[0] if op.dtype is rewriter.types[inputs[0]].dtype else None
     if type(op) in NEUTRAL:

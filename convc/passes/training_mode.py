@@ -9,8 +9,10 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.graph.ir import Builder, Graph, Node
+from convc.graph.op import Op
+from convc.ops.augment import Drawn
 from convc.ops.broadcasting import Where
-from convc.ops.elementwise import Dropout
+from convc.ops.elementwise import Dropout, Identity
 from convc.ops.norm import BatchNorm, BatchNormTraining
 from convc.ops.random import SEED, DropoutMask
 from convc.ops.values import Value, values
@@ -22,7 +24,7 @@ FORWARD = (FoldConstants(), SimplifyShapes(keep_transposes=True), SinkTransposes
 """What brings a model's normalisations into its convolutions' order, so that their gradients meet there too."""
 
 SEED_INPUT = "seed"
-"""uint32[2]: the generator's key and the number of the step. Each dropout adds its own number to the key."""
+"""uint32[2]: the generator's key and the number of the step. What draws adds its own number to the key."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,16 @@ def training_mode(
     builder = Builder(graph.name, dict(graph.weights), reserved=graph.types)
     for name in graph.inputs:
         builder.input(name, graph.types[name])
-    dropouts = [n for n in graph.nodes if isinstance(n.op, Dropout) and n.op.rate > 0]
-    if dropouts:
+    drawing = [n for n in graph.nodes if draws(n.op)]
+    if drawing:
         builder.input(SEED_INPUT, SEED)
     state: dict[str, str] = {}
     for node in graph.nodes:
         builder.layer = node.layer
         if is_training_norm(node, momenta):
             state |= trained_norm(builder, node, momenta[node.layer])
-        elif node in dropouts:
-            dropped(builder, node, dropouts.index(node))
+        elif node in drawing:
+            drawn(builder, node, drawing.index(node))
         else:
             builder.emit(node)
     builder.layer = ""
@@ -96,12 +98,30 @@ def trained_norm(builder: Builder, node: Node, momentum: float) -> dict[str, str
     return found
 
 
-def dropped(builder: Builder, node: Node, number: int) -> None:
-    """x / (1 - rate) where a mask of the dropout's own draws keeps it, else 0."""
+def draws(op: Op) -> bool:
+    """True for what is random in training."""
+    return isinstance(op, Drawn) or (isinstance(op, Dropout) and op.rate > 0)
+
+
+def drawn(builder: Builder, node: Node, number: int) -> None:
+    """The node as it is in training, from draws of its own: those of its own seed, or the model's and its number."""
+    own = node.op.seed if isinstance(node.op, Drawn) else None
+    seed = Value(builder, SEED_INPUT)
+    if own is not None:
+        seed = seed * Value(builder, builder.weight("key", np.array([0, 1], np.uint32)))
+    salt = np.array([number if own is None else own & 0xFFFFFFFF, 0], np.uint32)
+    seed = seed + Value(builder, builder.weight("dropout", salt))
+    if isinstance(node.op, Drawn):
+        result = node.op.trained(values(builder, node.inputs), seed)
+        builder.emit(Node(Identity(), (result.name,), node.outputs, node.layer))
+    else:
+        dropped(builder, node, seed)
+
+
+def dropped(builder: Builder, node: Node, seed: Value) -> None:
+    """x / (1 - rate) where a mask keeps it, else 0."""
     assert isinstance(node.op, Dropout)
     (x,) = values(builder, node.inputs)
-    salt = Value(builder, builder.weight("dropout", np.array([number, 0], np.uint32)))
-    seed = Value(builder, SEED_INPUT) + salt
     mask = Value(builder, builder.add(DropoutMask(node.op.rate, x.shape), seed.name))
     scaled = x * (1 / (1 - node.op.rate))
     choice = (mask.name, scaled.name, scaled.constant(0).name)

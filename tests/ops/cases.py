@@ -31,6 +31,7 @@ from convc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
+from convc.ops.augment import RandomAffine, RandomBrightness, RandomContrast, RandomCrop
 from convc.ops.broadcasting import (
     Add,
     And,
@@ -696,7 +697,17 @@ WARP = [
     Case("affine_warp-float16", AffineWarp(), (f16(N, 4, 5, 3), f64(N, 2, 3))),
 ]
 
+DRAWN = [
+    Case(
+        "random_affine", RandomAffine(flip=(True, False), rotation=(-0.1, 0.1)), (f32(N, 4, 5, 3),)
+    ),
+    Case("random_contrast", RandomContrast(factor=(0.5, 1.5)), (f32(N, 4, 5, 3),)),
+    Case("random_brightness", RandomBrightness((2, 3), (-0.5, 0.5)), (f32(N, 3, 4, 5),)),
+    Case("random_crop", RandomCrop(), (f32(N, 6, 7, 3), f32(N, 4, 5, 3))),
+]
+
 CASES: list[Case] = [
+    *DRAWN,
     *WARP,
     *INTEGER,
     *ORDERING,
