@@ -4,7 +4,6 @@ from convc.keras import (
     activations,
     applications,
     backend,
-    backend_functions,
     callbacks,
     config,
     constraints,
@@ -21,6 +20,7 @@ from convc.keras import (
     saving,
     utils,
 )
+from convc.keras import backend_functions as _backend_functions  # noqa: F401 - fills K in
 from convc.keras.engine.input import Input
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.model import Model, Sequential

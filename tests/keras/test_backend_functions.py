@@ -98,5 +98,5 @@ def test_values_that_only_the_run_knows_are_refused() -> None:
 
     model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
     model.compile("sgd", branching)
-    with pytest.raises(ModelError, match="test_backend_functions.py"):
+    with pytest.raises(ModelError, match=r"test_backend_functions\.py"):
         model.fit(X, np.zeros((2, 1)), verbose=0)

@@ -100,7 +100,8 @@ def training_of(
     parameters = tuple(n for n, w in weights.items() if w.variable in trainable)
     forward = training_mode(graph, parameters, momenta(model, graph, weights))
     penalty = regularization(weights, trainable)
-    constant = [n for n in parameters if weights[n].variable in without_decay]
+    kept = set(without_decay)
+    constant = [n for n in parameters if weights[n].variable in kept]
     constraints = constraints_of(weights, parameters)
     step = train_step(forward, targets, parameters, rule, constant, penalty, constraints)
     # Evaluation reads what training writes.
