@@ -201,7 +201,8 @@ def plan_graphs(
             for kernel in lowered.kernels.values():
                 trace("kernel", f"lowered/{kernel.name}", kernel)
     with timings.phase("schedule"):
-        program = schedule(lowered, target, lambda n, k: note("kernel", n, k))
+        small = options.optimize == "size"
+        program = schedule(lowered, target, lambda n, k: note("kernel", n, k), compact=small)
     with timings.phase("plan"):
         program = plan_memory(reuse_in_place(program))
         note("program", "planned", program)

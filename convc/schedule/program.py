@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from convc.errors import TargetError
-from convc.loops.ir import Buffer, Kernel
+from convc.loops.ir import Buffer, Kernel, Layout, Space
+from convc.loops.memory import physical_size
 from convc.program.deferred import Packed, as_array, deferred
 from convc.program.ir import Array, Program, Region, RegionKind
 from convc.schedule import cpu, cuda
@@ -15,11 +16,21 @@ from convc.target import Target
 Trace = Callable[[str, Kernel], None]
 
 
-def schedule(program: Program, target: Target, trace: Trace | None = None) -> Program:
-    """The program with scheduled kernels; weights are flat arrays in their packed layouts."""
+COMPACT = 1.05
+"""How many times its own bytes a packed weight may take in a small artifact."""
+
+
+def schedule(
+    program: Program, target: Target, trace: Trace | None = None, compact: bool = False
+) -> Program:
+    """The program with scheduled kernels; weights are flat arrays in their packed layouts.
+
+    With `compact`, a kernel whose weights would be padded by more than `COMPACT` reads them as they are.
+    """
     kernels: dict[str, Kernel] = {}
     for name, kernel in program.kernels.items():
-        kernels[name] = schedule_kernel(kernel, target)
+        scheduled = schedule_kernel(kernel, target)
+        kernels[name] = compacted(kernel, scheduled, target) if compact else scheduled
         if trace is not None:
             trace(name, kernels[name])
     return _with_packed_weights(replace(program, kernels=kernels))
@@ -34,6 +45,30 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
             return cuda.schedule_kernel(kernel)
         case kind:
             raise TargetError(f"target {target.name}: no schedules for the kind {kind!r}")
+
+
+def compacted(kernel: Kernel, scheduled: Kernel, target: Target) -> Kernel:
+    """The kernel scheduled so that no weight is padded by more than `COMPACT`.
+
+    A schedule packs and pads constants only: for others it masks loads as it masks stores. So a weight that grew is
+    scheduled as memory like any other, in the order of dimensions that its packing had, the vectors' innermost.
+    """
+    params = []
+    for plain, packed in zip(kernel.params, scheduled.params, strict=True):
+        if plain.space is Space.constant and _bytes(packed) > COMPACT * _bytes(plain):
+            last = packed.layout.axes[-1].dim
+            order = [d for d in range(len(plain.shape)) if d != last]
+            plain = replace(plain, space=Space.global_, layout=Layout.permuted((*order, last)))
+        params.append(plain)
+    if tuple(params) == kernel.params:
+        return scheduled
+    again = schedule_kernel(replace(kernel, params=tuple(params)), target)
+    spaces = zip(again.params, kernel.params, strict=True)
+    return replace(again, params=tuple(replace(b, space=old.space) for b, old in spaces))
+
+
+def _bytes(buffer: Buffer) -> int:
+    return physical_size(buffer, {}) * buffer.dtype.itemsize
 
 
 def _with_packed_weights(program: Program) -> Program:
