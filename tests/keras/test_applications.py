@@ -1,15 +1,19 @@
 """The networks have Keras' parameter counts, layer names and output shapes."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from convc import keras
+from convc.errors import DataError, InputFileError
 from convc.graph.parser import parse_graph
 from convc.graph.printer import print_graph
 from convc.graph.verify import verify_graph
 from convc.keras import applications
+from convc.keras.applications import imagenet_utils
 from tests.keras.running import randomized, run
 
 COUNTS = {
@@ -17,10 +21,12 @@ COUNTS = {
     "ResNet101": (44_707_176, 347),
     "VGG16": (138_357_544, 23),
     "VGG19": (143_667_240, 26),
+    "MobileNet": (4_253_864, 91),
     "MobileNetV2": (3_538_984, 156),
     "DenseNet121": (8_062_504, 429),
     "DenseNet169": (14_307_880, 597),
     "InceptionV3": (23_851_784, 313),
+    "Xception": (22_910_480, 134),
     "EfficientNetB0": (5_330_571, 240),
     "EfficientNetB3": (12_320_535, 387),
 }
@@ -171,3 +177,25 @@ def test_weights_have_their_variables_shapes_scalars_too() -> None:
     assert () in [w.shape for w in weights]
     assert [w.shape for w in weights] == [v.shape for v in model.weights]
     model.set_weights(weights)
+
+
+def test_predictions_are_decoded_by_the_cached_class_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {str(k): [f"n{k:08}", f"thing_{k}"] for k in range(1000)}
+    file = tmp_path / "imagenet_class_index.json"
+    file.write_text(json.dumps(table))
+    monkeypatch.setattr(imagenet_utils, "get_file", lambda *args, **kwargs: str(file))
+    scores = np.zeros((2, 1000), np.float32)
+    scores[0, 7], scores[0, 3], scores[1, 999] = 0.6, 0.4, 1.0
+    first, second = applications.resnet50.decode_predictions(scores, top=2)
+    assert [name for _, name, _ in first] == ["thing_7", "thing_3"]
+    assert second[0] == ("n00000999", "thing_999", 1.0)
+    with pytest.raises(
+        DataError, match=r"expected scores of shape \(rows, 1000\); received \(2, 10\)"
+    ):
+        imagenet_utils.decode_predictions(scores[:, :10])
+    file.write_text("{}")
+    monkeypatch.setattr(imagenet_utils, "_known", {})
+    with pytest.raises(InputFileError, match="not ImageNet's class index"):
+        imagenet_utils.decode_predictions(scores)

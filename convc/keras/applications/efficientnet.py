@@ -7,7 +7,21 @@ from typing import Any
 
 from convc.keras import initializers, layers
 from convc.keras.applications import frame
+from convc.keras.applications.imagenet_utils import decode_predictions
 from convc.keras.engine.model import Model
+
+__all__ = [
+    "EfficientNetB0",
+    "EfficientNetB1",
+    "EfficientNetB2",
+    "EfficientNetB3",
+    "EfficientNetB4",
+    "EfficientNetB5",
+    "EfficientNetB6",
+    "EfficientNetB7",
+    "decode_predictions",
+    "preprocess_input",
+]
 
 # (kernel, blocks, filters, expansion, stride of the first)
 _STAGES = ((3, 1, 16, 1, 1), (3, 2, 24, 6, 2), (5, 2, 40, 6, 2), (3, 3, 80, 6, 2), (5, 3, 112, 6, 1),

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from convc.keras import layers
 from convc.keras.applications import frame
+from convc.keras.applications.imagenet_utils import decode_predictions
 from convc.keras.engine.model import Model
+
+__all__ = ["InceptionV3", "decode_predictions", "preprocess_input"]
 
 
 def _conv(

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from convc.keras import layers
 from convc.keras.applications import frame
+from convc.keras.applications.imagenet_utils import decode_predictions
 from convc.keras.engine.arguments import number as checked
 from convc.keras.engine.model import Model
+
+__all__ = ["MobileNetV2", "decode_predictions", "divisible", "preprocess_input"]
 
 # (filters, blocks, stride of the first, expansion)
 _STAGES = (

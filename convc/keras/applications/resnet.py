@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from convc.keras import layers
 from convc.keras.applications import frame
+from convc.keras.applications.imagenet_utils import decode_predictions
 from convc.keras.engine.model import Model
 
 
@@ -138,4 +139,4 @@ def preprocess_input(x: Any, data_format: str | None = None) -> NDArray[np.float
     return frame.preprocess(x, data_format, "caffe")
 
 
-__all__ = ["ResNet50", "ResNet101", "ResNet152", "preprocess_input"]
+__all__ = ["ResNet50", "ResNet101", "ResNet152", "decode_predictions", "preprocess_input"]

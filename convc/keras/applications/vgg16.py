@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from convc.keras.applications.vgg import preprocess_input, vgg
+from convc.keras.applications.vgg import decode_predictions, preprocess_input, vgg
 from convc.keras.engine.model import Model
 
-__all__ = ["VGG16", "preprocess_input"]
+__all__ = ["VGG16", "decode_predictions", "preprocess_input"]
 
 
 def VGG16(  # noqa: N802
