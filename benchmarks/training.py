@@ -99,7 +99,7 @@ def kernels_table(row: Row, compiled: Compiled, inputs: dict[str, Any], seconds:
     table = Table("ms", "kernel", "strategy", "tile", "ops", "layers", "shapes", title=row.name)
     order = sorted(range(len(times)), key=lambda i: -times[i])
     for i in order:
-        if times[i] < 0.005 * sum(times):
+        if times[i] < 0.01 * sum(times):
             break
         step = entry.steps[i]
         kernel = compiled.program.kernels[step.kernel]

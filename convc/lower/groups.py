@@ -10,7 +10,7 @@ from convc.graph.ir import Graph, Node
 from convc.graph.op import Op
 from convc.graph.view import Part
 from convc.loops.formula import Tensor
-from convc.loops.ir import Const, Expr, Load, Reduce, Var, children, subexpressions
+from convc.loops.ir import Cast, Const, Expr, Load, Reduce, Var, children, subexpressions
 from convc.types import TensorType
 
 
@@ -92,6 +92,7 @@ def _group_to_join(
         and name not in graph.outputs
         and graph.types[name].shape == shape
         and node.inputs.count(name) == 1
+        and not _sums_images(graph, open_groups[name][0])
     ]
     anchored = [c for c in candidates if not _all_pointwise(graph, open_groups[c])]
     return max(anchored or candidates, key=lambda c: placed[c], default=None)
@@ -148,6 +149,35 @@ def _one_variable(expr: Expr) -> bool:
 
 def _all_pointwise(graph: Graph, nodes: list[Node]) -> bool:
     return all(is_pointwise(n.op, tuple(graph.types[i] for i in n.inputs)) for n in nodes)
+
+
+def _sums_images(graph: Graph, node: Node) -> bool:
+    """True for a contraction over all images, whose sums may be held in its output: nothing follows in the store."""
+    types = tuple(graph.types[i] for i in node.inputs)
+    return is_sum_over_symbols(node.op, types)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_sum_over_symbols(op: Op, types: tuple[TensorType, ...]) -> bool:
+    """True if an operator is a sum of products over axes of which the first has a symbolic extent, and another hasn't.
+
+    That is a convolution's weight gradient.
+    """
+    if op.formula is None or len(types) != 2:
+        return False
+    outputs = op.infer(*types)
+    if len(outputs) != 1 or any(not isinstance(e, int) for e in outputs[0].shape):
+        return False
+    variables = tuple(Var(f"i{d}") for d in range(outputs[0].rank))
+    expr = op.formula(*(_probe(n, t) for n, t in enumerate(types)))(*variables)
+    while isinstance(expr, Cast):
+        expr = expr.value
+    return (
+        isinstance(expr, Reduce)
+        and expr.combiner == "sum"
+        and len(expr.axes) > 2
+        and not isinstance(expr.axes[0][1], int)
+    )
 
 
 @functools.lru_cache(maxsize=4096)

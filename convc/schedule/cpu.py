@@ -2,6 +2,7 @@
 
 - `tiled`: a sum of products in which one factor moves with the vector loop and the other does not (convolution, matrix
   product): a register tile of rows x vectors, the moving factor packed in the order that it is read.
+- `accumulated`: the same, where both factors are as large as the sum is long (a convolution's weight gradient).
 - `lanes`: everything moves along the vector loop together (depthwise convolution, pooling, means over an image).
 - `pointwise`: no reduction: the innermost contiguous loops become one, in vectors.
 - `folded`: a reduction whose elements are neighbours in memory: partial results in vectors, folded at the end.
@@ -10,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from convc.loops.ir import (
     Axis,
@@ -30,21 +31,16 @@ from convc.loops.ir import (
     Var,
     map_block,
     subexpressions,
-    walk,
 )
-from convc.loops.math import expand_math
 from convc.loops.rewrites import (
-    drop_unit_loops,
     fuse,
     pad_extent,
-    parallelize,
     reduction_over,
     relayout,
     reorder,
     sink,
     speculate,
     split,
-    split_fma,
     split_reduction,
     stage,
     unroll,
@@ -53,6 +49,8 @@ from convc.loops.rewrites import (
     vectorize,
 )
 from convc.loops.simplify import linear, simplify_kernel
+from convc.schedule.accumulated import accumulated
+from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
 from convc.schedule.phases import split_phases
 from convc.schedule.structure import (
     Loop,
@@ -62,6 +60,7 @@ from convc.schedule.structure import (
     loads_of,
     moves_with,
 )
+from convc.schedule.tiles import choose_tile
 from convc.target import Target
 
 # Unrolled statements per kernel body: enough to hide latency, little enough to compile quickly.
@@ -89,7 +88,15 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
                 continue
             loads = loads_of(moving)
             if len(loads) == 1 and not _is_computed(moving):
+                scheduled = accumulated(structure, vector, still, loads[0], target)
+                if scheduled is not None:
+                    return scheduled
                 return _tiled(structure, vector, still, loads[0], target)
+        for still, moving in (factors, factors[::-1]):
+            if isinstance(moving, Load) and moves_with(still, vector.var):
+                scheduled = accumulated(structure, vector, still, moving, target)
+                if scheduled is not None:
+                    return scheduled
     return _lanes(structure, vector, target)
 
 
@@ -114,15 +121,6 @@ def _serial(block: Block) -> Block:
         return (stmt,)
 
     return map_block(block, on_stmt=on_stmt)
-
-
-def finish(kernel: Kernel, target: Target, strategy: str, tile: str) -> Kernel:
-    """The last rewrites that every schedule shares."""
-    kernel = expand_math(drop_unit_loops(simplify_kernel(kernel)), fma=target.fma)
-    if not target.fma:
-        kernel = split_fma(kernel)
-    notes = (*kernel.notes, ("strategy", strategy), *((("tile", tile),) if tile else ()))
-    return replace(kernel, notes=notes)
 
 
 # ---------------------------------------------------------------- choosing the vector loop
@@ -198,42 +196,6 @@ def _by_group(structure: Structure, loop: Loop) -> tuple[Structure, Loop] | None
 # ---------------------------------------------------------------- tiled
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A register tile: rows x vectors of accumulators."""
-
-    rows: int
-    vectors: int
-
-    def fits(self, registers: int) -> bool:
-        return self.rows * self.vectors + self.vectors + 1 <= registers
-
-
-def choose_tile(rows: int, columns: int, lanes: int, registers: int, grouped: bool = False) -> Tile:
-    """The tile that wastes least: cycles per useful multiply-add, counting whole tiles.
-
-    A step of the reduction costs the larger of its multiply-adds and its loads (vectors whole, rows as broadcasts,
-    two per cycle), and a few accumulators are needed to hide the latency of an addition. A tile ends with a group.
-    """
-    blocks = -(-columns // lanes)
-    best: tuple[float, Tile] | None = None
-    for vectors in range(1, min(blocks, 6) + 1):
-        if grouped and blocks % vectors:
-            continue
-        for height in range(1, rows + 1):
-            tile = Tile(height, vectors)
-            if not tile.fits(registers):
-                break
-            tiles = -(-rows // height) * -(-blocks // vectors)
-            latency = 4 if registers >= 32 else 8
-            step = max(height * vectors, vectors + height / 2, latency)
-            cost = tiles * (step + 0.15 * (height + vectors))
-            if best is None or cost < best[0] - 1e-9:
-                best = (cost, tile)
-    assert best is not None
-    return best[1]
-
-
 # Bytes of a local buffer that holds a tile's input, at the most: part of the second-level cache, and of a stack.
 _STAGED_BYTES = 64 << 10
 
@@ -274,7 +236,7 @@ def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target
         kernel = _packed(kernel, structure, moving, vector, width)
     kernel = _pad_vectors(kernel, structure, vector.var, width)
     kernel = unswitch(speculate(simplify_kernel(kernel)))
-    unrolled = [v for v in ("jp", "ov", innermost) if _has_loop(kernel, v)]
+    unrolled = [v for v in ("jp", "ov", innermost) if has_loop(kernel, v)]
     for var in unrolled:
         kernel = unroll(kernel, var)
     kernel = vectorize(kernel, "ol")
@@ -430,11 +392,6 @@ def _reduction_rank(kernel: Kernel, load: Load, dim: int, names: list[str]) -> i
     return max(ranks, default=0)
 
 
-def loop_order(kernel: Kernel) -> list[str]:
-    """The loop variables in order of first appearance."""
-    return list(dict.fromkeys(s.var for s in walk(kernel.body) if isinstance(s, For)))
-
-
 def _pad_vectors(kernel: Kernel, structure: Structure, var: str, multiple: int) -> Kernel:
     """Rounds weights up along the vector loop, so that only the final store needs a mask."""
     for load in structure.loads():
@@ -444,31 +401,6 @@ def _pad_vectors(kernel: Kernel, structure: Structure, var: str, multiple: int) 
         dim = _dim_of(load, var)
         if dim is not None and isinstance(buffer.shape[dim], int) and buffer.shape[dim] > 1:  # type: ignore[operator]
             kernel = pad_extent(kernel, load.buffer, dim, multiple)
-    return kernel
-
-
-def _has_loop(kernel: Kernel, var: str) -> bool:
-    return var in loop_order(kernel)
-
-
-# Tasks that are enough to share among the cores of a machine; further loops stay inside, where they cost no division.
-_ENOUGH_TASKS = 128
-
-
-def parallel_top(kernel: Kernel) -> Kernel:
-    """The outer loops of the perfect nest at the top become tasks, until there are enough for one image."""
-    block = kernel.body
-    tasks = 1
-    while (
-        len(block) == 1
-        and isinstance(block[0], For)
-        and block[0].kind is LoopKind.serial
-        and tasks < _ENOUGH_TASKS
-    ):
-        loop = block[0]
-        kernel = parallelize(kernel, loop.var)
-        tasks *= int(loop.extent.value) if isinstance(loop.extent, Const) else 1
-        block = loop.body
     return kernel
 
 
@@ -503,7 +435,7 @@ def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
     kernel = _pad_vectors(kernel, structure, vector.var, lanes)
     kernel = speculate(simplify_kernel(kernel))
     for loop in structure.reductions:
-        if small and not guarded and _has_loop(kernel, loop.var):
+        if small and not guarded and has_loop(kernel, loop.var):
             kernel = unroll(kernel, loop.var)
     if height > 1:
         kernel = unroll(kernel, "jp")
@@ -557,9 +489,9 @@ def _pointwise(structure: Structure, vector: Loop, target: Target) -> Kernel:
         fused = f"{outer.var}{inner.var}"
         candidate = simplify_kernel(fuse(structure.kernel, outer.var, inner.var, fused))
         again = analyse(candidate)
-        if again is None or any(
-            again.step(x.buffer, x.index, fused) is None for x in again.loads()
-        ):
+        if again is None or again.output_step(fused) != 1:
+            break
+        if any(again.step(x.buffer, x.index, fused) is None for x in again.loads()):
             break
         structure, inner = again, again.outputs[-1]
     lanes = inner.lanes(_lanes_for(structure, target))

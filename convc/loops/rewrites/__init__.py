@@ -14,10 +14,11 @@ from convc.loops.rewrites.nest import (
     unroll,
     vectorize,
 )
-from convc.loops.rewrites.reduction import reduction_over, split_reduction
+from convc.loops.rewrites.reduction import carry, reduction_over, split_reduction
 
 __all__ = [
     "bind",
+    "carry",
     "drop_unit_loops",
     "fuse",
     "pad_extent",

@@ -69,6 +69,7 @@ def split(
     peel: the rest is a second loop `inner` behind the first (`var_rest` if its extent is symbolic).
     guard: the last tile is only partly run.
     overlap: the last tile begins early and computes some iterations again, which must be harmless.
+    clip: the last tile has fewer iterations.
 
     Before: for i in 10 { y[i] = x[i] }
     After:  for io in 2 { for ii in 4 { y[io*4 + ii] = x[io*4 + ii] } } for ii in 2 { y[ii + 8] = x[ii + 8] }
@@ -91,6 +92,10 @@ def split(
             return (
                 _nest(outer, (extent + (factor - 1)) // factor, inner, factor, early, loop.kind),
             )
+        if tail == "clip":
+            tiles = (extent + (factor - 1)) // factor
+            length = minimum(Const(factor, INDEX), extent - Var(outer) * factor)
+            return (For(outer, tiles, (For(inner, length, body),), loop.kind),)
         whole = extent // factor
         rest_start = whole * factor
         rest_extent = binary("-", extent, rest_start)

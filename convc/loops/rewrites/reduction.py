@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from convc.errors import IRError
@@ -226,3 +227,58 @@ class _Parts:
             *halves,
             Store(self.reduction.accumulator, (), combined(total, lowest)),
         )
+
+
+def carry(kernel: Kernel, var: str, within: str = "") -> Kernel:
+    """Moves the outer loop of a reduction around the output loops: the output holds the sums in between.
+
+    The output loops are what the loop `within` has as its body, or the kernel. Each output element must be stored by
+    one iteration of them, as it was summed up.
+
+    Before: kernel k(in x: float32[6, 4], out y: float32[4]) { for i in 4 { alloc a: float32[] register  a[] = 0.0
+              for m in 6 { for k in 1 { a[] = a[] + x[m, i] } }  y[i] = a[] } }
+    After:  kernel k(in x: float32[6, 4], out y: float32[4]) { for i in 4 { y[i] = 0.0 }
+              for m in 6 { for i in 4 { alloc a: float32[] register  a[] = y[i]
+                for k in 1 { a[] = a[] + x[m, i] }  y[i] = a[] } } }
+    """
+
+    def carried(block: Block) -> Block:
+        nest: list[For] = []
+        inner = block
+        while len(inner) == 1 and isinstance(inner[0], For):
+            nest.append(inner[0])
+            inner = inner[0].body
+        alloc, first, loop, last = _sum_parts(kernel, inner, var)
+        held = Load(last.buffer, last.index, first.value.dtype)
+        begun = first.value == held
+        start = _nested(nest, (replace(last, value=first.value),))
+        again = (alloc, replace(first, value=held), *loop.body, last)
+        return (*(() if begun else start), replace(loop, body=_nested(nest, again)))
+
+    if not within:
+        return replace(kernel, body=carried(kernel.body))
+
+    def on_stmt(stmt: Stmt) -> Block:
+        if isinstance(stmt, For) and stmt.var == within:
+            return (replace(stmt, body=carried(stmt.body)),)
+        return (stmt,)
+
+    return replace(kernel, body=map_block(kernel.body, on_stmt=on_stmt))
+
+
+def _nested(loops: Sequence[For], body: Block) -> Block:
+    for loop in reversed(loops):
+        body = (replace(loop, body=body),)
+    return body
+
+
+def _sum_parts(kernel: Kernel, block: Block, var: str) -> tuple[Alloc, Store, For, Store]:
+    """The accumulator, its start, the loop `var` and the store of a nest's body; IRError if that isn't all there is."""
+    match block:
+        case (Alloc() as alloc, Store() as first, For() as loop, Store() as last) if (
+            loop.var == var
+            and first.buffer == alloc.buffer.name
+            and last.value == Load(alloc.buffer.name, (), alloc.buffer.dtype)
+        ):
+            return alloc, first, loop, last
+    raise IRError(f"kernel {kernel.name}: expected nothing but a sum over {var!r} and its store")

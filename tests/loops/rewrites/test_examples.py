@@ -49,6 +49,7 @@ EXAMPLES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "unroll": (FLAT, ("i",)),
     "vectorize": (FLAT, ("i",)),
     "parallelize": (FLAT, ("i",)),
+    "carry": ("", ("m",)),
     "split_reduction": ("", ("k", 2, 2)),
     "simplify_kernel": (FLAT, ()),
 }

@@ -1,0 +1,185 @@
+"""Sums of products over all images: the weight gradient of a convolution, without patches and without transposes.
+
+A register tile of taps x input channels x vectors of output channels is summed over an image's pixels at a time, and
+held in the output between images: what one tile reads of an image, the next ones find in the cache. Where both factors
+move with the vectors (a depthwise convolution), the tile is taps x one vector of channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from convc.loops.ir import Expr, For, Kernel, Load, Space
+from convc.loops.rewrites import carry, sink, split, unroll, vectorize
+from convc.loops.simplify import simplify_kernel
+from convc.schedule.finishing import finish, has_loop, parallel_top
+from convc.schedule.structure import Loop, Structure, depends_on, loads_of
+from convc.target import Target
+
+# Vectors of fewer lanes don't pay.
+_LEAST_LANES = 4
+
+# Input channels to read side by side, if there are as many.
+_TOGETHER = 4
+
+# A task's sums over fewer pixels than this don't pay for loading and storing them.
+_LEAST_PIXELS = 256
+
+# Tasks to have before taps become tasks too: each task reads all images again.
+_FEW_TASKS = 4
+
+# Input channels that a task goes through at the least: a cache line's worth.
+_LEAST_CHANNELS = 16
+
+
+def accumulated(
+    structure: Structure, vector: Loop, still: Expr, moving: Load, target: Target
+) -> Kernel | None:
+    """The kernel with sums over several images at a time; None if it is no sum over all images of two factors.
+
+    `still` is the factor that moves with the taps, `moving` the one that does not.
+
+    That is: the outermost reduction is over a symbolic extent, further ones move both factors, and the output has
+    constant extents only.
+    """
+    plan = _plan(structure, vector, still, moving, target)
+    return None if plan is None else _apply(structure, vector, plan, target)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """`rows` are output loops that are unrolled whole, `channel` one that is split by `channels` first."""
+
+    rows: tuple[str, ...]
+    channel: str
+    channels: int
+    block: int  # of `channel`, that a task goes through
+    outer: tuple[str, ...]  # the other output loops
+    images: str
+    group: int  # images that are summed up at a time
+    vectors: int
+    lanes: int
+
+    @property
+    def tile(self) -> str:
+        return f"{'x'.join((*self.rows, str(self.channels)))}x{self.vectors}x{self.lanes}"
+
+
+def _plan(
+    structure: Structure, vector: Loop, still: Expr, moving: Load, target: Target
+) -> _Plan | None:
+    if len(structure.reductions) < 3 or structure.reductions[0].extent is not None:
+        return None
+    images, *pixels = structure.reductions
+    extents = {x.var: x.extent for x in (*structure.outputs, *pixels)}
+    loads = loads_of(still)
+    if None in extents.values() or len(loads) != 1 or vector.grouped:
+        return None
+    if any(structure.buffers[x.buffer].space is Space.constant for x in (loads[0], moving)):
+        return None
+    if not all(
+        any(depends_on(i, x.var) for i in load.index)
+        for x in structure.reductions
+        for load in (loads[0], moving)
+    ):
+        return None
+    dtype = structure.updates[0].value.dtype
+    if dtype is not structure.buffers[structure.store.buffer].dtype:
+        return None
+    extent = vector.extent or 1
+    lanes = min(vector.lanes(target.lanes(dtype.itemsize)), extent & -extent)
+    if lanes < _LEAST_LANES:
+        return None
+    vectors = 2 if extent % (2 * lanes) == 0 else 1
+    room = (target.vector_registers - vectors - 1) // vectors
+    at = {x.var: structure.step(loads[0].buffer, loads[0].index, x.var) for x in structure.outputs}
+    others = [x.var for x in structure.outputs if x.var != vector.var]
+    channel = next((v for v in others if at[v] == 1 and (extents[v] or 1) > 1), "")
+    rows: list[str] = []
+    size = 1
+    together = min(_TOGETHER, extents[channel] or 1) if channel else 1
+    # Taps that share what they read with the next pixel's come first: the nearest ones.
+    for var in sorted(others, key=lambda v: at[v] or 1 << 60):
+        extent = extents[var] or 1
+        if var != channel and at[var] and extent > 1 and size * extent * together <= room:
+            rows.append(var)
+            size *= extent
+    channels = _divisor(extents[channel] or 1, room // size) if channel else 1
+    count = 1
+    for x in pixels:
+        count *= x.extent or 1
+    outer = tuple(v for v in others if v not in rows and v != channel)
+    block = _block(extents[channel] or 1, channels, vector, vectors * lanes) if channel else 1
+    group = max(1, -(-_LEAST_PIXELS // count))
+    return _Plan(
+        tuple(rows), channel, channels, block, outer, images.var, group, vectors, lanes,
+    )  # fmt: skip
+
+
+def _divisor(extent: int, most: int) -> int:
+    """The largest number up to `most` that divides an extent."""
+    return next(f for f in range(min(extent, max(1, most)), 0, -1) if extent % f == 0)
+
+
+def _block(extent: int, channels: int, vector: Loop, width: int) -> int:
+    """Channels that a task goes through: all, or a part where there would be few tasks."""
+    tasks = -(-(vector.extent or 1) // width)
+    block = extent
+    for part in range(1, extent // channels + 1):
+        if extent % (part * channels) or (extent // part) < _LEAST_CHANNELS:
+            continue
+        if extent // part % channels:
+            continue
+        block = extent // part
+        if tasks * part >= _FEW_TASKS:
+            break
+    return block
+
+
+def _apply(structure: Structure, vector: Loop, plan: _Plan, target: Target) -> Kernel:
+    kernel = structure.kernel
+    width = plan.vectors * plan.lanes
+    kernel = split(kernel, vector.var, width, "ob", "oi")
+    kernel = split(kernel, "oi", plan.lanes, "ov", "ol")
+    order = ["ob"]
+    if plan.channel:
+        kernel = split(kernel, plan.channel, plan.block, "cb", "cr")
+        kernel = split(kernel, "cr", plan.channels, "ct", "ci")
+        order.append("cb")
+    extent = structure.extent
+    tasks = -(-(vector.extent or 1) // width)
+    if plan.channel:
+        tasks *= (extent(plan.channel) or 1) // plan.block
+    order += plan.outer
+    few = tasks < _FEW_TASKS
+    order += ["ct"] if plan.channel else []
+    order += plan.rows
+    order += ["ci"] if plan.channel else []
+    order += ["ov", "ol"]
+    kernel = _in_order(simplify_kernel(kernel), order)
+    scope = (plan.outer[-1] if few and plan.outer else "") or ("cb" if plan.channel else "ob")
+    kernel = split(kernel, plan.images, plan.group, "mo", "mi", "clip")
+    kernel = carry(simplify_kernel(kernel), "mo", scope if has_loop(kernel, scope) else "ob")
+    kernel = simplify_kernel(kernel)
+    unrolled = [*plan.rows, *(["ci"] if plan.channel else []), "ov"]
+    for var in (*unrolled, "ol"):
+        if has_loop(kernel, var):
+            kernel = sink(kernel, var)
+    kernel = simplify_kernel(kernel)
+    for var in unrolled:
+        if has_loop(kernel, var):
+            kernel = unroll(kernel, var)
+    kernel = vectorize(kernel, "ol")
+    return finish(parallel_top(kernel), target, "accumulated", plan.tile)
+
+
+def _in_order(kernel: Kernel, order: list[str]) -> Kernel:
+    """The output loops, which stand directly inside one another, in this order."""
+    nest: dict[str, For] = {}
+    block = kernel.body
+    while len(block) == 1 and isinstance(block[0], For) and block[0].var in order:
+        nest[block[0].var] = block[0]
+        block = block[0].body
+    for var in reversed([v for v in order if v in nest]):
+        block = (replace(nest[var], body=block),)
+    return replace(kernel, body=block)

@@ -1,0 +1,50 @@
+"""How every schedule for CPUs ends: tasks at the top, functions in arithmetic, notes on what was chosen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from convc.loops.ir import Const, For, Kernel, LoopKind, walk
+from convc.loops.math import expand_math
+from convc.loops.rewrites import drop_unit_loops, parallelize, split_fma
+from convc.loops.simplify import simplify_kernel
+from convc.target import Target
+
+
+def finish(kernel: Kernel, target: Target, strategy: str, tile: str) -> Kernel:
+    """The last rewrites that every schedule shares."""
+    kernel = expand_math(drop_unit_loops(simplify_kernel(kernel)), fma=target.fma)
+    if not target.fma:
+        kernel = split_fma(kernel)
+    notes = (*kernel.notes, ("strategy", strategy), *((("tile", tile),) if tile else ()))
+    return replace(kernel, notes=notes)
+
+
+def loop_order(kernel: Kernel) -> list[str]:
+    """The loop variables in order of first appearance."""
+    return list(dict.fromkeys(s.var for s in walk(kernel.body) if isinstance(s, For)))
+
+
+def has_loop(kernel: Kernel, var: str) -> bool:
+    return var in loop_order(kernel)
+
+
+# Tasks that are enough to share among the cores of a machine; further loops stay inside, where they cost no division.
+_ENOUGH_TASKS = 128
+
+
+def parallel_top(kernel: Kernel) -> Kernel:
+    """The outer loops of the perfect nest at the top become tasks, until there are enough for one image."""
+    block = kernel.body
+    tasks = 1
+    while (
+        len(block) == 1
+        and isinstance(block[0], For)
+        and block[0].kind is LoopKind.serial
+        and tasks < _ENOUGH_TASKS
+    ):
+        loop = block[0]
+        kernel = parallelize(kernel, loop.var)
+        tasks *= int(loop.extent.value) if isinstance(loop.extent, Const) else 1
+        block = loop.body
+    return kernel
