@@ -10,7 +10,7 @@ from onnx import FunctionProto, NodeProto, TypeProto, defs, helper
 from convc.errors import UnsupportedError
 from convc.graph.ir import Builder
 from convc.onnx.exporter import CODES
-from convc.onnx.importers.call import Many, Symbolic
+from convc.onnx.importers.call import Many, Packed, Symbolic
 from convc.onnx.reading import attributes_of
 from convc.onnx.scope import Scope
 from convc.types import TensorType
@@ -61,6 +61,10 @@ def type_proto(builder: Builder, value: Any) -> bytes:
             element = type_proto(builder, value.values[0])
             sequence.sequence_type.elem_type.ParseFromString(element)
         return bytes(sequence.SerializeToString())
+    if isinstance(value, Packed):
+        extents = [e if isinstance(e, int) else str(e) for e in builder.types[value.value].shape]
+        packed = helper.make_tensor_type_proto(value.kind.code, extents)
+        return bytes(packed.SerializeToString())
     if isinstance(value, Symbolic):
         type = TensorType(value.dtype, value.values.shape)
     else:

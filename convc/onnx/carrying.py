@@ -20,7 +20,7 @@ from convc.onnx.bodies import resolved
 from convc.onnx.export_rules import RULES as SAYABLE
 from convc.onnx.foreign import Dimensions, Foreign, read_outside
 from convc.onnx.importer import ModelImporter
-from convc.onnx.importers.call import Many, Rejected, Symbolic
+from convc.onnx.importers.call import Many, Packed, Rejected, Symbolic
 from convc.onnx.reading import dtype_of
 from convc.onnx.scope import Broken, Scope
 from convc.types import Dim, TensorType
@@ -174,8 +174,8 @@ class _Carrier(ModelImporter):
     def as_input(self, value: Any) -> str | None:
         if isinstance(value, Symbolic):
             return self.dimensions(value)
-        if isinstance(value, Many | Broken):
-            raise Rejected("takes a sequence")
+        if isinstance(value, Many | Broken | Packed):
+            raise Rejected("takes a sequence, or an element type that convc carries in bytes")
         return None if value is None else str(value)
 
     def dimensions(self, value: Symbolic) -> str:

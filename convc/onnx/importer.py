@@ -21,9 +21,11 @@ from convc.graph.ir import Array, Builder, Graph, Node
 from convc.graph.op import OpError
 from convc.onnx.bodies import body_of, resolved, type_proto
 from convc.onnx.importers import RULES
-from convc.onnx.importers.call import Call, Many, Rejected, Symbolic, ValueNeeded
+from convc.onnx.importers.call import Call, Many, Packed, Rejected, Symbolic, ValueNeeded
+from convc.onnx.importers.narrow import MOVES, moved
 from convc.onnx.importers.symbols import SYMBOLIC_RULES
 from convc.onnx.known import Known
+from convc.onnx.narrow import NARROW
 from convc.onnx.reading import LARGEST, array_of, attributes_of, check_names, read_model
 from convc.onnx.scope import Broken, Depth, Incomplete, Scope, Subgraph
 from convc.onnx.signature import Signature, leading_symbol
@@ -73,6 +75,11 @@ class Imported:
     names: dict[str, str]
 
 
+def one_line(message: str) -> str:
+    """A message with the line ends and control characters that names in it may have written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
+
 def import_traced(
     model: str | os.PathLike[str] | onnx.ModelProto,
     shapes: Mapping[str, int | Sequence[Any]] | None = None,
@@ -86,8 +93,8 @@ def import_traced(
     try:
         return ModelImporter(proto, path.parent, shapes or {}, values or {}).imported(path.stem)
     except ConvcError as error:
-        if not str(error).startswith(str(path)):
-            error.args = (f"{path}: {error}",)
+        message = one_line(str(error))
+        error.args = (message if message.startswith(str(path)) else f"{path}: {message}",)
         raise
 
 
@@ -186,8 +193,9 @@ class ModelImporter:
             if tensor.name in scope.values:
                 raise InputFileError(f"initializer {tensor.name!r} is defined twice")
             try:
-                array = self.array(tensor)
-                scope.values[tensor.name] = self.builder.weight(self.legal(tensor.name), array)
+                value = self.builder.weight(self.legal(tensor.name), self.array(tensor))
+                kind = NARROW.get(tensor.data_type)
+                scope.values[tensor.name] = value if kind is None else Packed(value, kind)
             except UnsupportedError as error:
                 self.problems.append(f"initializer {tensor.name!r}: {error}")
                 scope.values[tensor.name] = Broken()
@@ -215,6 +223,8 @@ class ModelImporter:
             value = self.as_output(scope.find(info.name))
             if isinstance(value, Broken):
                 continue
+            if isinstance(value, Packed):
+                value = value.value
             if isinstance(value, Many):
                 outputs += self.read_sequence(info.name, value)
                 continue
@@ -309,6 +319,7 @@ class ModelImporter:
             IndexError,
             ArithmeticError,
             AttributeError,
+            MemoryError,
         ) as error:
             # An attribute of a wrong kind or length: rules read them as the specification says they are.
             problem = " ".join(str(error).split()) or type(error).__name__
@@ -331,6 +342,9 @@ class ModelImporter:
             return str(self.builder.types[value])
         if isinstance(value, Many):
             return f"{len(value.values)} tensors"
+        if isinstance(value, Packed):
+            shape = self.builder.types[value.value].shape
+            return f"{value.kind.name}[{', '.join(map(str, shape))}]"
         return "" if value is None else "dimensions"
 
     def apply(
@@ -351,6 +365,8 @@ class ModelImporter:
             if result is not None:
                 return result
         rule = RULES[domain].get(node.op_type)
+        if rule is not None and values and isinstance(values[0], Packed) and moves(node, domain):
+            return moved(rule, call)
         if rule is not None:
             return rule(call)
         return self.expand(node, domain, opset, values, scope)
@@ -414,7 +430,8 @@ class ModelImporter:
 
     def subgraph(self, graph: Any, inputs: Sequence[Any]) -> list[Any]:
         """The outputs of a subgraph (of If, Loop or Scan) on values."""
-        assert isinstance(graph, Subgraph)
+        if not isinstance(graph, Subgraph):
+            raise InputFileError("a body is missing, or isn't a graph")
         proto = graph.proto
         if len(inputs) > len(proto.input):
             raise InputFileError(f"{len(inputs)} inputs, but the body takes {len(proto.input)}")
@@ -469,6 +486,10 @@ class ModelImporter:
     def evaluate(self, name: str) -> Array:
         """A value, computed at import; ValueNeeded if an input decides it."""
         return self.values.evaluate(name)
+
+
+def moves(node: NodeProto, domain: str) -> bool:
+    return domain == "" and node.op_type in MOVES
 
 
 __all__ = ["Incomplete", "OnnxModel", "import_model", "import_parts", "problems_of"]

@@ -15,6 +15,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_help
 from convc.errors import InputFileError, UnsupportedError
 from convc.graph.ir import Array
 from convc.onnx.exporter import CODES
+from convc.onnx.narrow import NARROW
 from convc.types import DType
 
 DTYPES: dict[int, DType] = {code: dtype for dtype, code in CODES.items()}
@@ -99,6 +100,8 @@ def array_of(tensor: TensorProto, folder: Path | None = None) -> Array:
     InputFileError where the dimensions and the data disagree; UnsupportedError for an element type convc has not.
     """
     what = f"tensor {tensor.name!r}"
+    if tensor.data_type in NARROW:
+        return carried_array(tensor)
     dtype = dtype_of(tensor.data_type)
     shape = checked_shape(tensor.dims, what)
     count = math.prod(shape)
@@ -116,6 +119,22 @@ def array_of(tensor: TensorProto, folder: Path | None = None) -> Array:
         raise InputFileError(f"{what} says {list(shape)}, {count} elements, but has {got}")
     try:
         return np.asarray(numpy_helper.to_array(tensor)).astype(dtype.numpy, copy=False)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputFileError(f"{what}: {error}") from None
+
+
+def carried_array(tensor: TensorProto) -> Array:
+    """The elements of a tensor of a narrow element type, in the dtype that carries it."""
+    what, kind = f"tensor {tensor.name!r}", NARROW[tensor.data_type]
+    count = math.prod(checked_shape(tensor.dims, what))
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise UnsupportedError(f"external data of the element type {kind.name} is not supported")
+    if tensor.HasField("raw_data"):
+        expected, got = -(-count * kind.bits // 8), len(tensor.raw_data)
+        if expected != got:
+            raise InputFileError(f"{what} of {kind.name} expects {expected} bytes, but has {got}")
+    try:
+        return kind.carried(np.asarray(numpy_helper.to_array(tensor)))
     except (ValueError, TypeError, OverflowError) as error:
         raise InputFileError(f"{what}: {error}") from None
 

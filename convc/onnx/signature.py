@@ -11,7 +11,8 @@ from onnx import GraphProto, TypeProto
 
 from convc.errors import InputFileError, UnsupportedError, UsageError
 from convc.graph.ir import Builder
-from convc.onnx.importers.call import Many
+from convc.onnx.importers.call import Many, Packed
+from convc.onnx.narrow import NARROW
 from convc.onnx.reading import LARGEST, dtype_of
 from convc.types import Dim, Extent, TensorType, size_of
 
@@ -55,7 +56,9 @@ class Signature:
             types = [TensorType(dtype, tuple(shape)) for shape in shapes]
             names = [f"{info.name}.{k}" for k in range(len(types))]
             return Many(tuple(map(self.builder.input, names, types)))
-        return self.builder.input(info.name, self.input_type(info.name, type))
+        kind = NARROW.get(type.tensor_type.elem_type)
+        value = self.builder.input(info.name, self.input_type(info.name, type))
+        return value if kind is None else Packed(value, kind)
 
     def input_type(self, name: str, type: TypeProto) -> TensorType:
         if type.WhichOneof("value") != "tensor_type":
@@ -64,7 +67,8 @@ class Signature:
             raise UnsupportedError(f"{kind.removesuffix('_type')} inputs are not supported")
         self.unused.pop(name, None)
         tensor = type.tensor_type
-        dtype = dtype_of(tensor.elem_type)
+        kind = NARROW.get(tensor.elem_type)
+        dtype = dtype_of(tensor.elem_type) if kind is None else kind.carrier
         whole = self.shapes.get(name)
         if isinstance(whole, Sequence):
             return TensorType(dtype, tuple(int(e) for e in whole))

@@ -24,6 +24,7 @@ from convc.driver import CompiledModel
 from convc.errors import DataError, UnsupportedError
 from convc.graph.ir import Array, Graph
 from convc.onnx.importer import Incomplete, import_parts
+from convc.onnx.narrow import BY_NUMPY, NARROW
 
 __all__ = ["CompiledRep", "ConvcBackend", "prepare", "run_model", "run_node", "supports_device"]
 
@@ -66,7 +67,7 @@ class CompiledRep(BackendRep):
         return tuple(
             [found[n] for n in made.sequences[o.name]]
             if o.name in made.sequences
-            else found[o.name]
+            else restored(found[o.name], o)
             for o in self.model.graph.output
         )
 
@@ -127,7 +128,21 @@ def flattened(given: Mapping[str, Any]) -> dict[str, Array]:
             found |= {f"{name}.{k}": v for k, v in enumerate(value)}
         elif value is not None:
             found[name] = value
-    return {n: np.ascontiguousarray(v).reshape(np.shape(v)) for n, v in found.items()}
+    return {n: carried(v) for n, v in found.items()}
+
+
+def carried(value: Any) -> Array:
+    """A contiguous array, of narrow element types in the dtype that carries them."""
+    array = np.asarray(value)
+    kind = BY_NUMPY.get(array.dtype)
+    whole = np.ascontiguousarray(array).reshape(array.shape)
+    return whole if kind is None else kind.carried(whole)
+
+
+def restored(value: Array, info: onnx.ValueInfoProto) -> Array:
+    """An output in the numpy type of what the model declares."""
+    kind = NARROW.get(info.type.tensor_type.elem_type)
+    return value if kind is None else kind.restored(value)
 
 
 def constant_outputs(graph: Graph) -> list[str]:

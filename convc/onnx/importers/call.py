@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import numpy as np
 from convc.errors import ConvcError
 from convc.graph.ir import Array, Builder
 from convc.graph.op import Op
+from convc.onnx.narrow import Narrow
 from convc.ops.broadcasting import Broadcasting
 from convc.ops.elementwise import Cast
 from convc.ops.shape import Reshape, Slice, Transpose
@@ -39,6 +41,13 @@ class Symbolic:
     dtype: DType = DType.int64
 
 
+MOST_OPERATORS = 1 << 17
+"""Operators that a model may become; loops and layers over time are unrolled."""
+
+LARGEST_CONSTANT = 1 << 24
+"""Elements of a constant that a rule makes."""
+
+
 Result = "str | Symbolic | tuple[str | Symbolic | None, ...]"
 
 
@@ -47,6 +56,14 @@ class Many:
     """A sequence of tensors; its length is known at import."""
 
     values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A tensor of an element type that convc carries in bytes: `value` has the carrier's dtype."""
+
+    value: str
+    kind: Narrow
 
 
 class Importer(Protocol):
@@ -68,7 +85,7 @@ class Call:
         importer: Importer,
         kind: str,
         opset: int,
-        inputs: Sequence[str | Symbolic | Many | None],
+        inputs: Sequence[str | Symbolic | Many | Packed | None],
         attributes: dict[str, Any],
         outputs: Sequence[str],
         base: str,
@@ -102,6 +119,8 @@ class Call:
             raise Rejected(f"input {k} is missing")
         if isinstance(value, Many):
             raise Rejected(f"input {k} is a sequence")
+        if isinstance(value, Packed):
+            raise Rejected(f"element type {value.kind.name} is not supported here")
         if isinstance(value, Symbolic):
             raise Rejected(
                 "computes with a dimension that is a symbol: give it a number by --shape"
@@ -165,7 +184,14 @@ class Call:
 
     # ------------------------------------------------------------ emitting
 
+    def require_small(self, *extents: int) -> None:
+        """Rejected where a constant of these extents would be too large to be made at import."""
+        if math.prod(extents) > LARGEST_CONSTANT:
+            raise Rejected(f"needs a constant of {math.prod(extents)} elements")
+
     def add(self, op: Op, *inputs: str) -> str:
+        if len(self.builder.nodes) >= MOST_OPERATORS:
+            raise Rejected(f"needs more than {MOST_OPERATORS} operators")
         return self.builder.add(op, *inputs, name=self.base)
 
     def constant(self, array: Any, dtype: DType | None = None) -> str:

@@ -9,7 +9,10 @@ import numpy as np
 from onnx import TensorProto
 
 from convc.graph.op import Op
-from convc.onnx.importers.call import Call, Many, Rejected, Rule
+from convc.onnx.exporter import CODES
+from convc.onnx.importers.call import Call, Many, Packed, Rejected, Rule
+from convc.onnx.importers.narrow import cast_to, opened
+from convc.onnx.narrow import NARROW
 from convc.onnx.reading import dtype_of
 from convc.ops.activations import (
     Celu,
@@ -198,15 +201,25 @@ def clip(c: Call) -> str:
     return x if x != c[0] else c.add(Identity(), x)
 
 
-def cast(c: Call) -> str:
+def cast(c: Call) -> object:
     """The type is a number, or its name up to opset 5."""
     to = c.attr("to")
     code = TensorProto.DataType.Value(to) if isinstance(to, str) else int(to)
-    return c.add(Cast(dtype_of(code)), c[0])
+    return converted(c, code)
 
 
-def cast_like(c: Call) -> str:
-    return c.add(Cast(c.dtype(1)), c[0])
+def cast_like(c: Call) -> object:
+    like = c.values[1]
+    return converted(c, like.kind.code if isinstance(like, Packed) else CODES[c.dtype(1)])
+
+
+def converted(c: Call, code: int) -> object:
+    """The first input as ONNX' element type `code`."""
+    value = c.values[0]
+    if code in NARROW:
+        return cast_to(c, value if isinstance(value, Packed) else c[0], code)
+    numbers = opened(c, value) if isinstance(value, Packed) else c[0]
+    return c.add(Cast(dtype_of(code)), numbers)
 
 
 def shift(c: Call) -> str:

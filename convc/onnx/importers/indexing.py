@@ -60,7 +60,8 @@ def linear(c: Call, indices: str, extents: tuple[int, ...]) -> str:
         stride = math.prod(extents[d + 1 :])
         scaled = c.add(Mul(), part, c.scalar(stride, part)) if stride != 1 else part
         total = scaled if total is None else c.add(Add(), total, scaled)
-    assert total is not None
+    if total is None:
+        raise Rejected("has index vectors of no length")
     return total
 
 
@@ -232,6 +233,7 @@ def max_unpool(c: Call) -> str:
     ))  # fmt: skip
     wanted = c.ints(2) if c.has(2) else own
     size = math.prod(own)
+    c.require_small(size)
     zeros = c.constant(np.zeros((size, 1)), c.dtype(0))
     rows = c.reshape(c.cast(c[1], DType.int64), (math.prod(shape), 1))
     flat = scatter(c, zeros, rows, c.reshape(c[0], (math.prod(shape), 1)), "none")
@@ -241,7 +243,10 @@ def max_unpool(c: Call) -> str:
 
 
 def bit_cast(c: Call) -> str:
-    return c.add(BitCast(dtype_of(int(c.attr("to")))), c[0])
+    dtype = dtype_of(int(c.attr("to")))
+    if c.dtype(0) is DType.bool and dtype is DType.uint8:
+        return c.cast(c[0], dtype)
+    return c.add(BitCast(dtype), c[0])
 
 
 RULES: dict[str, Rule] = {

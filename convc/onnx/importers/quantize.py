@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from convc.onnx.importers.call import Call, Rejected, Rule
+from convc.onnx.importers.call import Call, Packed, Rejected, Rule
+from convc.onnx.importers.narrow import opened, quantized_narrow
 from convc.onnx.importers.products import product
 from convc.onnx.importers.windows import centred, convolved
+from convc.onnx.narrow import NARROW, Narrow
 from convc.onnx.reading import dtype_of
 from convc.ops.broadcasting import Add, Div, Maximum, Minimum, Mul, Sub
 from convc.ops.elementwise import Clip, Round
@@ -51,7 +53,10 @@ def quantized(
     return limited(c, levels, dtype)
 
 
-def quantize(c: Call) -> str:
+def quantize(c: Call) -> object:
+    kind = narrow_result(c)
+    if kind is not None:
+        return quantize_narrow(c, kind)
     x = c.wide(c[0])
     if c.dtype(x).is_integer:
         x = c.cast(x, DType.float32)
@@ -60,6 +65,39 @@ def quantize(c: Call) -> str:
     zero = c[2] if c.has(2) else None
     axis = c.axis(0, 1) if c.rank(1) else 0
     return quantized(c, x, c[1], zero, dtype, axis, int(c.attr("block_size", 0)))
+
+
+def narrow_result(c: Call) -> Narrow | None:
+    """The narrow element type of the result, if it is one."""
+    zero = c.values[2] if c.has(2) else None
+    code = zero.kind.code if isinstance(zero, Packed) else int(c.attr("output_dtype", 0))
+    return NARROW.get(code)
+
+
+def quantize_narrow(c: Call, kind: Narrow) -> Packed:
+    x = c.wide(c[0])
+    axis, block = c.axis(0, 1) if c.rank(1) else 0, int(c.attr("block_size", 0))
+    levels = c.add(Div(), x, spread(c, c.cast(c[1], c.dtype(x)), x, axis, block))
+    zero = c.values[2] if c.has(2) else None
+    if isinstance(zero, Packed):
+        shaped = spread(c, zero.value, x, axis, block)
+        zero = Packed(shaped, kind)
+        if kind.bits == 4 and kind.is_float:
+            levels = c.add(Add(), levels, c.cast(opened(c, zero), c.dtype(levels)))
+    return quantized_narrow(c, levels, zero if isinstance(zero, Packed) else None, kind)
+
+
+def dequantize_narrow(c: Call, packed: Packed) -> str:
+    """(x - zero) * scale. Floats have no zero point but zero."""
+    axis, block = c.axis(packed.value, 1) if c.rank(1) else 0, int(c.attr("block_size", 0))
+    value = c.cast(opened(c, packed), DType.float32)
+    zero = c.values[2] if c.has(2) else None
+    if isinstance(zero, Packed) and not packed.kind.is_float:
+        point = spread(c, zero.value, packed.value, axis, block)
+        value = c.add(Sub(), value, c.cast(point, DType.float32))
+    factor = spread(c, c.cast(c[1], DType.float32), packed.value, axis, block)
+    code = int(c.attr("output_dtype", 0))
+    return c.cast(c.add(Mul(), value, factor), dtype_of(code) if code else c.dtype(1))
 
 
 def dequantized(
@@ -75,6 +113,8 @@ def dequantized(
 
 def dequantize(c: Call) -> str:
     code = int(c.attr("output_dtype", 0))
+    if isinstance(c.values[0], Packed):
+        return dequantize_narrow(c, c.values[0])
     dtype = dtype_of(code) if code else c.dtype(1)
     axis = c.axis(0, 1) if c.rank(1) else 0
     zero = c[2] if c.has(2) else None

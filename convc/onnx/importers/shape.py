@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convc.onnx.importers.call import Call, Rejected, Rule
+from convc.onnx.importers.call import Call, Packed, Rejected, Rule
+from convc.onnx.narrow import NARROW
 from convc.onnx.reading import dtype_of
 from convc.ops.broadcasting import Add, Equal, GreaterEqual, Mul, Where
 from convc.ops.elementwise import Identity
@@ -33,14 +34,17 @@ def parameter(c: Call, k: int, name: str) -> list[int] | None:
     return None if given is None else [int(v) for v in given]
 
 
-def constant(c: Call) -> str:
+def constant(c: Call) -> str | Packed:
     for name in ("value_float", "value_floats", "value_int", "value_ints"):
         if name in c.attributes:
             dtype = DType.float32 if "float" in name else DType.int64
             return c.constant(np.array(c.attr(name)), dtype)
     if "value" not in c.attributes:
         raise Rejected(f"a constant of {', '.join(c.attributes) or 'nothing'} is not supported")
-    return c.constant(c.importer.array(c.attr("value")))
+    tensor = c.attr("value")
+    value = c.constant(c.importer.array(tensor))
+    kind = NARROW.get(tensor.data_type)
+    return value if kind is None else Packed(value, kind)
 
 
 def constant_of_shape(c: Call) -> str:
@@ -121,6 +125,8 @@ def split(c: Call) -> tuple[str, ...]:
     axis = c.axis(0)
     sizes = parameter(c, 1, "split")
     count = int(c.attr("num_outputs", len(c.outputs)))
+    if count != len(c.outputs):
+        raise Rejected(f"num_outputs is {count}, but there are {len(c.outputs)} outputs")
     if sizes is None:
         extent = c.shape(0)[axis]
         if not isinstance(extent, int):
@@ -206,6 +212,7 @@ def wrapped(c: Call, pads: list[tuple[int, int]]) -> str:
         extent = c.numbers(x)[d]
         if before == after == 0:
             continue
+        c.require_small(before + extent + after)
         indices = np.arange(-before, extent + after) % extent
         parts = []
         first = 0
@@ -258,6 +265,7 @@ def eye_like(c: Call) -> str:
     rows, columns = c.numbers(0)
     code = c.attr("dtype")
     dtype = c.dtype(0) if code is None else dtype_of(code)
+    c.require_small(rows, columns)
     return c.constant(np.eye(rows, columns, int(c.attr("k", 0))), dtype)
 
 
@@ -275,6 +283,7 @@ def one_hot(c: Call) -> str:
     chosen = spread
     if c.dtype(spread).is_signed:
         chosen = c.add(Where(), inside, spread, c.add(Add(), spread, c.scalar(depth, spread)))
+    c.require_small(depth)
     positions = np.arange(depth).reshape((depth, *[1] * (rank - 1 - axis)))
     hit = c.add(Equal(), chosen, c.constant(positions, c.dtype(spread)))
     off, on = (c.take(c[2], 0, k) for k in range(2))
@@ -286,6 +295,7 @@ def trilu(c: Call) -> str:
     if not isinstance(rows, int) or not isinstance(columns, int):
         raise Rejected(f"needs numbers of rows and columns, got {rows} x {columns}: give --shape")
     k = int(c.array(1).reshape(())) if c.has(1) else 0
+    c.require_small(rows, columns)
     distance = np.arange(columns)[None, :] - np.arange(rows)[:, None]
     kept = distance >= k if c.attr("upper", 1) else distance <= k
     zero = c.constant(np.zeros((), c.dtype(0).numpy))
