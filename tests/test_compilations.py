@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,31 @@ def test_a_recalled_compilation_is_what_a_fresh_one_is(
     found.artifact.save(tmp_path / "net.cvc")
     x = np.random.default_rng(2).standard_normal((3, 8, 12, 12)).astype(np.float32)
     np.testing.assert_array_equal(load(tmp_path / "net.cvc")(x), fresh.artifact.model()(x))
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from convc import driver
+from convc.graph.parser import parse_graph
+
+text = "graph g(x: float32[N, 40]) -> (y) { weight w: float32[40, 30]  y = mat_mul(x, w) }"
+w = np.random.default_rng().standard_normal((40, 30)).astype(np.float32)
+found = driver.compile(parse_graph(text, {"w": w}), options=driver.Options(verify=False))
+x = np.ones((2, 40), np.float32)
+np.testing.assert_allclose(found(x), x @ w, rtol=1e-4, atol=1e-5)
+print("passes" in found.compiled.timings.seconds, "llvmlite.binding" in sys.modules)
+"""
+
+
+def test_another_process_recalls_it_without_loading_llvm() -> None:
+    lines = [
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert lines == [["True", "True"], ["False", "False"]]
 
 
 def test_the_stages_of_a_recalled_compilation_can_be_asked_for() -> None:

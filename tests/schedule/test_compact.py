@@ -38,4 +38,4 @@ def test_awkward_weights_are_not_padded(case: tuple[str, str, str]) -> None:
     extents = [int(e) for e in x_type.partition(", ")[2][:-1].split(",")]
     x = random.standard_normal((3, *extents)).astype(np.float32)
     wanted = run_graph(graph, {"x": x}, dtype=DType.float64)["y"]
-    np.testing.assert_allclose(compiled(x), wanted, atol=2e-5)
+    np.testing.assert_allclose(compiled(x), wanted.astype(np.float64), atol=2e-5)
