@@ -10,6 +10,7 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.graph.ir import Builder, Graph
+from convc.graph.state import NEXT
 from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import Variable
@@ -17,13 +18,7 @@ from convc.keras.layers.normalization import BatchNormalization
 from convc.keras.training.optimizer import first_state
 from convc.keras.training.penalties import constraints_of, regularization
 from convc.keras.training.rules import Rule
-from convc.keras.training.step import (
-    ITERATIONS,
-    NEXT,
-    Scorer,
-    test_step,
-    train_step,
-)
+from convc.keras.training.step import ITERATIONS, Scorer, test_step, train_step
 from convc.ops.elementwise import Cast
 from convc.ops.norm import BatchNorm
 from convc.passes.rewriter import renamed_all
@@ -103,10 +98,10 @@ def training_of(
     kept = set(without_decay)
     constant = [n for n in parameters if weights[n].variable in kept]
     constraints = constraints_of(weights, parameters)
-    step = train_step(forward, targets, parameters, rule, constant, penalty, constraints)
+    step = train_step(forward, targets, parameters, rule, constant, penalty, constraints, weights)
     # Evaluation reads what training writes.
     changing = [n for n in weights if f"{NEXT}{n}" in step.outputs]
-    test = test_step(with_inputs(graph, changing), targets, penalty)
+    test = test_step(with_inputs(graph, changing), targets, penalty, weights)
     return Training({"train_step": step, "test_step": test}, parameters, weights, rule)
 
 

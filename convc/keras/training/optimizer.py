@@ -60,7 +60,7 @@ def updated(
 ) -> dict[str, Value]:
     """The next values of the parameters and of the state, by name.
 
-    `iterations` is an integer scalar: the steps that were made before. `rate` is a scalar of the parameters' dtype.
+    `iterations` is an integer scalar: the steps that were made before. `rate` is a float scalar.
     Where gradients are accumulated, the parameters change once in so many steps, and steps count as one then.
     """
     every = rule.gradient_accumulation_steps
@@ -90,10 +90,14 @@ def stepped(
     without_decay: Collection[str],
 ) -> dict[str, Value]:
     """The parameters, slots and shared scalars after decay and the rule's update."""
-    step = (done + 1).cast(rate.dtype)
-    shared = rule.advance({n: state[f"{PREFIX}/{n}"] for n in rule.scalars}, step)
+    shared = {n: state[f"{PREFIX}/{n}"] for n in rule.scalars}
+    if shared:
+        step = (done + 1).cast(next(iter(shared.values())).dtype)
+        shared = rule.advance(shared, step)
     found = {f"{PREFIX}/{n}": v for n, v in shared.items()}
+    given = rate
     for name, param in parameters.items():
+        rate, step = given.cast(param.dtype), (done + 1).cast(param.dtype)
         slots = {s: state[slot_name(name, s)] for s in rule.slots}
         if rule.weight_decay and name not in without_decay:
             param = param - param * (rate * rule.weight_decay)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from functools import partial
 
 from convc.errors import ModelError
-from convc.graph.ir import Builder
 from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.tensor import KerasTensor, Variable, as_tensor
 from convc.keras.engine.tensor import apply as applied
@@ -14,15 +13,6 @@ from convc.keras.training.optimizer import Constraint
 from convc.keras.training.step import Penalty
 from convc.keras.training.tracing import Trace
 from convc.ops.values import Value
-
-
-def trace_of(builder: Builder, weights: Mapping[str, Viewed]) -> Trace:
-    """A trace in which the variables whose weights are the builder's inputs read as these."""
-    trace = Trace(builder)
-    for name, weight in weights.items():
-        if name in builder.inputs:
-            trace.bind(weight.variable, Value(builder, name), weight.views)
-    return trace
 
 
 def regularization(weights: Mapping[str, Viewed], trainable: Collection[Variable]) -> Penalty:
@@ -33,10 +23,7 @@ def regularization(weights: Mapping[str, Viewed], trainable: Collection[Variable
         if w.variable.regularizer is not None and w.variable in trainable
     }
 
-    def penalty(builder: Builder) -> Value | None:
-        if not regularized:
-            return None
-        trace = trace_of(builder, weights)
+    def penalty(trace: Trace) -> Value | None:
         total: Value | None = None
         for variable in regularized.values():
             part = trace.run(penalized, variable)

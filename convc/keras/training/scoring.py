@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from convc.errors import UsageError
-from convc.graph.ir import Builder
 from convc.keras.training.data import target_name, weight_name
 from convc.keras.training.step import summed, weighted_by_rows
 from convc.keras.training.tracing import Trace, updated_metric
@@ -32,16 +31,17 @@ class Scoring:
     weighted_metrics: Sequence[tuple[str, Any]]
     tracked: str = ""
 
-    def scored(self, builder: Builder, y_pred: Value) -> tuple[Value | None, dict[str, Value]]:
+    def scored(self, trace: Trace, y_pred: Value) -> tuple[Value | None, dict[str, Value]]:
         if self.target is None:
             return None, {}
-        trace = Trace(builder)
+        builder = trace.builder
         y_true = Value(builder, builder.input(target_name(self.output), self.target))
         weights = None
         if self.sample_weight is not None:
             name = builder.input(weight_name(self.output), self.sample_weight)
             weights = Value(builder, name)
-        part, state = None, {}
+        part: Value | None = None
+        state: dict[str, Value] = {}
         if self.loss is not None:
             part = self.loss_value(trace, y_true, y_pred, weights)
             if self.tracked:

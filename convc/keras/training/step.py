@@ -7,13 +7,12 @@ may share their memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from convc.errors import ModelError
 from convc.graph.ir import Builder, Graph
 from convc.graph.state import NEXT, next_values
-from convc.keras.training.losses import averaged
+from convc.keras.engine.graphs import Viewed
 from convc.keras.training.optimizer import (
     NO_CONSTRAINTS,
     PREFIX,
@@ -23,6 +22,7 @@ from convc.keras.training.optimizer import (
     updated,
 )
 from convc.keras.training.rules import Rule
+from convc.keras.training.tracing import Trace, trace_of
 from convc.ops.values import Value, values
 from convc.passes.gradient import add_gradients, with_outputs
 from convc.passes.training_mode import TrainingGraph
@@ -32,12 +32,12 @@ ITERATIONS = "iterations"
 RATE = "learning_rate"
 LOSS = "loss"
 
-Loss = Callable[[Value, Value], Value]
-Metric = Callable[[Value, Value], Sequence[Value]]
-Penalty = Callable[[Builder], "Value | None"]
+Penalty = Callable[[Trace], "Value | None"]
+
+NO_VARIABLES: Mapping[str, Viewed] = {}
 
 
-def no_penalty(builder: Builder) -> Value | None:
+def no_penalty(trace: Trace) -> Value | None:
     """Nothing beside the targets' losses."""
     return None
 
@@ -45,38 +45,9 @@ def no_penalty(builder: Builder) -> Value | None:
 class Scorer(Protocol):
     """What one output is trained towards: its part of the loss, and what it adds to sums."""
 
-    def scored(self, builder: Builder, y_pred: Value) -> tuple[Value | None, dict[str, Value]]:
-        """A scalar, if there is a loss, and the next values of state, by name; inputs are made in the builder."""
+    def scored(self, trace: Trace, y_pred: Value) -> tuple[Value | None, dict[str, Value]]:
+        """A scalar, if there is a loss, and the next values of state by name; inputs go to the trace's builder."""
         ...
-
-
-@dataclass(frozen=True)
-class Target:
-    """What one output is trained towards: an input of its own, a loss and metrics of the two."""
-
-    name: str
-    type: TensorType
-    loss: Loss
-    """`loss(y_true, y_pred)`: a value per sample."""
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-    """`metric(y_true, y_pred)`: what the batch adds to the metric's sums."""
-    weight: float = 1.0
-    sample_weight: str = ""
-    """The name of an input of weights per sample, if there are any."""
-
-    def scored(self, builder: Builder, y_pred: Value) -> tuple[Value, dict[str, Value]]:
-        y_true = Value(builder, builder.input(self.name, self.type))
-        weights = None
-        if self.sample_weight:
-            shape = self.type.shape[:1]
-            weight_type = TensorType(y_pred.dtype, shape)
-            weights = Value(builder, builder.input(self.sample_weight, weight_type))
-        part = averaged(self.loss(y_true, y_pred), weights)
-        part = part * self.weight if self.weight != 1.0 else part
-        state: dict[str, Value] = {}
-        for name, metric in self.metrics.items():
-            state |= summed(builder, name, metric(y_true, y_pred))
-        return part, state
 
 
 def train_step(
@@ -87,6 +58,7 @@ def train_step(
     without_decay: Collection[str] = (),
     penalty: Penalty = no_penalty,
     constraints: Mapping[str, Constraint] = NO_CONSTRAINTS,
+    variables: Mapping[str, Viewed] = NO_VARIABLES,
 ) -> Graph:
     """The step's graph. `targets` has one for each output; `penalty` is a scalar that the loss gets besides;
     `constraints` are what parameters go through after the update.
@@ -95,7 +67,7 @@ def train_step(
     the metrics' sums. Its outputs are the loss and the next state.
     """
     builder = forward.builder
-    loss, state = scored(builder, forward.outputs, targets, penalty)
+    loss, state = scored(trace_of(builder, variables), forward.outputs, targets, penalty)
     state |= {name: Value(builder, value) for name, value in forward.state.items()}
     trained = {p: Value(builder, p) for p in parameters}
     rate = Value(builder, builder.input(RATE, TensorType(loss.dtype, ())))
@@ -112,6 +84,7 @@ def test_step(
     graph: Graph,
     targets: Sequence[Scorer],
     penalty: Penalty = no_penalty,  # noqa: PT028 - no test function
+    variables: Mapping[str, Viewed] = NO_VARIABLES,  # noqa: PT028
 ) -> Graph:
     """The graph that adds a batch to the loss's and the metrics' sums."""
     builder = Builder(graph.name, dict(graph.weights))
@@ -119,12 +92,12 @@ def test_step(
         builder.input(name, graph.types[name])
     for node in graph.nodes:
         builder.emit(node)
-    loss, state = scored(builder, graph.outputs, targets, penalty)
+    loss, state = scored(trace_of(builder, variables), graph.outputs, targets, penalty)
     return finished(builder, loss, state)
 
 
 def scored(
-    builder: Builder,
+    trace: Trace,
     outputs: Sequence[str],
     targets: Sequence[Scorer],
     penalty: Penalty = no_penalty,
@@ -133,18 +106,19 @@ def scored(
 
     Outputs after those of the targets are what layers add to the loss: their elements are summed.
     """
+    builder = trace.builder
     total: Value | None = None
     state: dict[str, Value] = {}
     scored_outputs = values(builder, outputs[: len(targets)])
     for target, y_pred in zip(targets, scored_outputs, strict=True):
-        part, sums = target.scored(builder, y_pred)
+        part, sums = target.scored(trace, y_pred)
         state |= sums
         if part is not None:
             total = part if total is None else total + part
     added = [
         v.sum(range(v.rank)) if v.rank else v for v in values(builder, outputs[len(targets) :])
     ]
-    extra = penalty(builder)
+    extra = penalty(trace)
     for part in (*added, *([] if extra is None else [extra])):
         total = part if total is None else total + part.cast(total.dtype)
     if total is None:

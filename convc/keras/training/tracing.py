@@ -5,7 +5,7 @@ Losses, metrics, regularizers and constraints are such functions: here they beco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from convc.graph.ir import Builder, Node
 from convc.graph.op import Op
 from convc.keras.engine.call import map_tensors
+from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.naming import entered, outermost
 from convc.keras.engine.tensor import (
     KerasTensor,
@@ -103,6 +104,15 @@ class Trace:
                 return self.builder.weight(variable.path, variable.value)
             case array:
                 return self.builder.weight(f"{step.layer}/constant", np.asarray(array))
+
+
+def trace_of(builder: Builder, weights: Mapping[str, Viewed]) -> Trace:
+    """A trace in which the variables whose weights are the builder's inputs read as these."""
+    trace = Trace(builder)
+    for name, weight in weights.items():
+        if name in builder.inputs:
+            trace.bind(weight.variable, Value(builder, name), weight.views)
+    return trace
 
 
 def traced(builder: Builder, function: Callable[..., Any], *args: Any) -> Any:

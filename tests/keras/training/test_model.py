@@ -11,19 +11,23 @@ from convc import keras
 from convc.errors import ModelError
 from convc.graph.interp import run_graph
 from convc.graph.verify import verify_graph
-from convc.keras import layers
-from convc.keras.training import losses, metrics
+from convc.keras import layers, losses, metrics
+from convc.keras.training.data import target_name
 from convc.keras.training.model import Training, training_of
 from convc.keras.training.rules import Adam
-from convc.keras.training.step import Target
+from convc.keras.training.scoring import Scoring
 from convc.types import Dim, DType, TensorType
 
-LABELS = Target(
-    "labels",
+LABELS = Scoring(
+    "dense",
     TensorType(DType.int64, (Dim.symbol("N"),)),
-    losses.sparse_categorical_crossentropy,
-    {"accuracy": lambda t, p: metrics.mean_of(metrics.sparse_categorical_accuracy(t, p))},
+    None,
+    losses.SparseCategoricalCrossentropy(),
+    1.0,
+    [("accuracy", metrics.SparseCategoricalAccuracy())],
+    (),
 )
+TARGET = target_name("dense")
 
 
 def classifier() -> Any:
@@ -40,7 +44,7 @@ def batch() -> dict[str, Any]:
     rng = np.random.default_rng(5)
     labels = np.arange(12) % 3
     image = rng.normal(size=(12, 6, 6, 2)) + labels.reshape(-1, 1, 1, 1)
-    return {"image": image.astype(np.float32), "labels": labels}
+    return {"image": image.astype(np.float32), TARGET: labels}
 
 
 def fitted(
@@ -73,7 +77,7 @@ def test_a_model_trains_and_takes_its_variables_back() -> None:
     given = {**state, **training.first_metrics(), **batch()}
     result = run_graph(test, {n: given[n] for n in test.inputs})
     likely = model.predict(batch()["image"], verbose=0)
-    hits = np.sum(np.argmax(likely, -1) == batch()["labels"])
+    hits = np.sum(np.argmax(likely, -1) == batch()[TARGET])
     assert np.asarray(result["next/metrics/accuracy/0"]) == hits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from convc.graph.parser import parse_graph
 from convc.graph.printer import print_graph
 from convc.graph.state import next_values
 from convc.graph.verify import verify_graph
-from convc.keras.training import losses, metrics
+from convc.keras import losses, metrics
+from convc.keras.training.data import target_name, weight_name
 from convc.keras.training.optimizer import first_state
 from convc.keras.training.rules import SGD, Adam, Nadam, Rule
-from convc.keras.training.step import Target, test_step, train_step
+from convc.keras.training.scoring import Scoring
+from convc.keras.training.step import test_step, train_step
 from convc.ops.activations import Relu
 from convc.ops.broadcasting import Add
 from convc.ops.conv import Conv2d
@@ -34,6 +37,7 @@ from convc.types import Dim, DType, TensorType
 from tests.codegen.native import RUNNABLE, Native, assert_same_bits
 
 N = Dim.symbol("N")
+LABELS = target_name("likely")
 PARAMETERS = ("conv/kernel", "norm/gamma", "norm/beta", "dense/kernel", "dense/bias")
 make_test_step = test_step  # a name that the collector leaves alone
 del test_step
@@ -70,17 +74,21 @@ def classifier(dtype: DType = DType.float64, rate: float = 0.25) -> Graph:
     return builder.finish([builder.add(Softmax(), x, name="likely")])
 
 
-def target() -> Target:
-    return Target(
-        "labels",
+def scoring(dtype: DType) -> Scoring:
+    return Scoring(
+        "likely",
         TensorType(DType.int64, (N,)),
-        losses.sparse_categorical_crossentropy,
-        {"accuracy": lambda t, p: metrics.mean_of(metrics.sparse_categorical_accuracy(t, p))},
+        None,
+        losses.SparseCategoricalCrossentropy(dtype=dtype.value),
+        1.0,
+        [("accuracy", metrics.SparseCategoricalAccuracy(dtype=dtype.value))],
+        (),
     )
 
 
 def step_of(graph: Graph, rule: Rule, parameters: tuple[str, ...] = PARAMETERS) -> Graph:
-    return train_step(training_mode(graph, parameters, {"norm": 0.9}), [target()], parameters, rule)
+    forward = training_mode(graph, parameters, {"norm": 0.9})
+    return train_step(forward, [scoring(graph.types["image"].dtype)], parameters, rule)
 
 
 def start(graph: Graph, step: Graph, rule: Rule) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def batch(dtype: DType = DType.float64) -> dict[str, Any]:
     rng = np.random.default_rng(5)
     labels = np.arange(9) % 3
     image = rng.normal(size=(9, 2, 6, 6)) + labels.reshape(-1, 1, 1, 1)
-    return {"image": image.astype(dtype.numpy), "labels": labels}
+    return {"image": image.astype(dtype.numpy), LABELS: labels}
 
 
 def advanced(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +137,7 @@ def test_training_learns(rule: Rule) -> None:
 def test_step_is_text_and_its_state_has_pairs() -> None:
     step = step_of(classifier(), Adam())
     whole = Decompose()(step)
-    assert set(next_values(step)) == set(step.inputs) - {"image", "labels", "seed", "learning_rate"}
+    assert set(next_values(step)) == set(step.inputs) - {"image", LABELS, "seed", "learning_rate"}
     assert parse_graph(print_graph(step), step.weights) == step
     assert next_values(whole) == next_values(step)
 
@@ -174,7 +182,7 @@ def test_dropout_is_the_seeds() -> None:
 def test_frozen_layers_keep_their_inference_form() -> None:
     graph = classifier(rate=0.0)
     forward = training_mode(graph, ["dense/kernel", "dense/bias"], {})
-    step = train_step(forward, [target()], ["dense/kernel", "dense/bias"], SGD())
+    step = train_step(forward, [scoring(DType.float64)], ["dense/kernel", "dense/bias"], SGD())
     operators = [node.op.mnemonic for node in step.nodes]
     assert "batch_norm" in operators
     left_out = {"batch_norm_training", "conv2d_weight_gradient", "max_pool2d_gradient"}
@@ -185,11 +193,11 @@ def test_frozen_layers_keep_their_inference_form() -> None:
 
 def test_evaluation_sums_without_changing_anything_else() -> None:
     graph = classifier()
-    step = make_test_step(graph, [target()])
+    step = make_test_step(graph, [scoring(DType.float64)])
     zeros = {n: np.zeros(()) for n in step.inputs if n.startswith("metrics/")}
     result = run(step, {**batch(), **zeros})
     likely = run(graph, {"image": batch()["image"]})["likely"]
-    labels = batch()["labels"]
+    labels = batch()[LABELS]
     wanted = -np.log(likely[np.arange(9), labels]).mean()
     np.testing.assert_allclose(result["loss"], wanted)
     hits = np.sum(np.argmax(likely, -1) == labels)
@@ -199,13 +207,15 @@ def test_evaluation_sums_without_changing_anything_else() -> None:
 
 def test_sample_weights() -> None:
     graph = classifier()
-    weighted = Target("labels", target().type, target().loss, {}, 2.0, "weights")
+    type = TensorType(DType.float64, (N,))
+    plain = scoring(DType.float64)
+    weighted = replace(plain, sample_weight=type, weight=2.0, metrics=())
     step = make_test_step(graph, [weighted])
     zeros = {n: np.zeros(()) for n in step.inputs if n.startswith("metrics/")}
     weights = np.arange(9.0)
-    result = run(step, {**batch(), **zeros, "weights": weights})
+    result = run(step, {**batch(), **zeros, weight_name("likely"): weights})
     likely = run(graph, {"image": batch()["image"]})["likely"]
-    each = -np.log(likely[np.arange(9), batch()["labels"]])
+    each = -np.log(likely[np.arange(9), batch()[LABELS]])
     np.testing.assert_allclose(result["loss"], 2 * np.sum(each * weights) / 9)
 
 
