@@ -39,18 +39,19 @@ class Model(Protocol):
 def load_model(spec: str, shapes: Shapes | None = None) -> Model:
     """The one model of `path.py`, or the one called `name` of `path.py:name`, or that of an ONNX or Keras file.
 
-    `shapes` has numbers for an ONNX model's named dimensions. InputFileError if the file can't be read; ModelError
-    (with file and line) if the script raises, defines no model, or defines several and `name` doesn't choose. An error
-    of convc's own that the script raises keeps its kind.
+    `shapes` has numbers for an ONNX model's named dimensions, or shapes for a model's inputs. InputFileError if the
+    file can't be read; ModelError (with file and line) if the script raises, defines no model, or defines several and
+    `name` doesn't choose. An error of convc's own that the script raises keeps its kind.
     """
     if spec.endswith(".onnx"):
         opened: Model = importlib.import_module(ONNX_READER).OnnxModel(spec, shapes or {})
         return opened
-    if shapes:
-        raise UsageError(f"--shape is for ONNX models, got {spec}")
     if spec.endswith(KERAS_SUFFIXES):
-        loaded: Model = importlib.import_module(KERAS_READER).load_model(spec, compile=False)
+        reader = importlib.import_module(KERAS_READER)
+        loaded: Model = reader.load_model(spec, compile=False, input_shapes=shapes)
         return loaded
+    if shapes:
+        raise UsageError(f"--shape is for ONNX and Keras files, got {spec}")
     path, name = split_spec(spec)
     values = run_script(path, lent=missing_packages())
     if not models_in(values) and any(map(is_foreign, values.values())):

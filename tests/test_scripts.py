@@ -97,7 +97,7 @@ def test_what_a_script_raises_is_said_with_its_line(
     ("line", "kind", "message"),
     [
         ("layers.ConvLSTM2D(3)", UnsupportedError, "convc.keras.layers has no 'ConvLSTM2D'"),
-        ("model.fit()", UnsupportedError, "model 'm': fit() isn't supported"),
+        ("model.fit()", ModelError, "model 'm': call compile(optimizer, loss) before fit()"),
         ("model.load_weights('none.h5')", InputFileError, "weights file none.h5 doesn't exist"),
     ],
 )

@@ -22,7 +22,7 @@ def doctor(
 ) -> None:
     """List all that convc can't compile of an ONNX model (node, operator, opset, types) or a Keras file (layers)."""
     if source.endswith(scripts.KERAS_SUFFIXES):
-        problems = keras_saving.problems_of(source)
+        problems = keras_saving.problems_of(source, parse_shapes(shape))
     else:
         problems = onnx_importer.problems_of(source, parse_shapes(shape))
     if as_json:

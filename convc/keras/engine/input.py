@@ -44,7 +44,7 @@ class InputLayer(Layer):
         if any(d is None for d in tuple(batch_shape)[1:]):
             raise ModelError(
                 f"Input {self.name!r}: only the batch size may be None; received shape {tuple(batch_shape)[1:]}: "
-                f"give the sizes that the model is compiled for"
+                f"give the sizes that the model is compiled for (--shape {self.name}=…, load_model's input_shapes)"
             )
         if 0 in tuple(batch_shape):
             raise ModelError(

@@ -18,7 +18,7 @@ from convc.keras import (
     optimizers,
     regularizers,
 )
-from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5
+from convc.keras.engine import archive, hdf5, legacy_weights, revival, saving_h5
 from convc.keras.engine.hdf5 import Hdf5
 from convc.keras.engine.registry import (
     FAMILIES,
@@ -51,15 +51,18 @@ def load_model(
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
     safe_mode: bool = True,
+    input_shapes: Mapping[str, Any] | None = None,
 ) -> Any:
     """The model of a `.keras` file (Keras 2.12 and later) or an HDF5 file (Keras 2 and 3), with its weights.
 
     `custom_objects` are the file's own classes and functions by name, where they aren't registered; a Lambda layer's
     function goes by the layer's name too. Nothing that a file names is imported, and no code in it runs, whatever
     `safe_mode` says. With `compile`, the optimizer, its state, the loss and the metrics come back too.
+    `input_shapes` has shapes by input name, where the file leaves sizes open: convc compiles for known ones.
     """
     path = checked_path(filepath)
-    with custom_object_scope(custom_objects), told(path):
+    given = dict(input_shapes or {})
+    with custom_object_scope(custom_objects), revival.input_shapes(given), told(path):
         if is_hdf5(path):
             return _from_hdf5(path, compile)
         parts = archive.read(path)
@@ -148,10 +151,10 @@ def model_from_config(config: Any, custom_objects: Mapping[str, Any] | None = No
         return _model(config)
 
 
-def problems_of(filepath: str | Path) -> list[str]:
+def problems_of(filepath: str | Path, input_shapes: Mapping[str, Any] | None = None) -> list[str]:
     """Everything that keeps a file's model from being loaded, a line for each; nothing if it loads."""
     try:
-        load_model(filepath, compile=False)
+        load_model(filepath, compile=False, input_shapes=input_shapes)
     except LayersError as error:
         return error.problems
     except UnsupportedError as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from convc.errors import ConvcError, InputFileError, UnsupportedError
+from convc.errors import ConvcError, InputFileError, UnsupportedError, UsageError
 from convc.keras.engine import legacy
 from convc.keras.engine.call import flatten
 from convc.keras.engine.functions import is_operation, revived_operation
@@ -23,6 +26,7 @@ from convc.keras.engine.serialization import (
 )
 
 CONTAINERS = ("Sequential", "Functional")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class LayersError(UnsupportedError):
@@ -50,6 +54,8 @@ def revived_layer(value: Any) -> Any:
         config = plain(config)
     if custom is None and cls.__name__ not in CONTAINERS:
         config = legacy.translated(cls, config)
+    if cls.__name__ == "InputLayer":
+        config = with_known_sizes(config, name)
     layer = from_config(cls, config)
     _build(layer, entry.get("build_config"))
     return layer
@@ -108,8 +114,11 @@ def shaped(shape: Any) -> Any:
             return tuple(shape)
 
 
-def revived_layers(entries: Any) -> list[tuple[dict[str, Any], Any]]:
-    """Each entry with its layer; a LayersError says all that can't be made."""
+def revived_layers(entries: Any, shape: Any = None) -> list[tuple[dict[str, Any], Any]]:
+    """Each entry with its layer; a LayersError says all that can't be made.
+
+    `shape` is that of the first one's input, where it is known.
+    """
     if not isinstance(entries, list):
         raise InputFileError(f"layers: expected a list; received {str(entries)[:60]!r}")
     found: list[tuple[dict[str, Any], Any]] = []
@@ -118,7 +127,10 @@ def revived_layers(entries: Any) -> list[tuple[dict[str, Any], Any]]:
         entry = entry_of(value, "layers")
         where = f"layer {_name_of(entry)!r} ({entry['class_name']})"
         try:
-            found.append((entry, revived_layer(entry)))
+            with input_shapes(outer_shapes(entry, shape)):
+                layer = revived_layer(entry)
+            found.append((entry, layer))
+            shape = getattr(layer, "batch_shape", None)
         except LayersError as error:
             problems.extend(error.problems)
         except ConvcError as error:
@@ -130,11 +142,66 @@ def revived_layers(entries: Any) -> list[tuple[dict[str, Any], Any]]:
     return found
 
 
+_shapes: ContextVar[Mapping[str, Any]] = ContextVar("convc_keras_shapes", default=_NOTHING)
+
+
+@contextmanager
+def input_shapes(shapes: Mapping[str, Any]) -> Iterator[None]:
+    """Within it, the sizes that input layers of these names leave open are known: models take them from outside."""
+    token = _shapes.set({**_shapes.get(), **shapes})
+    try:
+        yield
+    finally:
+        _shapes.reset(token)
+
+
+def with_known_sizes(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """An input layer's config with what is known of the sizes that it leaves open, the batch aside."""
+    key = "batch_shape" if "batch_shape" in config else "batch_input_shape"
+    open_shape, known = config.get(key), _shapes.get().get(name)
+    if not isinstance(open_shape, list) or not isinstance(known, (list, tuple)):
+        return config
+    known = [None, *known] if len(known) == len(open_shape) - 1 else list(known)
+    if len(known) != len(open_shape):
+        raise UsageError(
+            f"input {name!r} has shape {tuple(open_shape)}; received the shape {tuple(known)} for it"
+        )
+    batch, *sizes = open_shape
+    closed = [k if size is None else size for size, k in zip(sizes, known[1:], strict=True)]
+    return {**config, key: [batch, *closed]}
+
+
+def outer_shapes(entry: dict[str, Any], shape: Any) -> dict[str, Any]:
+    """The shapes of a nested model's inputs by name, as its first call or the layer before it has them."""
+    config = entry["config"]
+    if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
+        return {}
+    if "input_layers" in config:
+        names = [ref.layer for ref in _refs(_structure(config["input_layers"]))]
+    else:
+        names = [_name_of(entry_of(e, "layers")) for e in config["layers"][:1]]
+    inbound = entry.get("inbound_nodes") or [None]
+    shapes = list(_tensor_shapes(inbound[0])) or [shape]
+    return {name: s for name, s in zip(names, shapes, strict=False) if s is not None}
+
+
+def _tensor_shapes(value: Any) -> Iterator[Any]:
+    match value:
+        case {"class_name": "__keras_tensor__", "config": {"shape": list() as shape}}:
+            yield shape
+        case dict():
+            for item in value.values():
+                yield from _tensor_shapes(item)
+        case list():
+            for item in value:
+                yield from _tensor_shapes(item)
+
+
 def sequential(cls: Any, config: dict[str, Any]) -> Any:
     """A Sequential from its config."""
-    layers = [layer for _, layer in revived_layers(config.get("layers"))]
-    model = cls(layers, name=config.get("name"))
     shape = config.get("build_input_shape") or config.get("batch_input_shape")
+    layers = [layer for _, layer in revived_layers(config.get("layers"), shape)]
+    model = cls(layers, name=config.get("name"))
     if model.network is None and layers and isinstance(shape, (list, tuple)):
         model.build(tuple(shape))
     model.trainable_itself(config.get("trainable", True))

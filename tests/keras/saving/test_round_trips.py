@@ -193,3 +193,37 @@ def test_masks_that_would_matter_are_refused() -> None:
     x = np.array([[[0, 0, 0], [1, 0, np.nan]]], np.float32)
     found = run(keras.Model(i, layers.Masking()(i)), np.concatenate([x, x], 1))
     np.testing.assert_array_equal(found[0, :2], x[0])
+
+
+def opened(entry: dict[str, Any], sizes: slice) -> None:
+    """Leaves sizes of an input layer open, as networks for any image size do."""
+    shape = entry["config"]["batch_shape"]
+    shape[sizes] = [None] * len(shape[sizes])
+
+
+def test_open_sizes_are_given_or_come_from_the_model_around(tmp_path: Path) -> None:
+    i = keras.Input((6, 6, 3), name="image")
+    base = keras.Model(i, layers.Conv2D(2, 3)(i), name="base")
+    outer = keras.Input((6, 6, 3), name="photo")
+    functional = keras.Model(outer, layers.GlobalMaxPooling2D()(base(outer)))
+    chain = keras.Sequential([keras.Input((6, 6, 3)), base, layers.Flatten()])
+    for model in (functional, chain):
+        config = json.loads(model.to_json())
+        inner = next(e for e in config["config"]["layers"] if e["class_name"] == "Functional")
+        opened(inner["config"]["layers"][0], slice(1, 3))
+        again = keras.models.model_from_json(json.dumps(config))
+        assert again.output_shape == model.output_shape
+    config = json.loads(base.to_json())
+    opened(config["config"]["layers"][0], slice(1, 3))
+    base.save(tmp_path / "m.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "m.keras") as old,
+        zipfile.ZipFile(tmp_path / "n.keras", "w") as new,
+    ):
+        new.writestr("config.json", json.dumps(config))
+        new.writestr("model.weights.h5", old.read("model.weights.h5"))
+    with pytest.raises(UnsupportedError, match=r"only the batch size may be None.*--shape image="):
+        keras.models.load_model(tmp_path / "n.keras")
+    for shape in ((8, 9, 3), (1, 8, 9, 3)):
+        again = keras.models.load_model(tmp_path / "n.keras", input_shapes={"image": shape})
+        assert again.output_shape == (None, 6, 7, 2)
