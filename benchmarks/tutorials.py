@@ -1,6 +1,6 @@
 """The tutorials on the real data: `python -m benchmarks.tutorials --mnist mnist.npz --cifar cifar10.npz [--only NAME]`.
 
-Paths may also come from CONVC_MNIST and CONVC_CIFAR; rows without data are left out. It prints a table of the accuracies
+Paths may also come from CONVC_MNIST and CONVC_CIFAR; rows without data are left out. It prints a table of accuracies
 that the tutorials reach, beside those that they are known for, and keeps it in benchmarks/results/tutorials.json.
 """
 

@@ -193,7 +193,7 @@ def class_weights(ports: Ports, feeds: Feeds, class_weight: Mapping[int, float])
         raise UsageError("class_weight and sample_weight can't be given at the same time")
     if target_name(port.name) not in feeds:
         raise UsageError("class_weight needs targets y")
-    labels = np.asarray(feeds[target_name(port.name)])
+    labels: Any = feeds[target_name(port.name)]
     if labels.ndim > 1:
         labels = labels[..., 0] if labels.shape[-1] == 1 else np.argmax(labels, -1)
     classes, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
@@ -342,6 +342,10 @@ def count_of(sequence: Any) -> int | None:
     return len(sequence) if found is NotImplemented else found
 
 
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, np.integer))
+
+
 def call_if_any(item: Any, method: str) -> None:
     found = getattr(item, method, None)
     if callable(found):
@@ -374,11 +378,7 @@ def source(
         rows = len(next(iter(feeds.values())))
         if batch_size is None:
             batch_size = math.ceil(rows / steps) if steps else DEFAULT_BATCH
-        if (
-            isinstance(batch_size, bool)
-            or not isinstance(batch_size, (int, np.integer))
-            or batch_size < 1
-        ):
+        if type(batch_size) is bool or not is_number(batch_size) or batch_size < 1:
             raise UsageError(f"batch_size: expected a number from 1; received {batch_size!r}")
         if rows == 0:
             raise DataError(f"the arrays for model {ports.owner!r} have no rows")
@@ -427,8 +427,12 @@ def split(
         raise UsageError(
             f"validation_split={fraction} leaves nothing of {count} rows for {'training' if at == 0 else 'validation'}"
         )
-    first, last = (tuple(sliced(part, s) for part in feeds) for s in (slice(at), slice(at, None)))
-    return first, last  # type: ignore[return-value]
+    return rows_of(feeds, slice(at)), rows_of(feeds, slice(at, None))
+
+
+def rows_of(feeds: tuple[Any, Any, Any], rows: slice) -> tuple[Any, Any, Any]:
+    x, y, weights = feeds
+    return sliced(x, rows), sliced(y, rows), sliced(weights, rows)
 
 
 def leaves(structure: Any) -> Iterator[Any]:

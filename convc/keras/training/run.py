@@ -159,11 +159,9 @@ class Run:
 
     def types_of(self, feeds: Feeds) -> dict[str, TensorType]:
         """The types of fed arrays: the first axis the batch, others as the model has them where it leaves them open."""
-        outputs = {}
+        outputs = {port.name: port.type for port in self.ports.inputs}
         for port in self.ports.outputs:
             outputs |= {target_name(port.name): port.type, weight_name(port.name): port.type}
-        for port in self.ports.inputs:
-            outputs[port.name] = port.type
         found = {}
         for name, array in feeds.items():
             like = outputs[name].shape

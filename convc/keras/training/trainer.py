@@ -230,13 +230,16 @@ class Trainer(Layer):
         run = self._running("fit")
         settings = (batch_size, steps_per_epoch, shuffle, class_weight)
         batches = source(run.ports, x, y, sample_weight, *settings, key)
-        history = next((c for c in flat(callbacks) if isinstance(c, History)), None) or History()
-        listed = self._callbacks(callbacks, verbose, epochs, batches.steps, history)
         validation = None
         if validation_data is not None:
+            arrays = isinstance(validation_data, (tuple, list))
+            others_x, others_y, weights = (
+                unpacked(validation_data) if arrays else (validation_data, None, None)
+            )
             size = validation_batch_size or batch_size
-            parts = unpacked(validation_data) if not yields(validation_data) else (validation_data,)
-            validation = source(run.ports, *(*parts, None, None)[:3], size, validation_steps)
+            validation = source(run.ports, others_x, others_y, weights, size, validation_steps)
+        history = next((c for c in flat(callbacks) if isinstance(c, History)), None) or History()
+        listed = self._callbacks(callbacks, verbose, epochs, batches.steps, history)
         run.session.keep_previous = any(isinstance(c, TerminateOnNaN) for c in listed.callbacks)
         self.stop_training, self._resume = False, None
         self.history = history
@@ -382,8 +385,7 @@ class Trainer(Layer):
         x = self._ready(x)
         ports = self.ports
         if batch_size is None and is_array_like(x):
-            fixed = {p.type.shape[0] for p in ports.inputs if isinstance(p.type.shape[0], int)}
-            batch_size = fixed.pop() if fixed else None  # type: ignore[assignment]
+            batch_size = next((p.shape[0] for p in ports.inputs if p.shape[0] is not None), None)
         batches = source(ports, x, None, None, batch_size, steps)
         listed = self._callbacks(callbacks, verbose, 1, batches.steps)
         listeners, bar = listening(listed, "predict")
@@ -536,11 +538,6 @@ def flat(callbacks: Any) -> list[Any]:
     return CallbackList(
         callbacks.callbacks if isinstance(callbacks, CallbackList) else callbacks
     ).callbacks
-
-
-def yields(data: Any) -> bool:
-    """Whether validation data are batches rather than (x, y)."""
-    return not isinstance(data, (tuple, list))
 
 
 def due(frequency: Any, epoch: int) -> bool:

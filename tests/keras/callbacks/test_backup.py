@@ -87,7 +87,7 @@ def test_killed_trainings_end_with_the_same_weights(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-class Stop(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+class Stop(keras.callbacks.Callback):
     """Ends a training as a crash would, with an error after so many steps."""
 
     def __init__(self, steps: int) -> None:

@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from convc import keras
-from convc.keras.callbacks import progbar
 from convc.keras.callbacks.progbar import Progbar
 
 RESULTS = [("accuracy", 0.698), ("loss", 0.986), ("val_accuracy", 0.755), ("val_loss", 0.0004)]
@@ -22,7 +21,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(progbar.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("convc.keras.callbacks.progbar.time.perf_counter", lambda: now[0])
     return now
 
 
