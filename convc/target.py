@@ -29,6 +29,11 @@ class Target:
     fma: bool = True
     dot: tuple[str, ...] = ()
 
+    @property
+    def scaling(self) -> bool:
+        """True if one instruction multiplies vectors of floats by powers of two."""
+        return "avx512f" in self.features
+
     def lanes(self, itemsize: int) -> int:
         """Elements of a vector register."""
         return max(1, self.vector_bytes // itemsize)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -437,6 +438,8 @@ def call(f: Function, target: Target, expr: Call, args: tuple[Value, ...]) -> Va
         b, c = args[1], args[2]
         text = f"call {a.type} @llvm.fma.{suffix(a.type)}({a.type} {a.text}, {b.type} {b.text}, {c.type} {c.text})"
         return result.renamed(f.emit(text))
+    if name == "scale":
+        return result.renamed(_scale(f, a, args[1]))
     if name == "abs" and a.dtype.is_integer:
         return result.renamed(
             f.emit(f"call {a.type} @llvm.abs.{suffix(a.type)}({a.type} {a.text}, i1 false)")
@@ -455,6 +458,57 @@ def call(f: Function, target: Target, expr: Call, args: tuple[Value, ...]) -> Va
     if name in ("dot_u8s8", "dot_s8s8", "dot_bf16"):
         return result.renamed(_dot(f, target, name, *args))
     raise IRError(f"the function {name!r} reached the CPU generator unexpanded")
+
+
+_X86_SCALES = {
+    DType.float32: (16, "llvm.x86.avx512.mask.scalef.ps.512", "i16"),
+    DType.float64: (8, "llvm.x86.avx512.mask.scalef.pd.512", "i8"),
+}
+
+
+def _scale(f: Function, x: Value, n: Value) -> str:
+    """x · 2^n in whole registers of 64 bytes: narrower vectors are widened, wider ones cut."""
+    full, instruction, mask = _X86_SCALES[x.dtype]
+    wide = Value("", x.dtype, full)
+    parts = []
+    for start in range(0, x.lanes, full):
+        a, b = (_part(f, v, start, full) for v in (x, n))
+        parts.append(
+            f.emit(
+                f"call {wide.type} @{instruction}({wide.type} {a}, {wide.type} {b}, "
+                f"{wide.type} poison, {mask} -1, i32 4)"
+            )
+        )
+    if x.lanes == full:
+        return parts[0]
+    if x.lanes == 1:
+        return f.emit(f"extractelement {wide.type} {parts[0]}, i64 0")
+    if x.lanes < full:
+        return f.emit(shuffled(wide.type, parts[0], "poison", range(x.lanes)))
+    while len(parts) > 1:
+        lanes = full * (x.lanes // full // len(parts))
+        type = Value("", x.dtype, lanes).type
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [f.emit(shuffled(type, a, b, range(2 * lanes))) for a, b in pairs]
+    return parts[0]
+
+
+def _part(f: Function, v: Value, start: int, lanes: int) -> str:
+    """The lanes of a value from `start`, in a vector of so many."""
+    if v.lanes == lanes:
+        return v.text
+    if v.lanes == 1:
+        type = Value("", v.dtype, lanes).type
+        return f.emit(f"insertelement {type} poison, {v.type} {v.text}, i64 0")
+    return f.emit(
+        shuffled(v.type, v.text, "poison", (min(start + i, v.lanes - 1) for i in range(lanes)))
+    )
+
+
+def shuffled(type: str, a: str, b: str, picks: Iterable[int]) -> str:
+    """The instruction that picks lanes of two vectors."""
+    chosen = [f"i32 {i}" for i in picks]
+    return f"shufflevector {type} {a}, {type} {b}, <{len(chosen)} x i32> <{', '.join(chosen)}>"
 
 
 _X86_DOTS = {

@@ -132,6 +132,12 @@ def _erf(x: Any) -> Any:
     return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), np.float64)
 
 
+def _scale(x: Any, n: Any) -> Any:
+    """x · 2^n for whole n."""
+    whole = np.nan_to_num(np.clip(n, -5000.0, 5000.0)).astype(np.int64)
+    return np.where(np.isnan(n), np.nan, np.ldexp(x, whole))
+
+
 def _bitcast(x: Any, dtype: DType) -> Any:
     return np.asarray(x).view(dtype.numpy)[()]
 
@@ -163,6 +169,7 @@ def _rows() -> list[Function]:
         *(Function(name, 1, "float", _wide(f), wide=f) for name, f in unary.items()),
         Function("fma", 3, "float", fma),
         Function("pow", 2, "float", _wide(np.power), wide=np.power),
+        Function("scale", 2, "float", _wide(_scale), wide=_scale),
         Function("abs", 1, "number", np.abs),
         Function("isnan", 1, "test", np.isnan),
         Function("isinf", 1, "test", np.isinf),

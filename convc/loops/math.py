@@ -47,7 +47,9 @@ EXPANDED = frozenset([*FORMULAS, *NARROW_FORMULAS, *TESTS])
 Path = tuple[tuple[Expr, bool], ...]
 
 
-def expand_math(kernel: Kernel, *, fma: bool = True, rounding: bool = True) -> Kernel:
+def expand_math(
+    kernel: Kernel, *, fma: bool = True, rounding: bool = True, scaling: bool = False
+) -> Kernel:
     """The kernel with arithmetic in place of exp, log, tanh, erf, sin, pow, isnan and their kin.
 
     before:  y[i] = exp(x[i])
@@ -57,11 +59,12 @@ def expand_math(kernel: Kernel, *, fma: bool = True, rounding: bool = True) -> K
 
     The new `let`s stand right before the statement. They are free of branches; a load that a select
     guards stays under the select. Without `fma` the arithmetic has no fused multiply-adds, without
-    `rounding` floor, ceil, round and trunc are arithmetic too: for machines that lack them.
+    `rounding` floor, ceil, round and trunc are arithmetic too: for machines that lack them. With `scaling` the machine
+    multiplies by powers of two in one instruction.
     """
     names = EXPANDED if rounding else EXPANDED | set(ROUNDINGS)
     first = 1 + max(_numbers(kernel), default=-1)
-    expander = _Expander(names, Emit(first, fma, rounding))
+    expander = _Expander(names, Emit(first, fma, rounding, scaling))
     return replace(kernel, body=expander.block(kernel.body))
 
 

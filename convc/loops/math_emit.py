@@ -61,11 +61,12 @@ def format_of(x: Expr) -> Format:
 
 @dataclass
 class Emit:
-    """Collects `let`s. `fma` and `rounding` say whether the machine has such instructions."""
+    """Collects `let`s. `fma`, `rounding` and `scaling` say whether the machine has such instructions."""
 
     number: int
     fma: bool
     rounding: bool
+    scaling: bool = False
     lets: list[Let] = field(default_factory=list)
     prefix: str = ""
     used: dict[str, int] = field(default_factory=dict)

@@ -55,17 +55,16 @@ SQRT_HALF_BITS = {F32: 0x3F3504F3, F64: 0x3FE6A09E667F3BCD}
 # ---------------------------------------------------------------- exponentials
 
 
-def _exp_parts(m: Emit, x: Expr) -> tuple[Expr, Expr]:
-    """k and e^r - 1 with x = k · ln 2 + r, for x within the exponents' range."""
+def _exp_parts(m: Emit, x: Expr) -> tuple[Expr, Expr, Expr]:
+    """k as an integer and as a float, and e^r - 1, with x = k · ln 2 + r, for x within the exponents' range."""
     form = format_of(x)
     high, low = LN2[x.dtype]
     shifted = m.let("t", m.mul_add(x, LOG2E, form.magic))
     n = m.let("n", shifted - form.magic)
     near = m.let("r", m.mul_add(n, -high, x))
     r = m.let("r", m.mul_add(n, -low, near))
-    k = m.let("k", bits(shifted) - form.magic_bits)
     q = m.horner("q", EXP[x.dtype], r)
-    return k, m.let("q", m.mul_add(m.let("q", r * r), q, r))
+    return bits(shifted) - form.magic_bits, n, m.let("q", m.mul_add(m.let("q", r * r), q, r))
 
 
 def _clamp(m: Emit, x: Expr, low: float, high: float) -> Expr:
@@ -73,9 +72,12 @@ def _clamp(m: Emit, x: Expr, low: float, high: float) -> Expr:
 
 
 def exp(m: Emit, x: Expr) -> Expr:
-    """e^x: 2^k in two factors, so that small results round once on their way to denormals."""
+    """e^x: without an instruction for it 2^k in two factors, so that small results round once all the same."""
     form = format_of(x)
-    k, q = _exp_parts(m, _clamp(m, x, *EXP_RANGE[x.dtype]))
+    whole, n, q = _exp_parts(m, _clamp(m, x, *EXP_RANGE[x.dtype]))
+    if m.scaling:
+        return call("scale", m.let("q", q + 1.0), n)
+    k = m.let("k", whole)
     half = m.let("k", Binary(">>", k, as_expr(1, k.dtype)))
     scaled = m.let("s", (q + 1.0) * power_of_two(half, form))
     return scaled * power_of_two(k - half, form)
@@ -89,7 +91,8 @@ def expm1(m: Emit, x: Expr) -> Expr:
 
 
 def _expm1_inside(m: Emit, x: Expr) -> Expr:
-    k, q = _exp_parts(m, x)
+    whole, _, q = _exp_parts(m, x)
+    k = m.let("k", whole)
     scale = m.let("s", power_of_two(k - 1, format_of(x)))
     return m.mul_add(scale, q, scale - 0.5) * 2.0
 
@@ -285,7 +288,8 @@ def erf(m: Emit, x: Expr) -> Expr:
     most = ERF_MOST[x.dtype]
     t = m.let("t", at_most(a, most))
     w = m.horner("w", ERF_LARGE[x.dtype], m.let("u", t - (1.0 + most) / 2))
-    k, q = _exp_parts(m, m.let("e", 0.0 - t * t))
+    whole, _, q = _exp_parts(m, m.let("e", 0.0 - t * t))
+    k = m.let("k", whole)
     e = m.let("e", (q + 1.0) * power_of_two(k, format_of(x)))
     large = m.let("w", 1.0 - e * w)
     return choose(a < 1.0, small, copy_sign(large, x))

@@ -225,7 +225,7 @@ class Silu(Elementwise):
         return dy * s * (x * (1 - s) + 1)
 
     def scalar(self, x: Expr) -> Expr:
-        return x * sigmoid(x)
+        return x / (1 + call("exp", negated(x)))
 
 
 @register

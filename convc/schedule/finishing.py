@@ -13,7 +13,8 @@ from convc.target import Target
 
 def finish(kernel: Kernel, target: Target, strategy: str, tile: str) -> Kernel:
     """The last rewrites that every schedule shares."""
-    kernel = expand_math(drop_unit_loops(simplify_kernel(kernel)), fma=target.fma)
+    kernel = drop_unit_loops(simplify_kernel(kernel))
+    kernel = expand_math(kernel, fma=target.fma, scaling=target.scaling)
     if not target.fma:
         kernel = split_fma(kernel)
     notes = (*kernel.notes, ("strategy", strategy), *((("tile", tile),) if tile else ()))

@@ -244,3 +244,13 @@ def test_the_interpreter_agrees_with_the_arrays() -> None:
     y = np.zeros(20, np.float32)
     run_kernel(kernel, {"x": x, "z": x, "y": y}, {"N": 20})
     np.testing.assert_array_equal(y, run_elementwise(kernel, {"x": x}))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scaling_by_one_instruction_gives_the_bits_of_two_factors(dtype: str) -> None:
+    x = samples("exp", dtype)
+    plain, scaled = (
+        run_elementwise(expand_math(kernel_of("exp", dtype), scaling=scaling), {"x": x})
+        for scaling in (False, True)
+    )
+    np.testing.assert_array_equal(scaled, plain)
