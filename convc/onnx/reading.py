@@ -154,6 +154,8 @@ def external_array(
     entries = {e.key: e.value for e in tensor.external_data}
     location = entries.get("location", "")
     what = f"tensor {tensor.name!r}"
+    if not all(isinstance(text, str) for text in (*entries, *entries.values())):
+        raise InputFileError(f"{what} lies in {location!r}: expected text")
     if folder is None:
         raise InputFileError(f"{what} lies in {location!r}, but the model has no folder")
     path = external_path(what, folder, location)

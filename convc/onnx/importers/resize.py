@@ -120,6 +120,7 @@ def taps(how: How, axis: Axis) -> tuple[Float, Float]:
 
 def apply(c: Call, x: str, d: int, how: How, axis: Axis, beyond: float | None) -> str:
     """x resized along dimension d; `beyond` fills what lies outside of the inputs."""
+    c.require_small(axis.extent)
     inputs, weights = taps(how, axis)
     if beyond is not None:
         where = positions(how, axis)

@@ -157,7 +157,8 @@ class Sampler:
                 inside = here if inside is None else c.add(And(), inside, here)
             whole = c.cast(c.add(Clip(0.0, size - 1.0), position), DType.int64)
             index = whole if index is None else c.add(Add(), p.mul(index, float(size)), whole)
-        assert index is not None
+        if index is None:
+            raise Rejected("needs an image with a spatial dimension")
         n, channels = c.shape(self.flat)[:2]
         spread = c.add(Broadcast((n, channels, self.count)), index)
         value = c.wide(c.add(GatherElements(2), self.flat, spread))
@@ -222,6 +223,7 @@ def region_points(c: Call, start: str, end: str, bins: int, ratio: int, half: bo
     span = p.sub(end, start)
     if not half:
         span = c.add(Clip(1.0, None), span)
+    c.require_small(bins, ratio)
     steps = (np.arange(bins * ratio) + 0.5) / (bins * ratio)
     return c.add(Add(), start, c.add(Mul(), span, c.constant(steps[None], c.dtype(span))))
 

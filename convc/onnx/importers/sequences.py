@@ -7,6 +7,9 @@ from convc.onnx.importers.control import stacked
 from convc.ops.shape import Concat
 from convc.types import DType
 
+LONGEST = 1 << 12
+"""Tensors in a sequence."""
+
 
 def sequence(c: Call, k: int) -> tuple[str, ...]:
     """Input k as a sequence of tensors."""
@@ -60,12 +63,18 @@ def split(c: Call) -> Many:
     axis = c.axis(0)
     extent = c.numbers(0)[axis]
     if not c.has(1):
+        if extent > LONGEST:
+            raise Rejected(f"makes a sequence of {extent} tensors: expected up to {LONGEST}")
         if c.attr("keepdims", 1):
             return Many(tuple(c.slice(c[0], axis, k, k + 1) for k in range(extent)))
         return Many(tuple(c.take(c[0], axis, k) for k in range(extent)))
     sizes = list(c.ints(1))
     if c.rank(1) == 0:
         (size,) = sizes
+        if extent // size > LONGEST:
+            raise Rejected(
+                f"makes a sequence of {extent // size} tensors: expected up to {LONGEST}"
+            )
         sizes = [min(size, extent - k) for k in range(0, extent, size)]
     starts = [sum(sizes[:k]) for k in range(len(sizes))]
     parts = zip(starts, sizes, strict=True)

@@ -109,6 +109,7 @@ def stft(c: Call) -> str:
     else:
         raise Rejected("needs a window or a frame_length")
     count = (length - frame) // step + 1
+    c.require_small(count, frame)
     where = c.constant(np.arange(count)[:, None] * step + np.arange(frame))
     parts: list[str | None] = []
     for part in parts_of(c, c[0]):

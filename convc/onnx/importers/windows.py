@@ -288,6 +288,7 @@ def max_with_indices(c: Call, p: Pooling) -> tuple[str, str]:
         (e - p.dilation[d] * (p.kernel[d] - 1) - 1) // p.stride[d] + 1
         for d, e in enumerate(c.numbers(padded)[2:])
     ]
+    c.require_small(math.prod(p.kernel), *counts)
     taps, places = [], []
     for tap in np.ndindex(*p.kernel):
         starts = [t * d for t, d in zip(tap, p.dilation, strict=True)]
@@ -302,6 +303,7 @@ def max_with_indices(c: Call, p: Pooling) -> tuple[str, str]:
     order = np.arange(len(places)).reshape((-1, *[1] * (len(counts) + 2)))
     hit = c.cast(c.add(Equal(), c.constant(order, DType.int64), winner), DType.int64)
     inside = c.add(ReduceSum((0,), False), c.add(Mul(), hit, c.constant(numbers, DType.int64)))
+    c.require_small(*shape[:2])
     planes = np.arange(shape[0] * shape[1]).reshape((*shape[:2], *[1] * len(counts)))
     return largest, c.add(Add(), inside, c.constant(planes * math.prod(sizes), DType.int64))
 

@@ -212,10 +212,10 @@ def one_hot(g: Grower) -> Value:
 def resize(g: Grower) -> Value:
     x = g.value(lambda v: v.array.dtype.name == g.dtype == "float32" and v.rank == 4)
     mode = g.among(["nearest", "linear", "cubic"])
-    coordinates = g.among(["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])
+    coordinates = g.among(["half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric"])
+    if coordinates == "half_pixel_symmetric" and g.opset < 19:
+        raise Unfit
     attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
-    if mode == "cubic" and coordinates == "pytorch_half_pixel":
-        raise Unfit  # another reading of the reference
     if mode == "nearest":
         attributes["nearest_mode"] = g.among(
             ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]

@@ -82,13 +82,13 @@ def pool(g: Grower) -> list[Value]:
     if kind == "MaxPool" and (x.rank == 5 or attributes.get("auto_pad") == "SAME_LOWER"):
         attributes |= {"ceil_mode": 0, "auto_pad": "VALID"}  # the reference is wrong with others
         attributes.pop("pads", None)
-    if kind == "MaxPool" and "pads" in attributes:  # the reference takes begins for ends
-        attributes["pads"] = attributes["pads"][: x.rank - 2] * 2
+    if kind == "MaxPool" and "pads" in attributes:  # whose order the reference takes for another
+        attributes["pads"] = [min(attributes["pads"])] * 2 * (x.rank - 2)
     if kind == "AveragePool":
         attributes["count_include_pad"] = int(g.chance(0.5))
     if kind == "LpPool":
         attributes["p"] = g.among([1, 2, 3])
-    if kind == "MaxPool" and x.exact and x.shape[:2] == (1, 1) and g.chance(0.5):
+    if kind == "MaxPool" and x.exact and x.rank == 4 and x.shape[:2] == (1, 1) and g.chance(0.5):
         largest, where = g.node(kind, x, outputs=2, exact=True, **attributes)
         return [where, largest]
     return g.node(kind, x, exact=kind == "MaxPool", **attributes)
