@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from convc.cli import accuracy, building, files, measure, onnx_optimizing, peak, stepping
     from convc.cli.differences import comparing
     from convc.keras import saving as keras_saving
-    from convc.onnx import exporter as onnx_exporter
-    from convc.onnx import importer as onnx_importer
+    from convc.onnx import diagnosis as onnx_diagnosis
 else:
 
     class OnFirstUse:
@@ -38,8 +37,7 @@ else:
     formats = OnFirstUse("convc_runtime.format")
     keras_saving = OnFirstUse("convc.keras.saving")
     measure = OnFirstUse("convc.cli.measure")
-    onnx_exporter = OnFirstUse("convc.onnx.exporter")
-    onnx_importer = OnFirstUse("convc.onnx.importer")
+    onnx_diagnosis = OnFirstUse("convc.onnx.diagnosis")
     onnx_optimizing = OnFirstUse("convc.cli.onnx_optimizing")
     numpy = OnFirstUse("numpy")
     peak = OnFirstUse("convc.cli.peak")
@@ -58,8 +56,7 @@ __all__ = [
     "keras_saving",
     "measure",
     "numpy",
-    "onnx_exporter",
-    "onnx_importer",
+    "onnx_diagnosis",
     "onnx_optimizing",
     "peak",
     "scripts",

@@ -14,14 +14,13 @@ from typing import Any
 import onnx
 from onnx import NodeProto, shape_inference
 
-from convc.errors import ConvcError, UnsupportedError
+from convc.errors import UnsupportedError
 from convc.graph.ir import Graph, Node
 from convc.onnx.bodies import resolved
 from convc.onnx.export_rules import RULES as SAYABLE
 from convc.onnx.foreign import Dimensions, Foreign, read_outside
 from convc.onnx.importer import ModelImporter
 from convc.onnx.importers.call import Many, Packed, Rejected, Symbolic
-from convc.onnx.reading import dtype_of
 from convc.onnx.scope import Broken, Scope
 from convc.types import Dim, TensorType
 
@@ -120,23 +119,12 @@ class _Carrier(ModelImporter):
         """The types that ONNX infers; None where it doesn't know one."""
         if scope is not self.top:
             return None
-        types = [self.type_of(o) for o in node.output if o]
-        return None if any(t is None for t in types) else [t for t in types if t is not None]
-
-    def type_of(self, name: str) -> TensorType | None:
-        type = self.inferred.get(name)
-        if type is None or not type.HasField("shape"):
-            return None
-        try:
-            dtype = dtype_of(type.elem_type)
-            shape = [self.signature.extent(name, d, dim) for d, dim in enumerate(type.shape.dim)]
-        except ConvcError:
-            return None
-        unknown = [not (e.HasField("dim_value") or e.dim_param) for e in type.shape.dim]
-        named = [
-            Dim.symbol(f"{self.legal(name)}_{d}") if unknown[d] else e for d, e in enumerate(shape)
+        types = [
+            self.signature.inferred(o, self.inferred.get(o), self.legal(o))
+            for o in node.output
+            if o
         ]
-        return TensorType(dtype, tuple(named))
+        return None if any(t is None for t in types) else [t for t in types if t is not None]
 
     def carry(self, node: NodeProto, types: list[TensorType], scope: Scope) -> list[Any]:
         """Emits the node as it is."""

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from onnx import GraphProto, TypeProto
 
-from convc.errors import InputFileError, UnsupportedError, UsageError
+from convc.errors import ConvcError, InputFileError, UnsupportedError, UsageError
 from convc.graph.ir import Builder
 from convc.onnx.importers.call import Many, Packed
 from convc.onnx.narrow import NARROW
@@ -95,6 +95,23 @@ class Signature:
         symbol = re.sub(r"\W", "_", label) if label != "N" else "N_"
         self.labels[symbol] = label
         return Dim.symbol(symbol)
+
+    def inferred(self, name: str, type: Any, legal: str) -> TensorType | None:
+        """The type that ONNX inferred for a value, None where it didn't. Dimensions without a name get symbols."""
+        if type is None or not type.HasField("shape"):
+            return None
+        known = dict(self.labels)
+        try:
+            dtype = dtype_of(type.elem_type)
+            shape = [self.extent(name, d, dim) for d, dim in enumerate(type.shape.dim)]
+        except ConvcError:
+            return None
+        self.labels = known | {s: n for s, n in self.labels.items() if s in known}
+        named = [
+            e if dim.HasField("dim_value") or dim.dim_param else Dim.symbol(f"{legal}_{d}")
+            for d, (e, dim) in enumerate(zip(shape, type.shape.dim, strict=True))
+        ]
+        return TensorType(dtype, tuple(named))
 
     def batch_extent(self) -> Extent:
         given = self.shapes.get("N")

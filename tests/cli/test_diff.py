@@ -88,7 +88,7 @@ def first_fault(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> d
 def scheduled(monkeypatch: pytest.MonkeyPatch, change: Callable[[Program], Program]) -> None:
     """Compiles with a change to every scheduled program."""
     plain: Any = vars(driver)["schedule"]
-    monkeypatch.setattr(driver, "schedule", lambda *a: change(plain(*a)))
+    monkeypatch.setattr(driver, "schedule", lambda *a, **k: change(plain(*a, **k)))
 
 
 def edited(program: Program, operators: str, old: str, new: str) -> Program:

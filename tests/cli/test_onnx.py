@@ -46,7 +46,7 @@ def test_shapes_are_for_onnx_files_only(capsys: pytest.CaptureFixture[str], tmp_
     (tmp_path / "m.py").write_text("")
     code, _, err = outcome(capsys, "compile", tmp_path / "m.py", "--shape", "n=1")
     assert code == UsageError.exit_code
-    assert "--shape is for ONNX models" in err[-1]
+    assert "--shape is for ONNX" in err[-1]
 
 
 def test_doctor_lists_every_problem(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -60,10 +60,49 @@ def test_doctor_lists_every_problem(capsys: pytest.CaptureFixture[str], tmp_path
     code, out, _ = outcome(capsys, "doctor", path, "--json")
     assert code == UnsupportedError.exit_code
     problems = json.loads(out)["problems"]
-    assert [p.split(" at ")[0] for p in problems] == [
-        "node 'a' (NonMaxSuppression)",
-        "node 'b' (Multinomial)",
+    assert [(p["node"], p["operator"], p["opset"]) for p in problems] == [
+        ("'a'", "NonMaxSuppression", "21"),
+        ("'b'", "Multinomial", "21"),
     ]
+    assert problems[0]["types"] == "float32[1, 4, 4], float32[1, 4, 4]"
+    assert "choose boxes in the application" in problems[0]["advice"]
+
+
+def test_doctor_looks_behind_a_problem_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    nodes = [
+        node("RandomNormalLike", "x", "a"),
+        node("Add", "a x", "b"),
+        node("Multinomial", "b", "c"),
+        node("Reshape", "x s", "d"),
+    ]
+    path = tmp_path / "bad.onnx"
+    inputs = {"x": (np.float32, ["n", 4]), "s": (np.int64, [2])}
+    onnx.save(model_of(nodes, inputs, ["c", "d"]), path)
+    code, out, _ = outcome(capsys, "doctor", path)
+    assert code == UnsupportedError.exit_code
+    lines = out.splitlines()
+    assert [line.split(")")[0] for line in lines] == [
+        "node 'a' (RandomNormalLike",
+        "node 'c' (Multinomial",
+        "node 'd' (Reshape",
+    ]
+    assert lines[0].endswith("instead: give the random numbers as an input")
+    assert lines[2].endswith("make that input a constant of the model: it decides a shape")
+
+
+def test_doctor_names_the_dimensions_that_need_numbers(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "free.onnx"
+    resize = node("Resize", "x _ scales", mode="linear")
+    weights = {"scales": np.array([1, 1, 1.5, 1.5], np.float32)}
+    onnx.save(model_of([resize], {"x": (np.float32, [1, 3, "h", "w"])}, ["y"], weights), path)
+    code, out, _ = outcome(capsys, "doctor", path)
+    assert code == UnsupportedError.exit_code
+    assert out.rstrip().endswith("instead: give --shape h=… --shape w=…")
+    assert outcome(capsys, "doctor", path, "--shape", "h=4", "--shape", "w=6")[0] == 0
 
 
 def test_doctor_finds_nothing_in_a_good_model(
