@@ -14,7 +14,7 @@ from convc.keras.engine.tensor import Array, Variable
 from convc.keras.metrics import Mean, Metric
 from convc.keras.training.data import Feeds, Ports, target_name, weight_name
 from convc.keras.training.model import Training, training_of, with_input_dtypes
-from convc.keras.training.optimizer import PREFIX, slot_name
+from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.session import Session
 from convc.keras.training.settings import Settings
 from convc.keras.training.step import ITERATIONS, LOSS, RATE
@@ -302,6 +302,17 @@ class Run:
         for variable, array in arrays.items():
             name = self._names[variable]
             self._waiting[slot_name(name, slot)] = self.weights[name].seen(array)
+
+    def follow(self, earlier: Run) -> None:
+        """Takes over what the same optimizer kept in an earlier run, as far as the variables are this one's."""
+        rule = self.settings.optimizer.rule
+        for slot in all_slots(rule):
+            kept = earlier.slots(slot)
+            self.restore_slots(slot, {v: a for v, a in kept.items() if v in self._names})
+        for name in rule.scalars:
+            array = earlier.shared(name)
+            if array is not None:
+                self.restore_shared(name, array)
 
     def finish(self) -> None:
         """Ends a training: with moving averages of the weights, these become the weights."""

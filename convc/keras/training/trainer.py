@@ -56,6 +56,7 @@ class Trainer(Layer):
 
     _settings: Settings | None = None
     _run: Run | None = None
+    _earlier: Run | None = None
     _last_feeds: Feeds | None = None
     _resume: tuple[int, int, int] | None = None
     _position: tuple[int, int, int] = (0, 0, 0)
@@ -111,6 +112,7 @@ class Trainer(Layer):
     def _drop_run(self) -> None:
         if self._run is not None:
             self._run.release()
+            self._earlier = self._run
         self._run = None
 
     def _require_settings(self, method: str) -> Settings:
@@ -127,6 +129,9 @@ class Trainer(Layer):
             self._drop_run()
         if self._run is None:
             self._run = Run(self, settings, self.ports, next_key())
+            earlier, self._earlier = self._earlier, None
+            if earlier is not None and earlier.settings.optimizer is settings.optimizer:
+                self._run.follow(earlier)
         return self._run
 
     @property

@@ -302,3 +302,78 @@ def test_wrong_arguments_are_named() -> None:
     model.compile("adam", {"b": "mse"})
     with pytest.raises(UsageError, match=r"'b'.*the outputs are dense"):
         model.fit(IMAGES, ONE_HOT)
+
+
+def test_an_optimizer_goes_on_where_it_was() -> None:
+    """Compiling again with the same optimizer keeps its state; with another one it begins anew."""
+    optimizer = keras.optimizers.Adam(0.01)
+    model = small(0.0, optimizer)
+    settings: dict[str, Any] = {"shuffle": False, "verbose": 0, "batch_size": 50}
+    model.fit(IMAGES, LABELS, epochs=2, **settings)
+    wanted = model.get_weights()
+    optimizer = keras.optimizers.Adam(0.01)
+    model = small(0.0, optimizer)
+    model.fit(IMAGES, LABELS, **settings)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    model.fit(IMAGES, LABELS, **settings)
+    assert int(optimizer.iterations) == 4
+    for a, b in zip(model.get_weights(), wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Tower(keras.Model):
+    """A model with a `call` of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = layers.Dense(16, activation="relu")
+        self.drop = layers.Dropout(0.2)
+        self.last = layers.Dense(3)
+
+    def call(self, x: Any) -> Any:
+        return self.last(self.drop(self.first(x)))
+
+
+def test_subclassed_models_and_losses_of_one_s_own() -> None:
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+    model = Tower()
+    model.compile(keras.optimizers.Adam(0.02), loss, metrics=[loss, "mae"])
+    history = model.fit(IMAGES, ONE_HOT, epochs=20, verbose=0).history
+    assert list(history) == ["loss", "mae"] or history["loss_1"] == history["loss"]
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    assert model.predict(IMAGES, verbose=0).shape == (100, 3)
+
+
+def test_training_in_double_precision() -> None:
+    keras.backend.set_floatx("float64")
+    try:
+        model = small(0.2)
+        losses = fitted(model, epochs=10)
+        assert losses[-1] < losses[0]
+        assert {w.dtype for w in model.get_weights()} == {np.dtype(np.float64)}
+    finally:
+        keras.backend.set_floatx("float32")
+
+
+def test_the_first_layer_with_nan_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    stop = keras.callbacks.TerminateOnNaN()
+    settings: dict[str, Any] = {"shuffle": False, "verbose": 0, "batch_size": 20, "epochs": 3}
+    broken = IMAGES.copy()
+    broken[47, 3] = np.nan
+    model = small(0.0)
+    history = model.fit(broken, LABELS, callbacks=[stop], **settings).history
+    assert capsys.readouterr().out == (
+        "Batch 2: Invalid loss, terminating training\n"
+        "step 3: 'input_layer' has NaN in row 7 of the batch\n"
+    )
+    assert len(history["loss"]) == 1
+    image = keras.Input((8,))
+    x = keras.ops.log(layers.Dense(4, name="first")(image))
+    model = keras.Model(image, layers.Dense(3, activation="softmax", name="last")(x))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(-abs(IMAGES), LABELS, callbacks=[stop], **settings)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Batch 0: Invalid loss, terminating training"
+    assert said[1].startswith("step 1: layer 'log' gave ")
