@@ -87,7 +87,7 @@ def threads() -> int | None:
     return found
 
 
-def set_threads(count: int | None) -> None:
+def set_threads(count: Any) -> None:
     """Holds for models whose first step comes after it."""
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise ModelError(f"set_threads: expected a number from 1 or None; received {count!r}")

@@ -71,7 +71,7 @@ def gather(reference: Any, indices: Any) -> KerasTensor:
 def batch_flatten(x: Any) -> KerasTensor:
     """Each sample as a row."""
     x = as_tensor(x)
-    return shaping.reshape(x, (x.type.shape[0], math.prod(x.shape[1:])))  # type: ignore[arg-type]
+    return shaping.reshape(x, (x.type.shape[0], math.prod(x.shape[1:])))
 
 
 def l2_normalize(x: Any, axis: Any = None) -> KerasTensor:
@@ -109,20 +109,20 @@ def switch(condition: Any, then_expression: Any, else_expression: Any) -> KerasT
     return elementwise.where(condition, then, otherwise)
 
 
-def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> KerasTensor:
+def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
     """Element by element."""
     return losses.binary_losses(*losses.pair(target, output), from_logits)
 
 
 def categorical_crossentropy(
     target: Any, output: Any, from_logits: bool = False, axis: int = -1
-) -> KerasTensor:
+) -> Any:
     return losses.categorical_crossentropy(target, output, from_logits, axis=axis)
 
 
 def sparse_categorical_crossentropy(
     target: Any, output: Any, from_logits: bool = False, axis: int = -1
-) -> KerasTensor:
+) -> Any:
     return losses.sparse_categorical_crossentropy(target, output, from_logits, axis=axis)
 
 

@@ -40,28 +40,28 @@ def matched(y_true: Any, y_pred: Any) -> tuple[KerasTensor, KerasTensor]:
     return same_rank(*pair(y_true, y_pred))
 
 
-def mean_squared_error(y_true: Any, y_pred: Any) -> KerasTensor:
+def mean_squared_error(y_true: Any, y_pred: Any) -> Any:
     y_true, y_pred = matched(y_true, y_pred)
     return ops.mean(ops.square(y_true - y_pred), -1)
 
 
-def mean_absolute_error(y_true: Any, y_pred: Any) -> KerasTensor:
+def mean_absolute_error(y_true: Any, y_pred: Any) -> Any:
     y_true, y_pred = matched(y_true, y_pred)
     return ops.mean(ops.abs(y_true - y_pred), -1)
 
 
-def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> KerasTensor:
+def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Any:
     y_true, y_pred = matched(y_true, y_pred)
     relative = (y_true - y_pred) / ops.maximum(ops.abs(y_true), backend.epsilon())
     return 100.0 * ops.mean(ops.abs(relative), -1)
 
 
-def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> KerasTensor:
+def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Any:
     logs = [ops.log(ops.maximum(t, backend.epsilon()) + 1.0) for t in matched(y_true, y_pred)]
     return ops.mean(ops.square(logs[1] - logs[0]), -1)
 
 
-def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> KerasTensor:
+def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
     """A parabola up to an error of delta, a line beyond (Huber 1964)."""
     y_true, y_pred = matched(y_true, y_pred)
     error = ops.abs(y_pred - y_true)
@@ -69,53 +69,53 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> KerasTensor:
     return ops.mean(ops.where(error <= delta, 0.5 * ops.square(error), line), -1)
 
 
-def log_cosh(y_true: Any, y_pred: Any) -> KerasTensor:
+def log_cosh(y_true: Any, y_pred: Any) -> Any:
     """log(cosh(error)) without overflow."""
     y_true, y_pred = matched(y_true, y_pred)
     error = y_pred - y_true
     return ops.mean(error + ops.softplus(error * -2.0) - math.log(2.0), -1)
 
 
-def kl_divergence(y_true: Any, y_pred: Any) -> KerasTensor:
+def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """sum(t * log(t / p)) (Kullback and Leibler 1951)."""
     wanted, given = (ops.clip(t, backend.epsilon(), 1) for t in pair(y_true, y_pred))
     return ops.sum(wanted * ops.log(wanted / given), -1)
 
 
-def poisson(y_true: Any, y_pred: Any) -> KerasTensor:
+def poisson(y_true: Any, y_pred: Any) -> Any:
     y_true, y_pred = pair(y_true, y_pred)
     return ops.mean(y_pred - y_true * ops.log(y_pred + backend.epsilon()), -1)
 
 
-def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> KerasTensor:
+def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """-1 where the directions agree, 1 where they are opposite."""
     y_true, y_pred = (unit(t, axis) for t in matched(y_true, y_pred))
     return -ops.sum(y_true * y_pred, axis)
 
 
-def unit(x: KerasTensor, axis: int) -> KerasTensor:
+def unit(x: KerasTensor, axis: int) -> Any:
     """x over its Euclidean norm; a zero stays zero."""
     size = ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis, True), backend.epsilon() ** 2))
     return x / size
 
 
-def signs(y_true: KerasTensor) -> KerasTensor:
+def signs(y_true: KerasTensor) -> Any:
     """Targets of 0 and 1 as -1 and 1; others as they are."""
     strange = ops.max(ops.abs(y_true * (y_true - 1.0)))
     return ops.where(strange == 0, 2.0 * y_true - 1.0, y_true)
 
 
-def hinge(y_true: Any, y_pred: Any) -> KerasTensor:
+def hinge(y_true: Any, y_pred: Any) -> Any:
     y_true, y_pred = pair(y_true, y_pred)
     return ops.mean(ops.maximum(1.0 - signs(y_true) * y_pred, 0.0), -1)
 
 
-def squared_hinge(y_true: Any, y_pred: Any) -> KerasTensor:
+def squared_hinge(y_true: Any, y_pred: Any) -> Any:
     y_true, y_pred = pair(y_true, y_pred)
     return ops.mean(ops.square(ops.maximum(1.0 - signs(y_true) * y_pred, 0.0)), -1)
 
 
-def categorical_hinge(y_true: Any, y_pred: Any) -> KerasTensor:
+def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     y_true, y_pred = pair(y_true, y_pred)
     hit, other = ops.sum(y_true * y_pred, -1), ops.max((1.0 - y_true) * y_pred, -1)
     return ops.maximum(other - hit + 1.0, 0.0)
@@ -143,18 +143,18 @@ def logits_of(
     return found
 
 
-def likely(y_pred: KerasTensor) -> KerasTensor:
+def likely(y_pred: KerasTensor) -> Any:
     """Probabilities that sum to 1 along the last axis, none of them 0 or 1."""
     least = backend.epsilon()
     return ops.clip(y_pred / ops.sum(y_pred, -1, True), least, 1.0 - least)
 
 
-def classes_last(x: KerasTensor, axis: int) -> KerasTensor:
+def classes_last(x: KerasTensor, axis: int) -> Any:
     at = axis_of("axis", axis, x.ndim)
     return transpose(x, (*(d for d in range(x.ndim) if d != at), at))
 
 
-def smoothed(y_true: KerasTensor, label_smoothing: float) -> KerasTensor:
+def smoothed(y_true: KerasTensor, label_smoothing: float) -> Any:
     """Shares of the classes moved towards equal ones."""
     if not label_smoothing:
         return y_true
@@ -169,7 +169,7 @@ def categorical_crossentropy(
     from_logits: bool = False,
     label_smoothing: float = 0.0,
     axis: int = -1,
-) -> KerasTensor:
+) -> Any:
     """-sum(t * log(p)) over the classes, computed from the logits where they are known."""
     y_true, y_pred = (classes_last(t, axis) for t in pair(y_true, y_pred))
     y_true = smoothed(y_true, label_smoothing)
@@ -187,7 +187,7 @@ def categorical_focal_crossentropy(
     from_logits: bool = False,
     label_smoothing: float = 0.0,
     axis: int = -1,
-) -> KerasTensor:
+) -> Any:
     """The cross entropy, what is already likely weighing less (Lin et al. 2018)."""
     y_true, y_pred = (classes_last(t, axis) for t in pair(y_true, y_pred))
     y_true = smoothed(y_true, label_smoothing)
@@ -202,7 +202,7 @@ def sparse_categorical_crossentropy(
     from_logits: bool = False,
     ignore_class: int | None = None,
     axis: int = -1,
-) -> KerasTensor:
+) -> Any:
     """-log(p[label]) for labels (batch, …) or (batch, …, 1).
 
     Labels equal to `ignore_class` have no loss and count in no mean.
@@ -226,7 +226,7 @@ def sparse_categorical_crossentropy(
     return losses
 
 
-def _of_labels(labels: KerasTensor, y_pred: KerasTensor, from_logits: bool) -> KerasTensor:
+def _of_labels(labels: KerasTensor, y_pred: KerasTensor, from_logits: bool) -> Any:
     logits = logits_of(y_pred, from_logits, Softmax)
     if logits is not None:
         return apply(kernels.SparseSoftmaxCrossentropy(), logits, labels)
@@ -234,7 +234,7 @@ def _of_labels(labels: KerasTensor, y_pred: KerasTensor, from_logits: bool) -> K
     return -ops.sum(ops.where(hit, ops.log(likely(y_pred)), 0.0), -1)
 
 
-def binary_losses(y_true: KerasTensor, y_pred: KerasTensor, from_logits: bool) -> KerasTensor:
+def binary_losses(y_true: KerasTensor, y_pred: KerasTensor, from_logits: bool) -> Any:
     """-t * log(p) - (1 - t) * log(1 - p) for each element."""
     logits = logits_of(y_pred, from_logits, Sigmoid)
     if logits is not None:
@@ -249,7 +249,7 @@ def binary_crossentropy(
     from_logits: bool = False,
     label_smoothing: float = 0.0,
     axis: int = -1,
-) -> KerasTensor:
+) -> Any:
     """The mean of the elements' cross entropies, computed from the logits where they are known."""
     y_true, y_pred = pair(y_true, y_pred)
     if label_smoothing:
@@ -266,7 +266,7 @@ def binary_focal_crossentropy(
     from_logits: bool = False,
     label_smoothing: float = 0.0,
     axis: int = -1,
-) -> KerasTensor:
+) -> Any:
     """The binary cross entropy, what is already likely weighing less (Lin et al. 2018)."""
     y_true, y_pred = pair(y_true, y_pred)
     if label_smoothing:
@@ -280,7 +280,7 @@ def binary_focal_crossentropy(
     return ops.mean(focal, axis)
 
 
-def dice(y_true: Any, y_pred: Any, axis: Any = None) -> KerasTensor:
+def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
     """1 - 2 |both| / (|targets| + |predictions|) over axes (all of them: one number for the batch)."""
     y_true, y_pred = pair(y_true, y_pred)
     both = 2.0 * ops.sum(y_true * y_pred, axis)
@@ -290,7 +290,7 @@ def dice(y_true: Any, y_pred: Any, axis: Any = None) -> KerasTensor:
 
 def tversky(
     y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Any = None
-) -> KerasTensor:
+) -> Any:
     """Dice with false negatives weighing `alpha` and false positives `beta` (Salehi et al. 2017)."""
     y_true, y_pred = pair(y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis)
@@ -299,7 +299,7 @@ def tversky(
     return 1.0 - both / (both + missed * alpha + wrong * beta + backend.epsilon())
 
 
-def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> KerasTensor:
+def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> Any:
     """(1 - p[label] ** q) / q of class numbers: less sensitive to wrong labels (Zhang and Sabuncu 2018)."""
     y_pred = floating(y_pred)
     hit = ops.one_hot(ops.cast(y_true, "int64"), int(y_pred.shape[-1] or 0), dtype=y_pred.dtype)

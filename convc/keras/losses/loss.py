@@ -134,7 +134,7 @@ def reduced(
     return ops.mean(values)
 
 
-def masked(mask: KerasTensor, weights: KerasTensor | None, scaled: bool) -> KerasTensor:
+def masked(mask: KerasTensor, weights: KerasTensor | None, scaled: bool) -> Any:
     """The weights (1 if there are none) where the mask holds, else 0; `scaled` up so that means are of what counts."""
     valid = ops.cast(mask, "float32" if weights is None else weights.dtype)
     if scaled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from typing import NoReturn as _NoReturn
 
@@ -137,12 +137,13 @@ def metric_of(identifier: Any, y_true: tuple[Any, ...], y_pred: tuple[Any, ...])
         raise ModelError(f"expected a metric; received {identifier!r}")
     if not isinstance(found, Metric):
         found = MeanMetricWrapper(found)
+    metric: Metric = found
     if isinstance(identifier, str):
-        found.name = identifier
-    return found
+        metric.name = identifier
+    return metric
 
 
-def accuracy_for(y_true: tuple[Any, ...], y_pred: tuple[Any, ...]) -> type[MeanMetricWrapper]:
+def accuracy_for(y_true: tuple[Any, ...], y_pred: tuple[Any, ...]) -> Callable[..., Metric]:
     if y_pred and y_pred[-1] == 1:
         return BinaryAccuracy
     if len(y_true) < len(y_pred) or (y_true and y_true[-1] == 1):

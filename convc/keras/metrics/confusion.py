@@ -40,7 +40,7 @@ def equally_spaced(thresholds: Sequence[float]) -> bool:
     return bool(np.allclose(thresholds, even, atol=backend.epsilon()))
 
 
-def top_k_only(y_pred: KerasTensor, k: int) -> KerasTensor:
+def top_k_only(y_pred: KerasTensor, k: int) -> Any:
     """The k largest along the last axis; the others below all thresholds."""
     among = ops.cast(apply(Rank(-1, True), y_pred) < k, y_pred.dtype)
     return y_pred * among + BELOW_ALL * (1.0 - among)
@@ -116,7 +116,7 @@ class Confusion(Metric):
             variable = getattr(self, kind)
             variable.assign(variable + ops.sum(kept, 1))
 
-    def _above(self, y_pred: KerasTensor) -> KerasTensor:
+    def _above(self, y_pred: KerasTensor) -> Any:
         """Whether predictions (1, batch, …) are above each threshold: (thresholds, batch, …)."""
         shape = (-1, *(1,) * (y_pred.ndim - 1))
         limits = np.asarray(self.thresholds, np.float64)

@@ -11,28 +11,28 @@ from convc.keras.losses.functions import matched
 from convc.keras.losses.loss import same_rank
 
 
-def hits(a: KerasTensor, b: KerasTensor) -> KerasTensor:
+def hits(a: KerasTensor, b: KerasTensor) -> Any:
     """1.0 where both are equal, else 0.0."""
     return ops.cast(ops.equal(a, b), backend.floatx())
 
 
-def accuracy(y_true: Any, y_pred: Any) -> KerasTensor:
+def accuracy(y_true: Any, y_pred: Any) -> Any:
     """Whether both are equal."""
     return hits(*matched(y_true, y_pred))
 
 
-def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> KerasTensor:
+def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Any:
     """Whether predictions lie on the targets' side of the threshold."""
     y_true, y_pred = same_rank(as_tensor(y_true), as_tensor(y_pred))
     return hits(y_true, ops.cast(y_pred > threshold, y_true.dtype))
 
 
-def categorical_accuracy(y_true: Any, y_pred: Any) -> KerasTensor:
+def categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
     """Whether the likeliest class is the target's largest."""
     return hits(ops.argmax(y_true, -1), ops.argmax(y_pred, -1))
 
 
-def labels_of(y_true: Any, y_pred: KerasTensor) -> KerasTensor:
+def labels_of(y_true: Any, y_pred: KerasTensor) -> Any:
     """Class numbers, an axis of size 1 after them taken away."""
     labels = as_tensor(y_true)
     if labels.ndim == y_pred.ndim and labels.shape[-1] == 1:
@@ -40,7 +40,7 @@ def labels_of(y_true: Any, y_pred: KerasTensor) -> KerasTensor:
     return ops.cast(labels, "int64")
 
 
-def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> KerasTensor:
+def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
     """Whether the likeliest class is the label."""
     y_pred = as_tensor(y_pred)
     return hits(labels_of(y_true, y_pred), ops.cast(ops.argmax(y_pred, -1), "int64"))
@@ -48,7 +48,7 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> KerasTensor:
 
 def sparse_top_k_categorical_accuracy(
     y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False
-) -> KerasTensor:
+) -> Any:
     """Whether fewer than k classes are likelier than the label."""
     y_pred = as_tensor(y_pred)
     labels = labels_of(y_true, y_pred)
@@ -61,23 +61,23 @@ def sparse_top_k_categorical_accuracy(
     return ops.cast(larger < k, backend.floatx())
 
 
-def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> KerasTensor:
+def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
     return sparse_top_k_categorical_accuracy(ops.argmax(y_true, -1), y_pred, k)
 
 
-def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> KerasTensor:
+def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """1 where the directions agree, -1 where they are opposite."""
     return -distance(y_true, y_pred, axis)
 
 
-def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> KerasTensor:
+def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """The linear correlation of targets and predictions along an axis."""
     shifted = [t - ops.mean(t, axis, True) for t in matched(y_true, y_pred)]
     first, second = (t / ops.std(t, axis, True) for t in shifted)
     return ops.mean(first * second, axis)
 
 
-def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> KerasTensor:
+def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Keras' agreement of targets and predictions along an axis (after Lin 1989)."""
     y_true, y_pred = matched(y_true, y_pred)
     means = [ops.mean(t, axis, True) for t in (y_true, y_pred)]

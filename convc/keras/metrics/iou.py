@@ -55,7 +55,7 @@ class IoU(Metric):
         both = ops.matmul(ops.transpose(rows), self._hits(ops.reshape(given, flat), None))
         self.total_cm.assign(self.total_cm + ops.cast(both, self.dtype))
 
-    def _hits(self, labels: KerasTensor, ignored: int | None) -> KerasTensor:
+    def _hits(self, labels: KerasTensor, ignored: int | None) -> Any:
         """1 at each label's class: (labels, classes). A batch's counts are exact in float32 up to 2^24."""
         found = ops.one_hot(labels, self.num_classes)
         if ignored is None:
@@ -95,7 +95,7 @@ class IoU(Metric):
 class BinaryIoU(IoU):
     """The mean over classes 0 and 1 of predictions on one or the other side of a threshold."""
 
-    settings = ("target_class_ids",)
+    settings: tuple[str, ...] = ("target_class_ids",)
 
     def __init__(
         self,
@@ -118,7 +118,13 @@ class BinaryIoU(IoU):
 class MeanIoU(IoU):
     """The mean over all classes."""
 
-    settings = ("num_classes", "ignore_class", "sparse_y_true", "sparse_y_pred", "axis")
+    settings: tuple[str, ...] = (
+        "num_classes",
+        "ignore_class",
+        "sparse_y_true",
+        "sparse_y_pred",
+        "axis",
+    )
 
     def __init__(
         self,

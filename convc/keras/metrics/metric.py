@@ -180,7 +180,9 @@ class MeanMetricWrapper(Mean):
             return settings[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(  # type: ignore[override]  # as in Keras
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
         if isinstance(self.fn, Loss):
             values = self.fn.call(as_tensor(y_true), as_tensor(y_pred))
         else:

@@ -16,7 +16,9 @@ class RootMeanSquaredError(Mean):
     def __init__(self, name: str | None = "root_mean_squared_error", dtype: Any = None) -> None:
         super().__init__(name, dtype)
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(  # type: ignore[override]  # as in Keras
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
         first, second = same_rank(as_tensor(y_true, self.dtype), as_tensor(y_pred, self.dtype))
         super().update_state(ops.square(second - first), sample_weight)
 
@@ -47,7 +49,7 @@ class FBetaScore(Metric):
             raise ModelError(
                 f"{owner}: average must be None, 'micro', 'macro' or 'weighted'; received {average!r}"
             )
-        if not isinstance(beta, float) or beta <= 0:
+        if isinstance(beta, int) or beta <= 0:
             raise ModelError(f"{owner}: beta must be a positive float; received {beta!r}")
         if threshold is not None and not 0 < threshold <= 1:
             raise ModelError(f"{owner}: threshold must be in (0, 1]; received {threshold!r}")

@@ -13,7 +13,7 @@ from convc.keras.training import rules
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum and Nesterov"s variant of it."""
+    """Gradient descent, with momentum and Nesterov's variant of it."""
 
     rule_class = rules.SGD
     settings = ("momentum", "nesterov")
@@ -28,16 +28,12 @@ class SGD(Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, **kwargs)
-        if (
-            isinstance(momentum, bool)
-            or not isinstance(momentum, (int, float))
-            or not 0 <= momentum <= 1
-        ):
+        if not 0 <= momentum <= 1:
             raise ModelError(f"SGD: momentum must be a number from 0 to 1; received {momentum!r}")
 
 
 class RMSprop(Optimizer):
-    """Gradients over the root of their squares" moving average (Hinton 2012)."""
+    """Gradients over the root of their squares' moving average (Hinton 2012)."""
 
     rule_class = rules.RMSprop
     settings = ("rho", "momentum", "epsilon", "centered")

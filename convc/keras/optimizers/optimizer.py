@@ -146,7 +146,7 @@ class Optimizer:
     def rate_at(self, step: int) -> float:
         """The learning rate of the step after `step` others."""
         if isinstance(self._rate, Variable):
-            rate = float(self._rate)
+            rate = float(self._rate.value)
         elif isinstance(self._rate, LearningRateSchedule):
             rate = float(np.asarray(self._rate(step)))
         else:
