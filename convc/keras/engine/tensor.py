@@ -559,7 +559,9 @@ def evaluate(step: Step) -> Array:
             case Variable() as variable:
                 values[id(each)] = variable.value
             case Op() as op:
-                found = op.reference(*(values[id(i)] for i in each.inputs))
+                # As quiet about infinities as compiled code.
+                with np.errstate(all="ignore"):
+                    found = op.reference(*(values[id(i)] for i in each.inputs))
                 values[id(each)] = np.asarray(found[0] if isinstance(found, tuple) else found)
             case array:
                 values[id(each)] = array
