@@ -130,7 +130,7 @@ def feedable(array: Array, wanted: DType) -> Array:
     if array.dtype.kind in "fc" or array.dtype.name == "bfloat16":
         dtype = wanted.numpy if wanted.is_float else np.dtype(np.float32)
     else:
-        dtype = array.dtype.newbyteorder("=")
+        dtype = np.dtype(array.dtype.type)  # in this machine's byte order
     return np.ascontiguousarray(array, dtype=dtype)
 
 
@@ -257,7 +257,7 @@ class ArraySource:
         if order is None:
             return {name: array[low:high] for name, array in self.feeds.items()}
         chosen = order[low:high]
-        return {name: array[chosen] for name, array in self.feeds.items()}
+        return {name: array.take(chosen, 0) for name, array in self.feeds.items()}
 
 
 class SequenceSource:

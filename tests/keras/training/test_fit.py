@@ -377,3 +377,37 @@ def test_the_first_layer_with_nan_is_named(capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "Batch 0: Invalid loss, terminating training"
     assert said[1].startswith("step 1: layer 'log' gave ")
+
+
+def test_several_inputs_in_lists_and_dicts() -> None:
+    first, second = keras.Input((8,), name="first"), keras.Input((1,), name="second")
+    x = layers.Concatenate()([first, second])
+    model = keras.Model([first, second], layers.Dense(3, name="out")(x))
+    model.compile("sgd", "mse")
+    start = model.get_weights()
+    extra = np.arange(100) / 100  # one axis short: the last one is added
+    weights = np.linspace(0, 1, 100)
+    found = []
+    for data, targets in (
+        ([IMAGES, extra], ONE_HOT),
+        ({"second": extra, "first": IMAGES}, {"out": ONE_HOT}),
+        ((IMAGES, extra[:, None]), [ONE_HOT]),
+    ):
+        model.set_weights(start)
+        settings = {"shuffle": False, "verbose": 0, "sample_weight": weights}
+        found.append(model.fit(data, targets, **settings).history["loss"])
+    assert found[0] == found[1] == found[2]
+    model.set_weights(start)
+    rows = [{"first": IMAGES[k : k + 32], "second": extra[k : k + 32]} for k in range(0, 100, 32)]
+    batches = [(x, ONE_HOT[32 * k :][:32], weights[32 * k :][:32]) for k, x in enumerate(rows)]
+    assert model.fit(iter(batches), verbose=0).history["loss"] == found[0]
+    with pytest.raises(DataError, match="has inputs first, second; 'second' is missing"):
+        model.fit({"first": IMAGES}, ONE_HOT)
+
+
+def test_a_fixed_batch() -> None:
+    model = keras.Sequential([keras.Input((8,), batch_size=20), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    history = model.fit(IMAGES, ONE_HOT, batch_size=20, epochs=2, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+    assert model.predict(IMAGES, batch_size=20, verbose=0).shape == (100, 3)
