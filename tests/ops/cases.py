@@ -105,6 +105,7 @@ from convc.ops.integer import (
 )
 from convc.ops.loss import SigmoidCrossentropy, SoftmaxCrossentropy, SparseSoftmaxCrossentropy
 from convc.ops.matmul import MatMul
+from convc.ops.noise import AlphaDropout, GaussianDropout, GaussianNoise, SharedDropout
 from convc.ops.norm import BatchNorm, BatchNormTraining, LayerNorm, LogSoftmax, Softmax
 from convc.ops.ordering import (
     BitCast,
@@ -701,6 +702,10 @@ DRAWN = [
     Case(
         "random_affine", RandomAffine(flip=(True, False), rotation=(-0.1, 0.1)), (f32(N, 4, 5, 3),)
     ),
+    Case("gaussian_noise", GaussianNoise(0.5), (f32(N, 4, 5),)),
+    Case("gaussian_dropout", GaussianDropout(0.2), (f32(N, 4, 5),)),
+    Case("shared_dropout", SharedDropout(0.2, (0,)), (f32(N, 4, 5),)),
+    Case("alpha_dropout", AlphaDropout(0.2, (0,)), (f32(N, 4, 5),)),
     Case("random_contrast", RandomContrast(factor=(0.5, 1.5)), (f32(N, 4, 5, 3),)),
     Case("random_brightness", RandomBrightness((2, 3), (-0.5, 0.5)), (f32(N, 3, 4, 5),)),
     Case("random_crop", RandomCrop(), (f32(N, 6, 7, 3), f32(N, 4, 5, 3))),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 from convc.errors import ModelError, UnsupportedError
-from convc.keras import activations, constraints, initializers, regularizers
-from convc.keras.engine.arguments import fraction, number, positive
+from convc.keras import activations, backend, constraints, initializers, regularizers
+from convc.keras.engine.arguments import fraction, number, positive, refuse
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import (
@@ -21,7 +21,7 @@ from convc.keras.engine.tensor import (
     floating,
     steps_to,
 )
-from convc.ops import broadcasting, elementwise, matmul, reduce
+from convc.ops import broadcasting, elementwise, matmul, noise, reduce
 
 __all__ = [
     "Activation", "ActivityRegularization", "AlphaDropout", "Dense", "Dropout", "GaussianDropout", "GaussianNoise",
@@ -171,13 +171,33 @@ class Dropout(Layer):
         self.seed = seed
 
     def call(self, inputs: Any, training: Any = False) -> Any:
-        return apply(elementwise.Dropout(self.rate), inputs)
+        shared = _shared(self, self.noise_shape, inputs)
+        if not shared or not self.rate:
+            return apply(elementwise.Dropout(self.rate), inputs)
+        return apply(noise.SharedDropout(_below_1(self, self.rate), shared), floating(inputs))
+
+
+def _below_1(layer: Layer, rate: float) -> float:
+    """A rate that leaves something; Keras' own dropouts of 1 give NaN or infinity."""
+    return rate if rate < 1 else refuse(layer, "rate", "less than 1", rate)
+
+
+def _shared(layer: Layer, noise_shape: Any, inputs: KerasTensor) -> tuple[int, ...]:
+    """The axes along which one draw holds for all: those of size 1 in `noise_shape`."""
+    if noise_shape is None:
+        return ()
+    rank = inputs.type.rank
+    if not isinstance(noise_shape, (list, tuple)) or len(noise_shape) != rank:
+        refuse(
+            layer, "noise_shape", f"a shape of rank {rank} for input {inputs.shape}", noise_shape
+        )
+    return tuple(d for d, size in enumerate(noise_shape) if size == 1 and inputs.shape[d] != 1)
 
 
 class BaseSpatialDropout(Layer):
     """Sets whole channels to zero in training; passes its inputs on otherwise."""
 
-    elementwise = True
+    has_format: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -193,7 +213,12 @@ class BaseSpatialDropout(Layer):
         self.data_format, self.seed = data_format, seed
 
     def call(self, inputs: Any, training: Any = False) -> Any:
-        return inputs
+        if not self.rate:
+            return inputs
+        rank = inputs.type.rank
+        first = backend.standardize_data_format(self.data_format, self.name) == "channels_first"
+        spatial = tuple(range(2, rank)) if first and self.has_format else tuple(range(1, rank - 1))
+        return apply(noise.SharedDropout(_below_1(self, self.rate), spatial), floating(inputs))
 
     def get_config(self) -> dict[str, Any]:
         """Keras' spatial dropouts take no `trainable`, those of images and volumes alone a data_format."""
@@ -203,6 +228,8 @@ class BaseSpatialDropout(Layer):
 
 class SpatialDropout1D(BaseSpatialDropout):
     """For sequences (batch, steps, channels)."""
+
+    has_format = False
 
     def __init__(
         self,
@@ -233,7 +260,9 @@ class GaussianNoise(Layer):
         self.stddev, self.seed = number(self, "stddev", stddev, "a number ≥ 0"), seed
 
     def call(self, inputs: Any, training: Any = False) -> Any:
-        return inputs
+        if not self.stddev:
+            return inputs
+        return apply(noise.GaussianNoise(self.stddev, self.seed), floating(inputs))
 
 
 class GaussianDropout(Layer):
@@ -246,7 +275,10 @@ class GaussianDropout(Layer):
         self.rate, self.seed = fraction(self, "rate", rate), seed
 
     def call(self, inputs: Any, training: Any = False) -> Any:
-        return inputs
+        if not self.rate:
+            return inputs
+        rate = _below_1(self, self.rate)
+        return apply(noise.GaussianDropout(rate, self.seed), floating(inputs))
 
 
 class AlphaDropout(GaussianDropout):
@@ -257,6 +289,14 @@ class AlphaDropout(GaussianDropout):
     ) -> None:
         super().__init__(rate, seed, **kwargs)
         self.noise_shape = noise_shape
+
+    def call(self, inputs: Any, training: Any = False) -> Any:
+        if not self.rate:
+            return inputs
+        shared = _shared(self, self.noise_shape, inputs)
+        return apply(
+            noise.AlphaDropout(_below_1(self, self.rate), shared, self.seed), floating(inputs)
+        )
 
 
 class Lambda(Layer):
