@@ -39,7 +39,7 @@ def tutorial_cnn() -> Any:
 
 
 def same_convolutions(pooled: bool) -> Any:
-    parts = []
+    parts: list[Any] = []
     for filters in (64, 32):
         parts.append(layers.Conv2D(filters, 3, padding="same", activation="relu"))
         parts += [layers.MaxPooling2D()] if pooled else []
@@ -50,7 +50,7 @@ def same_convolutions(pooled: bool) -> Any:
 
 
 def large_windows() -> Any:
-    parts = []
+    parts: list[Any] = []
     for filters in (32, 64):
         parts += [layers.Conv2D(filters, 5, activation="relu"), layers.MaxPooling2D()]
     dense = (layers.Dense(1000, activation="relu"), layers.Dense(10, activation="softmax"))

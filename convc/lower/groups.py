@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from convc.graph.ir import Graph, Node
 from convc.graph.op import Op
+from convc.graph.state import NEXT
 from convc.graph.view import Part
 from convc.loops.formula import Tensor
 from convc.loops.ir import Cast, Const, Expr, Load, Reduce, Var, children, subexpressions
@@ -16,13 +17,25 @@ from convc.types import TensorType
 
 @dataclass(frozen=True)
 class Group:
-    """Nodes that one kernel computes, in order; the last one's output is the group's."""
+    """Nodes that one kernel computes, in order. `kept` are outputs of others than the last that somebody reads."""
 
     nodes: tuple[Node, ...]
+    kept: tuple[str, ...] = ()
 
     @property
     def output(self) -> str:
+        """The last node's output."""
         return self.nodes[-1].outputs[0]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the kernel writes, the last node's output last."""
+        return (*self.kept, self.output)
+
+    @property
+    def inner(self) -> frozenset[str]:
+        """Values that exist inside the kernel only."""
+        return frozenset(o for n in self.nodes[:-1] for o in n.outputs).difference(self.kept)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -41,6 +54,11 @@ class Group:
         return tuple(found)
 
     @property
+    def kept_positions(self) -> tuple[int, ...]:
+        """The nodes whose outputs are kept."""
+        return tuple(i for i, n in enumerate(self.nodes) if n.outputs[0] in self.kept)
+
+    @property
     def layers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(n.layer for n in self.nodes if n.layer))
 
@@ -51,8 +69,12 @@ def group_nodes(graph: Graph) -> list[Group]:
     A contraction that streams through an operand which pointwise nodes computed for it alone takes them in as its
     prologue. A pointwise node joins the group of the operand that was computed last, if nobody else reads that operand
     and the shapes agree, so that it becomes the epilogue of the kernel's store.
+
+    The next value of a state is kept where a pointwise node goes on with it: what updates a parameter and its slots is one
+    kernel.
     """
     consumers = graph.consumers()
+    positions = {id(node): position for position, node in enumerate(graph.nodes)}
     open_groups: dict[str, list[Node]] = {}  # by the group's present output
     placed: dict[str, int] = {}
     order: list[list[Node]] = []
@@ -61,13 +83,57 @@ def group_nodes(graph: Graph) -> list[Group]:
         group = open_groups.pop(joined) if joined is not None else []
         if joined is not None:
             order.remove(group)
+        for name in _updates_to_join(graph, node, group, consumers, open_groups, placed):
+            update = open_groups.pop(name)
+            order.remove(update)
+            group = sorted([*update, *group], key=lambda n: positions[id(n)])
         group.append(node)
         order.append(group)
         for output in node.outputs:
             placed[output] = position
         if len(node.outputs) == 1 and isinstance(graph.view(node), Part | None):
             open_groups[node.outputs[0]] = group
-    return [Group(tuple(g)) for g in order]
+    return [Group(tuple(g), _kept(graph, g)) for g in order]
+
+
+def _kept(graph: Graph, nodes: list[Node]) -> tuple[str, ...]:
+    return tuple(n.outputs[0] for n in nodes[:-1] if is_next(graph, n.outputs[0]))
+
+
+def _updates_to_join(
+    graph: Graph,
+    node: Node,
+    group: list[Node],
+    consumers: Mapping[str, list[Node]],
+    open_groups: Mapping[str, list[Node]],
+    placed: Mapping[str, int],
+) -> list[str]:
+    """The further operands whose groups a node takes in, where it continues the update of a state.
+
+    Nobody who reads them may have been placed before the node.
+    """
+    if len(node.outputs) != 1 or (group and not _all_pointwise(graph, group)):
+        return []
+    if not is_pointwise(node.op, tuple(graph.types[i] for i in node.inputs)):
+        return []
+    shape = graph.types[node.outputs[0]].shape
+    found = [
+        name
+        for name in dict.fromkeys(node.inputs)
+        if name in open_groups
+        and graph.types[name].shape == shape
+        and _all_pointwise(graph, open_groups[name])
+        and (len(consumers[name]) == 1 or is_next(graph, name))
+        and (name not in graph.outputs or is_next(graph, name))
+        and not any(c.outputs[0] in placed for c in consumers[name] if c is not node)
+    ]
+    whole = [*group, node, *(n for name in found for n in open_groups[name])]
+    return found if any(is_next(graph, n.outputs[0]) for n in whole) else []
+
+
+def is_next(graph: Graph, name: str) -> bool:
+    """True for the next value of a state."""
+    return name.startswith(NEXT) and name in graph.outputs
 
 
 def _group_to_join(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from convc.loops.formula import At, Nest
@@ -49,6 +49,23 @@ def loop_names(rank: int) -> tuple[str, ...]:
         if rank in _LOOP_NAMES
         else tuple(f"i{d}" for d in range(rank))
     )
+
+
+def naive_kernel_of(
+    name: str, inputs: Iterable[Buffer], outputs: Sequence[tuple[Buffer, At]]
+) -> Kernel:
+    """The kernel that computes several outputs of one shape element by element: all values, then all stores."""
+    (first, _), *_ = outputs
+    variables = tuple(Var(v) for v in loop_names(len(first.shape)))
+    lets, values = share_all([at(*variables) for _, at in outputs])
+    stored: list[Stmt] = []
+    for n, ((buffer, _), value) in enumerate(zip(outputs, values, strict=True)):
+        lets.append(Let(f"next{n}", value))
+        stored.append(Store(buffer.name, variables, Var(f"next{n}", value.dtype)))
+    body: Block = (*lets, *stored)
+    for var, extent in reversed(list(zip(variables, first.shape, strict=True))):
+        body = (For(var.name, index(extent), body),)
+    return simplify_kernel(Kernel(name, (*inputs, *(b for b, _ in outputs)), body))
 
 
 def naive_kernel(name: str, inputs: Iterable[Buffer], output: Buffer, at: At) -> Kernel:
@@ -141,10 +158,17 @@ def share(expr: Expr) -> tuple[list[Let], Expr]:
 
     What a `Select` guards stays where it is, so that no load leaves its guard.
     """
+    lets, (shared,) = share_all([expr])
+    return lets, shared
+
+
+def share_all(exprs: Sequence[Expr]) -> tuple[list[Let], list[Expr]]:
+    """The same for expressions that have parts in common."""
     uses: dict[int, int] = {}
-    _count_uses(expr, uses)
+    for expr in exprs:
+        _count_uses(expr, uses)
     if all(count < 2 for count in uses.values()):
-        return [], expr
+        return [], list(exprs)
     lets: list[Let] = []
     done: dict[int, Expr] = {}
 
@@ -168,7 +192,7 @@ def share(expr: Expr) -> tuple[list[Let], Expr]:
         done[id(e)] = new
         return new
 
-    return lets, visit(expr)
+    return lets, [visit(expr) for expr in exprs]
 
 
 def _count_uses(expr: Expr, uses: dict[int, int]) -> None:

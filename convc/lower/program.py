@@ -33,7 +33,8 @@ from convc.loops.ir import (
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range
 from convc.lower.groups import Group, group_nodes
-from convc.lower.nest import loop_names, naive_kernel, nest_kernel
+from convc.lower.nest import loop_names, naive_kernel, naive_kernel_of, nest_kernel
+from convc.lower.packing import Packing, wanted_packing
 from convc.lower.state import state_layouts
 from convc.lower.storage import Border, Storage, Storages, covers, merged_border
 from convc.ops.elementwise import Identity
@@ -130,11 +131,12 @@ class _Lowering:
         self.weights: dict[str, Array] = {}
         self.cleared: set[str] = set()
         self.padded: set[str] = set()
+        self.packings: dict[tuple[str, Layout], Storage] = {}
 
     def run(self) -> Program:
         groups = group_nodes(self.graph)
         calls = {g.output: self.call_of(g) for g in groups if not self.is_view(g)}
-        inner = frozenset(o for g in groups for n in g.nodes[:-1] for o in n.outputs)
+        inner = frozenset[str]().union(*(g.inner for g in groups))
         borders: dict[str, Border] = {}
         for call in calls.values():
             for name, border in self.borders_of(call).items():
@@ -187,18 +189,28 @@ class _Lowering:
             )
             inputs.append(buffer)
             tensors[name] = tensor_of(buffer)
-        type = self.graph.types[group.output]
-        output = Buffer("y", type.dtype, type.shape, role=Role.out)
-        key = (group.wiring, tuple(inputs), output)
+        outputs = []
+        for position, name in enumerate(group.outputs):
+            type = self.graph.types[name]
+            outputs.append(Buffer(f"y{position or ''}", type.dtype, type.shape, role=Role.out))
+        key = (group.wiring, group.kept_positions, tuple(inputs), tuple(outputs))
         if key not in self.plain:
-            self.plain[key] = self.kernel_of(group, tensors, inputs, output)
-        return _Call(self.plain[key], (*group.inputs, group.output), group.layers)
+            self.plain[key] = self.kernel_of(group, tensors, inputs, outputs)
+        return _Call(self.plain[key], (*group.inputs, *group.outputs), group.layers)
 
     def kernel_of(
-        self, group: Group, tensors: dict[str, Tensor], inputs: list[Buffer], output: Buffer
+        self, group: Group, tensors: dict[str, Tensor], inputs: list[Buffer], outputs: list[Buffer]
     ) -> Kernel:
         """The kernel of the operators' formulas, or of the first one's loops."""
-        if group.nodes[0].op.loops is not None and group.nodes[0].op.formula is None:
+        output = outputs[-1]
+        if len(outputs) > 1:
+            for node in group.nodes:
+                self.apply(node, tensors)
+                name = node.outputs[0]
+                tensors[name] = remembered(tensors[name])
+            found = [(b, tensors[n].at) for b, n in zip(outputs, group.outputs, strict=True)]
+            kernel = naive_kernel_of("kernel", inputs, found)
+        elif group.nodes[0].op.loops is not None and group.nodes[0].op.formula is None:
             kernel = self.kernel_of_nest(group, tensors, inputs, output)
         else:
             for node in group.nodes:
@@ -274,15 +286,20 @@ class _Lowering:
     def step(self, call: _Call) -> None:
         """Adds the call with its operands' layouts, after the copies and clears that it needs."""
         wanted = self.borders_of(call)
+        output = call.operands[-1]
+        packing = wanted_packing(call.kernel, self.storages.of[output].layout)
         arguments = []
         for buffer, name in zip(call.kernel.params, call.operands, strict=True):
             border = wanted.get(name) if buffer.role is Role.in_ else None
             if border is not None and not covers(self.storages.of[name].layout, border):
                 arguments.append(self.place(self.padded_copy(name), buffer))
+            elif packing is not None and packing.buffer == buffer.name:
+                arguments.append(self.place(self.packed(name, packing, buffer), buffer))
             else:
                 arguments.append(self.operand(name, buffer))
-        output = call.operands[-1]
-        self.clear_border(self.storages.of[output].region)
+        for buffer, name in zip(call.kernel.params, call.operands, strict=True):
+            if buffer.role is not Role.in_:
+                self.clear_border(self.storages.of[name].region)
         self.add_step(call.kernel, arguments, call.layers, output)
 
     def padded_copy(self, name: str) -> Storage:
@@ -293,6 +310,17 @@ class _Lowering:
             self.padded.add(name)
             self.copy(name, storage, "")
         return storage
+
+    def packed(self, name: str, packing: Packing, buffer: Buffer) -> Storage:
+        """A value where a contraction likes to read it: itself, or a copy that is made at its first use."""
+        storage = self.storages.of[name]
+        if packing.suits(storage.layout, buffer):
+            return storage
+        key = (name, packing.layout)
+        if key not in self.packings:
+            self.packings[key] = self.storages.packed_copy(name, packing.layout)
+            self.copy(name, self.packings[key], "")
+        return self.packings[key]
 
     def space_of(self, name: str) -> Space:
         return Space.constant if name in self.graph.weights else Space.global_
@@ -343,6 +371,18 @@ class _Lowering:
         if any(b != (0, 0) for b in layout.border):
             kernel = border_kernel(type, layout)
             self.add_step(kernel, [(kernel.params[0], Argument(region))], ())
+
+
+def remembered(tensor: Tensor) -> Tensor:
+    """The tensor with one expression for each index, however often it is asked for."""
+    known: dict[tuple[Expr, ...], Expr] = {}
+
+    def at(*index: Expr) -> Expr:
+        if index not in known:
+            known[index] = tensor.at(*index)
+        return known[index]
+
+    return replace(tensor, at=at)
 
 
 def copy_kernel(type: TensorType, space: Space) -> Kernel:

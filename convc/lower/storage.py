@@ -241,12 +241,21 @@ class Storages:
     def bordered_copy(self, name: str, border: Border) -> Storage:
         """A further region for a value whose own storage has no border."""
         if name not in self.copies:
-            taken = {*self.graph.types, *self.regions}
-            names = (f"{name}.padded{k or ''}" for k in range(len(taken) + 1))
-            region = next(n for n in names if n not in taken)
             placed = self.preferred(name, border)
+            region = self._fresh(f"{name}.padded")
             self.copies[name] = self._add_region(region, RegionKind.arena, placed)
         return self.copies[name]
+
+    def packed_copy(self, name: str, layout: Layout) -> Storage:
+        """A further region for a value that a kernel wants to read in another layout."""
+        placed = (self.graph.types[name], layout)
+        return self._add_region(self._fresh(f"{name}.packed"), RegionKind.arena, placed)
+
+    def _fresh(self, region: str) -> str:
+        """A name that no value and no region has."""
+        taken = {*self.graph.types, *self.regions}
+        names = (f"{region}{k or ''}" for k in range(len(taken) + 1))
+        return next(n for n in names if n not in taken)
 
 
 def is_spatial(graph: Graph) -> bool:

@@ -12,7 +12,6 @@ from convc.passes.fold_constants import FoldConstants
 from convc.passes.fold_padding import FoldPadding
 from convc.passes.hoist_transposes import HoistTransposes
 from convc.passes.manager import Pipeline
-from convc.passes.pack_weights import PackWeights
 from convc.passes.simplify_algebra import SimplifyAlgebra
 from convc.passes.simplify_shapes import SimplifyShapes
 from convc.passes.sink_transposes import SinkTransposes
@@ -94,7 +93,6 @@ TRAINING = Pipeline(
         (SimplifyAlgebra(), "neutral constants that the decompositions brought"),
         (SimplifyShapes(), "reshapes that the decompositions and the moved transposes brought"),
         (EliminateCommonSubexpressions(), "the backward pass meets what the forward pass computed"),
-        (PackWeights(), "last: other passes would see through the copies"),
     ),
 )
 """For graphs of whole training steps, whose parameters are inputs: nothing is folded into weights."""

@@ -50,6 +50,7 @@ from convc.loops.rewrites import (
 )
 from convc.loops.simplify import linear, simplify_kernel
 from convc.schedule.accumulated import accumulated
+from convc.schedule.blocks import split_blocks
 from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
 from convc.schedule.phases import split_phases
 from convc.schedule.structure import (
@@ -76,7 +77,7 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
     structure = analyse(kernel)
     if structure is None:
         return _several(kernel, target)
-    structure, vector = _vector_loop(split_phases(structure))
+    structure, vector = _vector_loop(split_blocks(split_phases(structure)))
     if vector is None:
         return _folded(structure, target) or _scalar(structure, target)
     if not structure.reductions:
@@ -128,13 +129,17 @@ def _serial(block: Block) -> Block:
 
 def _vector_loop(structure: Structure) -> tuple[Structure, Loop | None]:
     """The output loop whose neighbours are neighbours in memory, if every access is linear in it."""
+    outputs = {b.name for b in structure.kernel.params if b.role is not Role.in_}
     for loop in structure.outputs:
         if structure.output_step(loop.var) != 1 or loop.extent in (None, 1):
             continue
         split_up = _by_group(structure, loop)
         if split_up is not None:
             structure, loop = split_up
-        if all(_vectorizable(structure, load, loop.var) for load in structure.loads()):
+        stores = {at: buffer for buffer, at in structure.accesses() if buffer in outputs}
+        if all(_vectorizable(structure, load, loop.var) for load in structure.loads()) and all(
+            structure.step(buffer, at, loop.var) == 1 for at, buffer in stores.items()
+        ):
             return structure, loop
     return structure, _packed_loop(structure)
 
@@ -302,10 +307,8 @@ def _moves_evenly(structure: Structure, expr: Expr, var: str) -> bool:
 
 def _runs_on(structure: Structure, outer: Loop, inner: Loop) -> bool:
     """True if one step of `outer` is `extent` steps of `inner` in every access."""
-    accesses = [(x.buffer, x.index) for x in structure.loads()]
-    accesses.append((structure.store.buffer, structure.store.index))
     assert inner.extent is not None
-    for buffer, at in accesses:
+    for buffer, at in structure.accesses():
         a, b = structure.step(buffer, at, outer.var), structure.step(buffer, at, inner.var)
         if a is None or b is None or a != b * inner.extent:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from convc.loops.ir import Const, For, Kernel, LoopKind, walk
+from convc.loops.ir import Block, Const, For, If, Kernel, LoopKind, walk
 from convc.loops.math import expand_math
 from convc.loops.rewrites import drop_unit_loops, parallelize, split_fma
 from convc.loops.simplify import simplify_kernel
@@ -33,6 +33,9 @@ def has_loop(kernel: Kernel, var: str) -> bool:
 # Tasks that are enough to share among the cores of a machine; further loops stay inside, where they cost no division.
 _ENOUGH_TASKS = 128
 
+# Elements that an iteration works on at the least, to be a task: below that, finding out which one it is costs more.
+_LEAST_WORK = 1024
+
 
 def parallel_top(kernel: Kernel) -> Kernel:
     """The outer loops of the perfect nest at the top become tasks, until there are enough for one image."""
@@ -43,9 +46,23 @@ def parallel_top(kernel: Kernel) -> Kernel:
         and isinstance(block[0], For)
         and block[0].kind is LoopKind.serial
         and tasks < _ENOUGH_TASKS
+        and (block is kernel.body or work_of(block[0].body) >= _LEAST_WORK)
     ):
         loop = block[0]
         kernel = parallelize(kernel, loop.var)
         tasks *= int(loop.extent.value) if isinstance(loop.extent, Const) else 1
         block = loop.body
     return kernel
+
+
+def work_of(block: Block) -> int:
+    """Elements that the largest nest of a block works on, an unknown number of iterations counted as one."""
+    most = 1
+    for stmt in block:
+        match stmt:
+            case For():
+                extent = int(stmt.extent.value) if isinstance(stmt.extent, Const) else 1
+                most = max(most, extent * work_of(stmt.body))
+            case If():
+                most = max(most, work_of(stmt.then), work_of(stmt.otherwise))
+    return most

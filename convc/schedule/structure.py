@@ -86,6 +86,14 @@ class Structure:
                     if isinstance(e, Load) and self.buffers[e.buffer].role is not Role.local:
                         yield e
 
+    def accesses(self) -> Iterator[tuple[str, tuple[Expr, ...]]]:
+        """Every read and every store of a parameter: the buffer and the index."""
+        for load in self.loads():
+            yield load.buffer, load.index
+        for stmt in walk(self.kernel.body):
+            if isinstance(stmt, Store) and self.buffers[stmt.buffer].role is not Role.local:
+                yield stmt.buffer, stmt.index
+
     def contraction(self) -> tuple[Expr, Expr] | None:
         """The two factors of the reduction, if it is a sum of products of what is read."""
         if len(self.updates) != 1:

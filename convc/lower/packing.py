@@ -1,0 +1,135 @@
+"""The order in which a contraction wants to read what it reads again and again: a weight that isn't constant.
+
+Constant weights are packed when they are compiled. Of others a step makes a copy first, where they lie the wrong way
+round: a dense layer's or a convolution's weight in the gradient of its input, or rows too far apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convc.loops.ir import (
+    Axis,
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    Kernel,
+    Layout,
+    Load,
+    Role,
+    Space,
+    Store,
+    Var,
+    subexpressions,
+    walk,
+)
+
+# Columns that stand together, by preference: whole vectors of every target, few enough for a register tile.
+_BLOCKS = (32, 48, 16)
+
+# Rows of more bytes than this are too far apart: each is a page or a cache set of its own.
+_FAR = 256
+
+# Pixels for which it pays to bring rows closer together.
+_MANY = 16
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What a kernel wants: the buffer in blocks of columns, `layout`; or at least side by side, along `column`."""
+
+    buffer: str
+    column: int
+    layout: Layout
+    pixels: int  # constant rows of the output for each of which all is read again
+
+    def suits(self, layout: Layout, buffer: Buffer) -> bool:
+        """True if a copy of what is laid out so wouldn't pay."""
+        if layout == self.layout:
+            return True
+        if layout.axes[-1].dim != self.column or any(a.divide != 1 for a in layout.axes):
+            return False
+        extent = buffer.shape[self.column]
+        assert isinstance(extent, int)
+        return self.pixels < _MANY or extent * buffer.dtype.itemsize <= _FAR
+
+
+def wanted_packing(kernel: Kernel, output: Layout) -> Packing | None:
+    """The packing that a plain kernel wants, if it is a sum of products with a factor of constant extents.
+
+    `output` is the layout that its result has: the columns are what is side by side there.
+    """
+    factors = _factors(kernel)
+    store = next((s for s in walk(kernel.body) if isinstance(s, Store) and s.index), None)
+    if factors is None or store is None or not store.index:
+        return None
+    y = kernel.params[-1]
+    dim = next((a.dim for a in reversed(output.axes) if y.shape[a.dim] != 1), None)
+    if dim is None or not isinstance(store.index[dim], Var):
+        return None
+    column = store.index[dim]
+    for moving, still in (factors, factors[::-1]):
+        if isinstance(moving, Load) and column not in subexpressions(still):
+            found = _packing(kernel, moving, still, column, store)
+            if found is not None:
+                return found
+    return None
+
+
+def _factors(kernel: Kernel) -> tuple[Expr, Expr] | None:
+    """The two factors, if the kernel's one reduction sums products of what is read."""
+    updates = [
+        s.value
+        for s in walk(kernel.body)
+        if isinstance(s, Store) and not s.index and not isinstance(s.value, Const)
+    ]
+    match updates:
+        case [Call(function="fma", args=(a, b, _))]:
+            return a, b
+    return None
+
+
+def _packing(
+    kernel: Kernel, moving: Load, still: Expr, column: Expr, store: Store
+) -> Packing | None:
+    buffer = next((b for b in kernel.params if b.name == moving.buffer), None)
+    if buffer is None or buffer.role is not Role.in_ or buffer.space is not Space.global_:
+        return None
+    at = [d for d, i in enumerate(moving.index) if column in subexpressions(i)]
+    if len(at) != 1 or moving.index[at[0]] != column:
+        return None
+    if any(not isinstance(e, int) for e in buffer.shape):
+        return None
+    used = {e for i in moving.index for e in subexpressions(i) if isinstance(e, Var)}
+    rows = [
+        kernel.params[-1].shape[d]
+        for d, i in enumerate(store.index)
+        if isinstance(i, Var) and i not in used
+    ]
+    if all(isinstance(e, int) for e in rows):
+        return None  # no batch for which it is read again
+    pixels = 1
+    for extent in rows:
+        pixels *= extent if isinstance(extent, int) else 1
+    return Packing(buffer.name, at[0], _layout(buffer, moving, still, at[0]), pixels)
+
+
+def _layout(buffer: Buffer, moving: Load, still: Expr, column: int) -> Layout:
+    """Blocks of columns, in them the reduction as the other factor runs through it: its channels innermost."""
+    whole = {
+        i
+        for e in subexpressions(still)
+        if isinstance(e, Load)
+        for i in e.index
+        if isinstance(i, Var)
+    }
+    rest = [d for d in range(len(buffer.shape)) if d != column]
+    rest.sort(key=lambda d: moving.index[d] in whole)
+    extent = buffer.shape[column]
+    assert isinstance(extent, int)
+    block = next((b for b in _BLOCKS if extent % b == 0 and extent > b), None)
+    if block is None:
+        return Layout.permuted((*rest, column))
+    axes = (Axis(column, block), *(Axis(d) for d in rest), Axis(column, 1, block))
+    return Layout(axes, ((0, 0),) * len(buffer.shape))
