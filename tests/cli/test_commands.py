@@ -64,7 +64,7 @@ def test_compile_for_size_reports_packed_beside_raw_weights(
 ) -> None:
     goal = ("--optimize", "size")
     facts = printed(capsys, "compile", folder / "small.py", "-o", tmp_path / "a.cvc", *goal)
-    assert 0 < facts["raw_weight_bytes"] <= facts["weight_bytes"]
+    assert 0 < facts["weight_bytes"] <= 1.05 * facts["raw_weight_bytes"]
     code, _, err = outcome(capsys, "compile", folder / "small.py", "--optimize", "fast")
     assert (code, err) == (2, ["convc: optimize: expected one of speed, size, got 'fast'"])
 
