@@ -1,0 +1,216 @@
+"""Data sets out of folders of images, one folder per class."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convc.errors import InputFileError, UnsupportedError, UsageError
+from convc.keras.backend import standardize_data_format
+from convc.keras.engine.arguments import choice, positive, refuse
+from convc.keras.utils.arrays import to_categorical
+from convc.keras.utils.images import MODES, img_to_array, load_img
+from convc.keras.utils.ordered import ordered_map
+from convc.keras.utils.sequence import PyDataset
+from convc.ops.resize import Resize2d
+
+Array = NDArray[Any]
+OWNER = "image_dataset_from_directory"
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+
+def image_dataset_from_directory(
+    directory: str | os.PathLike[str],
+    labels: Any = "inferred",
+    label_mode: str | None = "int",
+    class_names: Any = None,
+    color_mode: str = "rgb",
+    batch_size: int = 32,
+    image_size: tuple[int, int] = (256, 256),
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    interpolation: str = "bilinear",
+    follow_links: bool = False,
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
+    data_format: str | None = None,
+    verbose: bool = True,
+) -> Any:
+    """The images below a folder in batches: floats from 0 to 255 of `image_size`, with labels.
+
+    Classes are the names of its folders, sorted; `label_mode` says how labels come: "int", "categorical" (rows with a
+    single 1), "binary" (0 or 1 in a column) or None (none). With a `validation_split`, `subset` is "training" (the
+    first files, as the seed shuffles them), "validation" or "both" (a tuple of two).
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise InputFileError(f"{OWNER}: no folder {root}")
+    if label_mode is not None:
+        choice(OWNER, "label_mode", label_mode, ("int", "categorical", "binary"))
+    if pad_to_aspect_ratio:
+        raise UnsupportedError(f"{OWNER}: pad_to_aspect_ratio=True isn't supported; expected False")
+    _check_split(validation_split, subset, shuffle, seed)
+    paths, numbers, names = _indexed(root, labels, class_names, follow_links)
+    if label_mode == "binary" and len(names) != 2:
+        raise UsageError(f"{OWNER}: label_mode 'binary' expects 2 classes; received {len(names)}")
+    key = int(np.random.randint(1 << 31)) if seed is None else seed
+    order = np.random.RandomState(key).permutation(len(paths)) if shuffle else np.arange(len(paths))
+    paths, numbers = [paths[k] for k in order], numbers[order]
+    if verbose:
+        print(f"Found {len(paths)} files belonging to {len(names)} classes.")
+    held_out = int((validation_split or 0) * len(paths))
+    at = len(paths) - held_out
+    parts = {None: slice(None), "training": slice(0, at), "validation": slice(at, None)}
+    wanted = ("training", "validation") if subset == "both" else (subset,)
+    color_mode = choice(OWNER, "color_mode", color_mode, MODES)
+    interpolation = choice(OWNER, "interpolation", interpolation, ("bilinear", "nearest"))
+    data_format = standardize_data_format(data_format, OWNER)
+    made = []
+    for part in wanted:
+        chosen = parts[part]
+        if verbose and part is not None:
+            print(f"Using {len(paths[chosen])} files for {part}.")
+        made.append(
+            ImageFolder(
+                paths[chosen], numbers[chosen], names, label_mode if labels is not None else None,
+                color_mode, batch_size, image_size, shuffle and part != "validation", key, interpolation,
+                crop_to_aspect_ratio, data_format,
+            )
+        )  # fmt: skip
+    return tuple(made) if subset == "both" else made[0]
+
+
+def _check_split(split: float | None, subset: str | None, shuffle: bool, seed: Any) -> None:
+    if (split is None) != (subset is None):
+        raise UsageError(f"{OWNER}: give both validation_split and subset, or neither")
+    if split is None:
+        return
+    if not 0 < split < 1:
+        refuse(OWNER, "validation_split", "a number between 0 and 1", split)
+    choice(OWNER, "subset", subset, ("training", "validation", "both"))
+    if shuffle and seed is None and subset != "both":
+        raise UsageError(
+            f"{OWNER}: a split of shuffled files needs a seed (or shuffle=False), so that the subsets don't overlap"
+        )
+
+
+def _indexed(
+    root: Path, labels: Any, class_names: Any, follow_links: bool
+) -> tuple[list[str], NDArray[np.int32], list[str]]:
+    """The files' paths, their classes' numbers, and the classes' names."""
+    if labels != "inferred":
+        paths = sorted(_images(root, follow_links))
+        given = np.zeros(len(paths), np.int32) if labels is None else np.asarray(labels, np.int32)
+        if given.shape != (len(paths),):
+            raise UsageError(
+                f"{OWNER}: expected a label for each of {len(paths)} files; received {given.size}"
+            )
+        return (
+            paths,
+            given,
+            [str(k) for k in sorted(set(given.tolist()))] if labels is not None else [],
+        )
+    found = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = list(class_names) if class_names else found
+    if set(names) != set(found):
+        raise UsageError(f"{OWNER}: class_names must be the folders {found}; received {names}")
+    paths, numbers = [], []
+    for number, name in enumerate(names):
+        files = sorted(_images(root / name, follow_links))
+        paths += files
+        numbers += [number] * len(files)
+    if not paths:
+        raise InputFileError(f"{root}: no images ({', '.join(ENDINGS)}) in its folders")
+    return paths, np.array(numbers, np.int32), names
+
+
+def _images(folder: Path, follow_links: bool) -> Iterator[str]:
+    for root, _, files in os.walk(folder, followlinks=follow_links):
+        yield from (os.path.join(root, f) for f in files if f.lower().endswith(ENDINGS))
+
+
+class ImageFolder(PyDataset):
+    """Image files in batches. Iterating over it reads ahead, in another order each time if it shuffles."""
+
+    def __init__(
+        self,
+        file_paths: list[str],
+        labels: NDArray[np.int32],
+        class_names: list[str],
+        label_mode: str | None,
+        color_mode: str,
+        batch_size: int,
+        image_size: Any,
+        shuffle: bool,
+        seed: int,
+        interpolation: str,
+        crop_to_aspect_ratio: bool,
+        data_format: str,
+    ) -> None:
+        super().__init__(workers=2)
+        self.file_paths, self.labels, self.class_names = file_paths, labels, class_names
+        self.label_mode, self.color_mode = label_mode, color_mode
+        self.batch_size = positive(OWNER, "batch_size", batch_size)
+        if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
+            refuse(OWNER, "image_size", "a tuple (height, width)", image_size)
+        self.image_size = (
+            positive(OWNER, "image_size", image_size[0]),
+            positive(OWNER, "image_size", image_size[1]),
+        )
+        self.shuffle, self.seed = shuffle, seed
+        self.interpolation, self.crop = interpolation, crop_to_aspect_ratio
+        self.data_format = data_format
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.file_paths) / self.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.batch(self.epoch, range(len(self))[index])
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = self.epoch
+        ahead = min(self.max_queue_size, self.workers + 2)
+        yield from ordered_map(
+            lambda k: self.batch(epoch, k), range(len(self)), self.workers, ahead
+        )
+        self.on_epoch_end()
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+    def batch(self, epoch: int, index: int) -> Any:
+        """The images of a batch, or (images, labels)."""
+        order = np.arange(len(self.file_paths))
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(order)
+        chosen = order[self.batch_size * index : self.batch_size * (index + 1)]
+        images = np.stack([self._read(self.file_paths[k]) for k in chosen])
+        match self.label_mode:
+            case None:
+                return images
+            case "int":
+                return images, self.labels[chosen]
+            case "binary":
+                return images, self.labels[chosen].astype(np.float32)[:, None]
+            case _:
+                return images, to_categorical(self.labels[chosen], len(self.class_names))
+
+    def _read(self, path: str) -> Array:
+        image = img_to_array(load_img(path, self.color_mode), "channels_first", np.float32)
+        (height, width), (high, wide) = image.shape[1:], self.image_size
+        if self.crop:
+            part = min(height, width * high // wide), min(width, height * wide // high)
+            top, left = (height - part[0]) // 2, (width - part[1]) // 2
+            image = image[:, top : top + part[0], left : left + part[1]]
+        op = Resize2d(size=self.image_size, mode=self.interpolation)
+        found = image if image.shape[1:] == self.image_size else op.reference(image[None])[0]
+        return found if self.data_format == "channels_first" else found.transpose(1, 2, 0)
