@@ -36,8 +36,9 @@ def makers() -> dict[str, Maker]:
 
         tf2onnx = tensorflow and importlib.util.find_spec("tf2onnx") is not None
         for name in keras_export.NETWORKS:
-            found[f"{name}.keras"] = keras_export.by_keras
-            if tf2onnx and name in keras_export.WITHOUT_ERFC:
+            if not tensorflow and name in keras_export.BY_KERAS:
+                found[f"{name}.keras"] = keras_export.by_keras
+            if tf2onnx and name in keras_export.BY_TF2ONNX:
                 found[f"{name}.tf2onnx"] = keras_export.by_tf2onnx
     return found
 

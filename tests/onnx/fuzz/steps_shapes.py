@@ -212,9 +212,7 @@ def one_hot(g: Grower) -> Value:
 def resize(g: Grower) -> Value:
     x = g.value(lambda v: v.array.dtype.name == g.dtype == "float32" and v.rank == 4)
     mode = g.among(["nearest", "linear", "cubic"])
-    coordinates = g.among(["half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric"])
-    if coordinates == "half_pixel_symmetric" and g.opset < 19:
-        raise Unfit
+    coordinates = g.among(["half_pixel", "asymmetric", "align_corners"])
     attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
     if mode == "nearest":
         attributes["nearest_mode"] = g.among(
