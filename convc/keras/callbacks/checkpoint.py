@@ -13,7 +13,7 @@ from convc.errors import UsageError
 from convc.keras.callbacks.callback import Logs
 from convc.keras.callbacks.monitor import MonitorCallback
 
-WEIGHTS = (".weights.h5", ".safetensors", ".npz", ".h5")
+WEIGHTS = (".weights.h5", ".safetensors", ".npz", ".h5", ".hdf5")
 MODELS = (".keras", ".h5", ".hdf5")
 
 
