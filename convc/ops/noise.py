@@ -128,6 +128,6 @@ class AlphaDropout(Masked):
     def trained(self, inputs: Sequence[Value], seed: Value) -> Value:
         (x,) = inputs
         lowest = -ALPHA * SCALE
-        a = ((1 - self.rate) * (1 + self.rate * lowest**2)) ** -0.5
+        a = 1 / math.sqrt((1 - self.rate) * (1 + self.rate * lowest**2))
         kept = self.mask(x, seed).where(x, x.constant(lowest))
         return kept * a - a * lowest * self.rate

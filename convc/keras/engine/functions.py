@@ -130,18 +130,26 @@ def _tensorflow(config: dict[str, Any], name: str) -> RevivedOperation:
             f"TensorFlow's function {wanted!r} isn't known{nearest(wanted, TENSORFLOW)}"
         )
     ours, parameters = TENSORFLOW[wanted]
-    function = _plain(FUNCTIONS[ours])
+    return TensorFlowOperation(name, _plain(FUNCTIONS[ours]), wanted, parameters)
 
-    def called(*args: Any, **kwargs: Any) -> Any:
-        given = {k: v for k, v in kwargs.items() if k in parameters}
-        other = [k for k, v in kwargs.items() if k not in (*parameters, "name") and v is not None]
-        if other:
-            raise UnsupportedError(f"TensorFlow's {wanted} with argument {other[0]!r} isn't known")
-        places = [given[p] for p in parameters[len(args) :] if p in given]
-        return function(*args, *places)
 
-    called.__name__ = ours
-    return RevivedOperation(name, called, {})
+class TensorFlowOperation(RevivedOperation):
+    """A function of TensorFlow in a file of Keras 2: called with TensorFlow's parameters, it is one of ours."""
+
+    def __init__(self, name: str, function: Any, wanted: str, parameters: tuple[str, ...]) -> None:
+        super().__init__(name, function, {})
+        self.wanted, self.parameters = wanted, parameters
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for key, value in kwargs.items():
+            if key not in (*self.parameters, "name") and value is not None:
+                raise UnsupportedError(
+                    f"TensorFlow's {self.wanted} with argument {key!r} isn't known"
+                )
+        ours = list(inspect.signature(self.function).parameters)
+        pairs = zip(self.parameters, ours, strict=False)
+        named = {mine: kwargs[theirs] for theirs, mine in pairs if theirs in kwargs}
+        return super().__call__(*args, **named)
 
 
 def _plain(function: Any) -> Any:

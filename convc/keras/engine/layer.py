@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -24,6 +26,7 @@ from convc.keras.engine.naming import (
     entered,
     nearest,
     outermost,
+    scope,
     snake_case,
     unique_name,
     user_line,
@@ -55,6 +58,11 @@ class Layer:
 
     calls: list[Call]
     init_arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _known_as_built(cls.__dict__["build"])  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
@@ -470,6 +478,23 @@ def _dtype(name: str, dtype: Any) -> DType:
         return DType.of(dtype if dtype is not None else backend.floatx())
     except (TypeError, ValueError) as error:
         raise ModelError(f"layer {name!r}: {error}") from None
+
+
+def _known_as_built(build: Callable[..., Any]) -> Callable[..., Any]:
+    """A layer's `build` that says so afterwards: layers build those inside them by hand."""
+
+    @functools.wraps(build)
+    def building(self: Any, *args: Any, **kwargs: Any) -> Any:
+        part = self._scope_part()
+        inside = scope()[-1:] == (part,)
+        with nullcontext() if inside else entered(part):
+            result = build(self, *args, **kwargs)
+        self.built = True
+        if self._build_shape is None and args:
+            self._build_shape = args[0]
+        return result
+
+    return building
 
 
 def _policy(name: str, dtype: Any) -> tuple[DType, str]:

@@ -131,6 +131,9 @@ class Model(Trainer):
         """The inputs and outputs between which the graph lies."""
         if self.network is not None:
             return self.network
+        if self._input_types is None and self._build_shape is not None:  # a `build` of its own
+            like = inputs_like(self._build_shape, self.dtype)
+            self._input_types = map_tensors(lambda t: (t.shape, t.type.dtype), like)
         if self._input_types is None:
             raise ModelError(
                 f"model {self.name!r} ({type(self).__name__}) doesn't know its input's shape: call "

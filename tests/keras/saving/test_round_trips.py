@@ -227,3 +227,58 @@ def test_open_sizes_are_given_or_come_from_the_model_around(tmp_path: Path) -> N
     for shape in ((8, 9, 3), (1, 8, 9, 3)):
         again = keras.models.load_model(tmp_path / "n.keras", input_shapes={"image": shape})
         assert again.output_shape == (None, 6, 7, 2)
+
+
+class Block(layers.Layer):
+    """Layers in attributes, lists and dicts, made and built by hand."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.zeta = layers.Dense(4)
+        self.alpha = [layers.Dense(4), [layers.Dense(4), layers.BatchNormalization()]]
+        self.middle = {"b": layers.Dense(4)}
+        self._hidden = layers.Dense(4)
+
+    def build(self, input_shape: Any) -> None:
+        self.constant = self.add_weight((4,), "ones", trainable=False, name="constant")
+        self.factor = self.add_weight((4,), "ones", name="factor")
+        first, (second, norm) = self.alpha
+        for layer in (self.zeta, first, second, norm, self.middle["b"], self._hidden):
+            layer.build(input_shape)
+
+    def call(self, x: Any) -> Any:
+        first, (second, norm) = self.alpha
+        x = norm(second(first(self.zeta(x) * self.factor + self.constant)))
+        return self._hidden(self.middle["b"](x))
+
+
+def test_variables_lie_where_keras_3_puts_them(tmp_path: Path) -> None:
+    """The places that Keras 3.15 gives the same class: by attribute, private ones last, each variable once."""
+    h5py = pytest.importorskip("h5py")
+    i = keras.Input((4,))
+    model = with_random_weights(keras.Model(i, Block()(Block()(i))))
+    path = tmp_path / "w.weights.h5"
+    model.save_weights(path)
+    places: list[str] = []
+    with h5py.File(path) as file:
+        file.visititems(lambda n, o: places.append(n) if isinstance(o, h5py.Dataset) else None)
+        factor = file["layers/block/vars/0"][()]
+    parts = ("_hidden", "alpha/container/batch_normalization", "alpha/container/dense", "alpha/dense", "middle/dense",
+             "zeta")  # fmt: skip
+    expected = {
+        f"layers/{b}/{part}/vars/{k}"
+        for b in ("block", "block_1")
+        for part in parts
+        for k in range(2)
+    }
+    expected |= {
+        f"layers/{b}/alpha/container/batch_normalization/vars/{k}"
+        for b in ("block", "block_1")
+        for k in (2, 3)
+    }
+    expected |= {f"layers/{b}/vars/{k}" for b in ("block", "block_1") for k in range(2)}
+    assert set(places) == expected
+    np.testing.assert_array_equal(factor, model.layers[1].factor.value)
+    again = keras.Model(i, Block()(Block()(i)))
+    again.load_weights(path)
+    assert_same(model, again)
