@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from convc.errors import DataError, UsageError
+from convc.keras.engine.ordered import ordered_map
 from convc.keras.engine.tensor import Array
 from convc.types import DType, TensorType
 
@@ -274,6 +275,11 @@ class SequenceSource:
         self.sequence, self.convert, self.shuffle, self.key = sequence, convert, shuffle, key
         self.fixed = steps
         self.steps: int | None = steps or count_of(sequence)
+        # Batches that depend on the epoch's number and their own alone are made ahead; others by workers, if several.
+        self.reads_ahead = bool(getattr(sequence, "reads_ahead", False))
+        self.first_epoch = int(sequence.epoch) if self.reads_ahead else 0
+        workers = int(getattr(sequence, "workers", 1) or 0)
+        self.workers = workers if self.reads_ahead or workers > 1 else 0
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Feeds]:
         call_if_any(self.sequence, "on_epoch_begin")
@@ -282,14 +288,25 @@ class SequenceSource:
         if self.steps is None:
             raise UsageError("a data set without an end needs steps_per_epoch")
         first = number * self.steps
+        steps = range(first + start, first + self.steps)
+        for batch in ordered_map(self.batch, self.places(steps), self.workers, self.workers + 2):
+            yield self.convert(*unpacked(batch))
+        call_if_any(self.sequence, "on_epoch_end")
+
+    def places(self, steps: range) -> Iterator[tuple[int, int]]:
+        """For each step the pass over the data and the number of the batch."""
         done = -1
         order: Any = ()
-        for step in range(first + start, first + self.steps):
-            round_, position = divmod(step, count_of(self.sequence) or self.steps)
+        for step in steps:
+            round_, position = divmod(step, count_of(self.sequence) or self.steps or 1)
             if round_ != done:
                 order, done = self.order(round_), round_
-            yield self.convert(*unpacked(self.sequence[int(order[position])]))
-        call_if_any(self.sequence, "on_epoch_end")
+            yield round_, int(order[position])
+
+    def batch(self, place: tuple[int, int]) -> Any:
+        if self.reads_ahead:
+            return self.sequence.batch(self.first_epoch + place[0], place[1])
+        return self.sequence[place[1]]
 
     def order(self, number: int) -> Sequence[int] | Array:
         count = count_of(self.sequence) or self.steps or 0

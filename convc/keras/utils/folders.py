@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from convc.errors import InputFileError, UnsupportedError, UsageError
 from convc.keras.backend import standardize_data_format
 from convc.keras.engine.arguments import choice, positive, refuse
+from convc.keras.engine.ordered import ordered_map
 from convc.keras.utils.arrays import to_categorical
 from convc.keras.utils.images import MODES, img_to_array, load_img
-from convc.keras.utils.ordered import ordered_map
-from convc.keras.utils.sequence import PyDataset
+from convc.keras.utils.sequence import EpochDataset
 from convc.ops.resize import Resize2d
 
 Array = NDArray[Any]
@@ -137,7 +137,7 @@ def _images(folder: Path, follow_links: bool) -> Iterator[str]:
         yield from (os.path.join(root, f) for f in files if f.lower().endswith(ENDINGS))
 
 
-class ImageFolder(PyDataset):
+class ImageFolder(EpochDataset):
     """Image files in batches. Iterating over it reads ahead, in another order each time if it shuffles."""
 
     def __init__(
@@ -168,13 +168,9 @@ class ImageFolder(PyDataset):
         self.shuffle, self.seed = shuffle, seed
         self.interpolation, self.crop = interpolation, crop_to_aspect_ratio
         self.data_format = data_format
-        self.epoch = 0
 
     def __len__(self) -> int:
         return math.ceil(len(self.file_paths) / self.batch_size)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.batch(self.epoch, range(len(self))[index])
 
     def __iter__(self) -> Iterator[Any]:
         epoch = self.epoch
@@ -183,9 +179,6 @@ class ImageFolder(PyDataset):
             lambda k: self.batch(epoch, k), range(len(self)), self.workers, ahead
         )
         self.on_epoch_end()
-
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
 
     def batch(self, epoch: int, index: int) -> Any:
         """The images of a batch, or (images, labels)."""

@@ -54,4 +54,29 @@ class PyDataset:
         """Called after the last batch of an epoch."""
 
 
+class EpochDataset(PyDataset):
+    """Base of data sets whose batches depend on nothing but the epoch's number and their own: `batch(epoch, index)`.
+
+    So they may be made ahead, by any number of threads. As a data set by number it gives the batches of `epoch`.
+    """
+
+    reads_ahead = True
+    epoch = 0
+
+    def batch(self, epoch: int, index: int) -> Any:
+        """The batch of that number in that epoch."""
+        raise NotImplementedError(f"{type(self).__name__} has no batch")
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} has no __len__")
+
+    def __getitem__(self, index: int) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        return self.batch(self.epoch, index % len(self))
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+
 Sequence = PyDataset

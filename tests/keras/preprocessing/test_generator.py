@@ -289,3 +289,75 @@ def test_splines_are_refused() -> None:
 def test_arrays_that_do_not_fit_are_named(x: Any, y: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         ImageDataGenerator().flow(x, y)
+
+
+# ---------------------------------------------------------------- in fit
+
+
+def weights_after_fit(workers: int, **arguments: Any) -> list[Any]:
+    """The weights of a small model that was trained on augmented batches."""
+    keras.utils.set_random_seed(5)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 6, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(1e-2), "sparse_categorical_crossentropy")
+    flow = ImageDataGenerator(**TUTORIAL, rescale=1 / 255).flow(X, Y % 2, 5, seed=3)
+    flow.workers = workers
+    model.fit(flow, epochs=3, verbose=0, **arguments)
+    return model.get_weights()
+
+
+@pytest.mark.parametrize("steps", [None, 4, 7])
+def test_training_is_the_same_for_any_number_of_workers(steps: int | None) -> None:
+    expected = weights_after_fit(0, steps_per_epoch=steps)
+    for workers in (1, 3):
+        assert_same([weights_after_fit(workers, steps_per_epoch=steps)], [expected])
+
+
+def test_every_epoch_sees_other_images() -> None:
+    iterator = ImageDataGenerator(**TUTORIAL).flow(X, Y, 23, seed=3)
+    seen: list[Any] = []
+    whole = iterator.batch
+
+    def noted(epoch: int, index: int) -> Any:
+        seen.append((epoch, index))
+        return whole(epoch, index)
+
+    setattr(iterator, "batch", noted)  # noqa: B010
+    model = keras.Sequential(
+        [keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    model.fit(iterator, epochs=2, verbose=0)
+    model.fit(iterator, epochs=1, verbose=0)
+    assert seen == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_sequences_with_workers_are_read_by_threads_in_order() -> None:
+    class Slow(keras.utils.Sequence):
+        def __init__(self, workers: int) -> None:
+            super().__init__(workers=workers)
+            self.threads: set[str] = set()
+
+        def __len__(self) -> int:
+            return 6
+
+        def __getitem__(self, index: int) -> Any:
+            self.threads.add(threading.current_thread().name)
+            return np.full((1, 2), index, np.float32), np.zeros((1, 1), np.float32)
+
+    def trained(workers: int) -> tuple[Any, bool]:
+        keras.utils.set_random_seed(2)
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        data = Slow(workers)
+        model.fit(data, epochs=2, verbose=0, shuffle=False)
+        return model.get_weights(), any("convc-data" in t for t in data.threads)
+
+    (alone, threaded), (together, threads) = trained(1), trained(3)
+    assert_same([alone], [together])
+    assert (threaded, threads) == (False, True)

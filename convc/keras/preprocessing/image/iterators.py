@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from convc.errors import DataError, OutputError, UsageError
 from convc.keras.engine.arguments import choice, positive
+from convc.keras.engine.ordered import ordered_map
 from convc.keras.utils.images import array_to_img
-from convc.keras.utils.ordered import ordered_map
-from convc.keras.utils.sequence import PyDataset
+from convc.keras.utils.sequence import EpochDataset
 
 Array = NDArray[Any]
 
@@ -30,7 +30,7 @@ class Augmenter(Protocol):
     def augmented(self, images: Array, seed: int, epoch: int, indices: Array) -> Array: ...
 
 
-class Iterator(PyDataset):
+class Iterator(EpochDataset):
     """Base of the iterators: batch `k` of epoch `e` is a function of the seed, `e` and `k` alone.
 
     As a data set by number it gives the batches of `epoch`, which `on_epoch_end` moves on. As an iterator it never
@@ -45,7 +45,6 @@ class Iterator(PyDataset):
         self.batch_size = positive(type(self).__name__, "batch_size", batch_size)
         self.shuffle = bool(shuffle)
         self.seed = int(np.random.randint(1 << 31)) if seed is None else int(seed) & 0xFFFFFFFF
-        self.epoch = 0
         self.batch_index = 0
         """Of the next batch as an iterator."""
         self.total_batches_seen = 0
@@ -55,14 +54,6 @@ class Iterator(PyDataset):
 
     def __len__(self) -> int:
         return math.ceil(self.n / self.batch_size)
-
-    def __getitem__(self, index: int) -> Any:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"batch {index} of {len(self)}")
-        return self.batch(self.epoch, index % len(self))
-
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
 
     def reset(self) -> None:
         """The iterator begins an epoch with its next batch."""
