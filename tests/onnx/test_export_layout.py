@@ -80,6 +80,7 @@ def test_one_transpose_where_images_are_given_channels_last(
     assert {"scale", "edges", "norm", "relu", "depth", "sum", "pool", "flat", "scores"} <= {
         n.name for n in model.graph.node
     }
+    assert len({n.name for n in model.graph.node}) == len(model.graph.node)
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
     x = images(channels)
     np.testing.assert_allclose(run(model, x), by_convc(tmp_path, x), atol=1e-5)

@@ -178,11 +178,14 @@ def top_k(c: Call) -> tuple[str, str]:
 
 def reverse_sequence(c: Call) -> str:
     """x[len - 1 - t] for t < len, else x[t]."""
-    shape = c.numbers(0)
+    shape, rank = c.shape(0), c.rank(0)
     time, batch = int(c.attr("time_axis", 0)), int(c.attr("batch_axis", 1))
-    rank = len(shape)
+    steps = shape[time]
+    if not isinstance(steps, int):
+        raise Rejected(f"reverses the symbolic dimension {steps}: give --shape")
+    c.require_small(steps)
     positions = c.constant(
-        np.arange(shape[time]).reshape([-1 if d == time else 1 for d in range(rank)]), DType.int64
+        np.arange(steps).reshape([-1 if d == time else 1 for d in range(rank)]), DType.int64
     )
     lengths = c.reshape(
         c.cast(c[1], DType.int64), [shape[d] if d == batch else 1 for d in range(rank)]

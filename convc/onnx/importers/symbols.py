@@ -60,6 +60,22 @@ def quotient(a: Any, b: Any) -> Any:
     return a // b
 
 
+def largest(a: Any, b: Any) -> Any:
+    """The larger one where it is certain: dimensions are at least 1. ValueError where it isn't."""
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    if a == b or (isinstance(b, int) and b <= 1):
+        return a
+    if isinstance(a, int) and a <= 1:
+        return b
+    raise ValueError(f"the larger of {a} and {b}")
+
+
+def smallest(a: Any, b: Any) -> Any:
+    """The smaller one where it is certain."""
+    return a if largest(a, b) == b else b
+
+
 def moved(apply: Callable[[Call, Arrays], Any]) -> SymbolicRule:
     """A rule that only moves the elements."""
 
@@ -169,6 +185,8 @@ SYMBOLIC_RULES: dict[str, SymbolicRule] = {
     "Sub": arithmetic(lambda a, b: a - b),
     "Mul": arithmetic(lambda a, b: a * b),
     "Div": arithmetic(quotient),
+    "Max": arithmetic(largest),
+    "Min": arithmetic(smallest),
     "Gather": moved(gather),
     "Slice": moved(slice_),
     "Unsqueeze": moved(unsqueeze),
