@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convc.cli.heavy import driver, onnx_optimizing
+from convc.cli.heavy import driver, onnx_optimizing, scripts, training_graph
 from convc.cli.opening import is_artifact
 from convc.cli.options import Batch, Debug, Shape, parse_batch, parse_shapes
 from convc.cli.tables import bytes_text
 from convc.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from convc.graph.ir import Graph
 
@@ -41,14 +41,22 @@ def export(
             help="How images are given and come: as the model says, channels first or channels last.",
         ),
     ] = "model",
+    training: Annotated[
+        bool,
+        typer.Option(
+            "--training",
+            help="A whole training step of a model that the script has compiled: state in, next/state out.",
+        ),
+    ] = False,
     batch: Batch = "dynamic",
     shape: Shape = None,
     debug: Debug = False,
 ) -> None:
-    """Write the inference graph of a model as ONNX.
+    """Write the inference graph of a model as ONNX, or a step of its training.
 
     ONNX' convolutions take channels first: a model for channels last has one transpose at each end, or none with
-    --io-layout nchw.
+    --io-layout nchw. A training step takes and gives each parameter, what the optimizer keeps for it and the metrics'
+    sums; first values are in the file, so that a first run needs data alone.
     """
     if is_artifact(source):
         raise UsageError(f"{source}: a .cvc can't be exported: expected the model it was made of")
@@ -56,9 +64,29 @@ def export(
         raise UsageError(f"{output}: expected a name that ends in .onnx")
     if io_layout not in LAYOUTS:
         raise UsageError(f"--io-layout: expected one of {', '.join(LAYOUTS)}, got {io_layout!r}")
+    if training:
+        export_training(source, output, opset, io_layout)
+        return
     name, graphs = driver.graphs_of(source, parse_batch(batch), parse_shapes(shape))
     path = output or Path(f"{name}.onnx")
     files = onnx_optimizing.export(chosen(graphs), path, opset, io_layout)
+    show_files(files, opset)
+
+
+def export_training(source: str, output: Path | None, opset: int, io_layout: str) -> None:
+    if source.endswith(".onnx"):
+        raise UsageError(
+            "--training is for model scripts: an ONNX file has no loss and no optimizer"
+        )
+    if io_layout != "model":
+        raise UsageError("--io-layout is for inference graphs, not with --training")
+    model = scripts.load_model(source)
+    graph, state = training_graph.training_graph(model)
+    path = output or Path(f"{getattr(model, 'name', 'model')}_training.onnx")
+    show_files(onnx_optimizing.export(graph, path, opset, "model", state), opset)
+
+
+def show_files(files: Iterable[Path], opset: int) -> None:
     for file in files:
         typer.echo(f"{file}: {bytes_text(file.stat().st_size)}, opset {opset}")
 

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from convc_runtime import format as formats
 
     from convc import driver, scripts
-    from convc.cli import accuracy, building, files, measure, onnx_optimizing, peak, stepping
+    from convc.cli import (
+        accuracy,
+        building,
+        files,
+        measure,
+        onnx_optimizing,
+        peak,
+        stepping,
+        training_graph,
+    )
     from convc.cli.differences import comparing
     from convc.keras import saving as keras_saving
     from convc.onnx import diagnosis as onnx_diagnosis
@@ -43,6 +52,7 @@ else:
     peak = OnFirstUse("convc.cli.peak")
     scripts = OnFirstUse("convc.scripts")
     stepping = OnFirstUse("convc.cli.stepping")
+    training_graph = OnFirstUse("convc.cli.training_graph")
 
 __all__ = [
     "accuracy",
@@ -61,4 +71,5 @@ __all__ = [
     "peak",
     "scripts",
     "stepping",
+    "training_graph",
 ]

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convc.graph.ir import Graph
+from convc.graph.ir import Array, Graph
 from convc.onnx import rewriting
-from convc.onnx.exporter import LARGEST_FILE, export_graph
+from convc.onnx.exporter import LARGEST_FILE, export_graph, tensor
 from convc.passes.boundary_layout import FIRST, LAST, TransposeBoundary, is_channels_last
 from convc.passes.portable import EXPORT, OPTIMIZE
 
@@ -51,8 +51,17 @@ def optimize(
     )
 
 
-def export(graph: Graph, path: Path, opset: int, io_layout: str) -> list[Path]:
-    """Writes a graph without the transposes between its layers; `io_layout` is "model", "nchw" or "nhwc"."""
+def export(
+    graph: Graph,
+    path: Path,
+    opset: int,
+    io_layout: str,
+    defaults: Mapping[str, Array] | None = None,
+) -> list[Path]:
+    """Writes a graph without the transposes between its layers; `io_layout` is "model", "nchw" or "nhwc".
+
+    `defaults` are first values of inputs, which a run may leave out then.
+    """
     match io_layout, is_channels_last(graph):
         case "nchw", True:
             graph = TransposeBoundary(FIRST)(graph)
@@ -60,4 +69,6 @@ def export(graph: Graph, path: Path, opset: int, io_layout: str) -> list[Path]:
             graph = TransposeBoundary(LAST)(graph)
     graph = EXPORT.run(graph)
     size = sum(array.nbytes for array in graph.weights.values())
-    return rewriting.save(export_graph(graph, opset, check=size <= LARGEST_FILE), path)
+    model = export_graph(graph, opset, check=size <= LARGEST_FILE)
+    model.graph.initializer.extend(tensor(n, a) for n, a in (defaults or {}).items())
+    return rewriting.save(model, path)

@@ -14,6 +14,7 @@ from convc.errors import ConvcError, IRError, UnsupportedError, UsageError
 from convc.graph.ir import Array, Builder, Graph, Node, type_of
 from convc.onnx.export_rules import RULES
 from convc.onnx.foreign import Dimensions, Foreign, read_outside
+from convc.onnx.training_rules import RULES as OF_TRAINING
 from convc.ops.broadcasting import Add, Mul
 from convc.ops.conv import Conv2d, ConvTranspose2d
 from convc.ops.matmul import MatMul
@@ -185,7 +186,11 @@ class Emitter:
         """Names new nodes: the first of a layer like the layer, others like their value."""
         for node in self.nodes[before:]:
             layer = node.doc_string
-            node.name = layer if layer and layer not in self._named else node.output[0]
+            name = layer if layer and layer not in self._named else node.output[0]
+            node.name, count = name, 0
+            while node.name in self._named:
+                count += 1
+                node.name = f"{name}_{count}"
             self._named.add(node.name)
 
     def emit(self, node: Node) -> None:
@@ -211,7 +216,7 @@ class Emitter:
             return self._with_bias(node, producer)
         if isinstance(node.op, Dimensions):
             return self._dimensions(node.op)
-        rule = RULES.get(type(node.op))
+        rule = RULES.get(type(node.op)) or OF_TRAINING.get(type(node.op))
         return rule(self, node.op, *node.inputs) if rule else None
 
     def _with_bias(self, node: Node, producer: Node) -> str:
