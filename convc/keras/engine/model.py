@@ -76,7 +76,7 @@ class Model(Trainer):
     def build(self, input_shape: Any) -> None:
         """Makes the weights for an input of this shape, batch included: (None, 28, 28, 1)."""
         traced = inputs_like(input_shape, self.dtype)
-        with outermost(), entered(""):
+        with outermost(), collecting_losses(), entered(""):
             self._ensure_built((traced,), {})
             self.call(traced)
 
