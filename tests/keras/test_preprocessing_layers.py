@@ -178,6 +178,21 @@ def test_a_model_with_random_layers_trains() -> None:
     assert np.isfinite(history.history["loss"]).all()
 
 
+def test_statistics_of_batches_are_those_of_the_whole() -> None:
+    whole, batches, two = (layers.Normalization(axis=-1) for _ in range(3))
+    whole.adapt(X)
+    data = [X[:1], X[1:5], X[5:]]
+    batches.adapt((x, None) for x in data)
+    two.adapt(iter(data), steps=2)
+    for found, expected in ((batches, X), (two, X[:5])):
+        np.testing.assert_allclose(found.mean.value, expected.mean((0, 1, 2)), rtol=1e-6)
+        np.testing.assert_allclose(found.variance.value, expected.var((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(whole.variance.value, batches.variance.value, rtol=1e-6)
+    assert int(whole.count.value) == int(batches.count.value) == 6 * 8 * 9
+    with pytest.raises(ModelError, match="needs data"):
+        layers.Normalization().adapt(iter(()))
+
+
 # ---------------------------------------------------------------- sizes
 
 

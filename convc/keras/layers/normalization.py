@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -203,20 +204,35 @@ class Normalization(Layer):
             self.count = self.add_weight((), "zeros", dtype="int32", trainable=False, name="count")
 
     def adapt(self, data: Any, batch_size: Any = None, steps: Any = None) -> None:
-        """Measures mean and variance of an array."""
-        array = np.asarray(data, np.float64)
-        if not self.built:
-            self.build((None, *array.shape[1:]))
-            self.built = True
+        """Measures mean and variance of an array, or of `steps` batches (None: all) of a data set.
+
+        Batches are merged by Chan, Golub and LeVeque's "Updating Formulae and a Pairwise Algorithm" (1979).
+        """
         if self.input_mean is not None:
             raise ModelError(
                 f"Normalization {self.name!r}: adapt() doesn't go with given mean and variance"
             )
-        kept = {axis_of(self, a, array.ndim) for a in self.axis}
-        others = tuple(a for a in range(array.ndim) if a not in kept)
-        self.mean.assign(array.mean(others))
-        self.variance.assign(array.var(others))
-        self.count.assign(array.size // max(1, math.prod(self._kept)))
+        whole = hasattr(data, "dtype") or isinstance(data, (list, int, float))
+        count, mean, squares = 0, np.float64(0), np.float64(0)
+        for batch in [data] if whole else itertools.islice(iter(data), steps):
+            array = np.asarray(batch[0] if isinstance(batch, tuple) else batch, np.float64)
+            if not self.built:
+                self.build((None, *array.shape[1:]))
+                self.built = True
+            kept = {axis_of(self, a, array.ndim) for a in self.axis}
+            others = tuple(a for a in range(array.ndim) if a not in kept)
+            size = array.size // max(1, math.prod(self._kept))
+            if size == 0:
+                continue
+            count, before = count + size, count
+            apart = array.mean(others) - mean
+            mean = mean + apart * (size / count)
+            squares = squares + array.var(others) * size + apart**2 * (before * size / count)
+        if count == 0:
+            raise ModelError(f"Normalization {self.name!r}: adapt() needs data; received none")
+        self.mean.assign(mean)
+        self.variance.assign(squares / count)
+        self.count.assign(count)
 
     def call(self, inputs: Any) -> Any:
         x = floating(inputs)
