@@ -223,7 +223,9 @@ class AffineWarp(Op):
             shifted = point + 0.5 if self.interpolation == "nearest" else point
             below, (low,) = _named(f"f{d}", [call("floor", shifted)])
             position = Cast(low, INDEX)
-            taps = [position] if self.interpolation == "nearest" else [position, position + 1]
+            taps: list[Expr] = [position]
+            if self.interpolation != "nearest":
+                taps.append(position + 1)
             if self.fill_mode != "grid-constant":
                 taps = [self.nearest(t, size) for t in taps]
             more, places = _named(f"k{d}", taps)
