@@ -178,7 +178,7 @@ class Model(Trainer):
 
     def build_for(self, x: Any) -> None:
         """Makes the weights for data of these shapes, where they aren't made yet."""
-        if self.network is None and self._input_types is None:
+        if self.network is None and self._input_types is None and not self.built:
             self.build(_batch_shapes(x))
 
     def native(self) -> Callable[..., Any]:

@@ -100,7 +100,18 @@ def _build(layer: Any, build_config: Any) -> None:
         return
     shape = build_config.get("input_shape")
     if shape:
-        layer.build(shaped(shape))
+        layer.build(opened(shaped(shape)))
+
+
+def opened(shape: Any) -> Any:
+    """A shape, or a list or dict of them, for any batch: a model that was built by a call has that call's."""
+    match shape:
+        case dict():
+            return {key: opened(value) for key, value in shape.items()}
+        case list():
+            return [opened(value) for value in shape]
+        case _:
+            return (None, *shape[1:])
 
 
 def shaped(shape: Any) -> Any:

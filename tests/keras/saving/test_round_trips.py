@@ -115,6 +115,28 @@ def test_subclassed_models_come_back_with_their_build_shape(tmp_path: Path) -> N
     assert_same(model, keras.models.load_model(path, {"Tower": Tower}))
 
 
+class OwnBuild(Tower):
+    """One that builds its layers itself."""
+
+    def build(self, input_shape: Any) -> None:
+        for block in self.blocks:
+            block.build(input_shape)
+            input_shape = (*input_shape[:-1], self.units)
+        self.head.build(input_shape)
+
+
+def test_models_with_a_build_of_their_own_keep_the_weights_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.keras"
+    model = OwnBuild(5)
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    model.predict(x, verbose=0)
+    expected = with_random_weights(model).predict(x, verbose=0)
+    model.save(path)
+    again = keras.models.load_model(path, {"OwnBuild": OwnBuild})
+    np.testing.assert_array_equal(again.predict(x, verbose=0), expected)
+    assert again.predict(x[:2], verbose=0).shape == (2, 2)
+
+
 def test_lambdas_are_not_saved(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x + 1)])
     with pytest.raises(ModelError, match="a lambda can't be saved"):
