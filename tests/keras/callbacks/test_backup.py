@@ -139,3 +139,27 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
     backup = keras.callbacks.BackupAndRestore(tmp_path)
     with pytest.raises(DataError, match="the state is another model's: expected a weight"):
         other.fit(IMAGES, np.eye(3)[LABELS], verbose=0, callbacks=[backup])
+
+
+def test_augmented_batches_come_again(tmp_path: Path) -> None:
+    """What a generator of images draws follows from its seed, the epoch and the image."""
+    pictures = np.random.default_rng(1).integers(0, 255, (40, 6, 6, 1)).astype(np.uint8)
+    generator = keras.preprocessing.image.ImageDataGenerator(
+        rotation_range=90, horizontal_flip=True
+    )
+
+    def fitted(*listed: Any) -> Any:
+        keras.utils.set_random_seed(0)
+        image = keras.Input((6, 6, 1))
+        made = keras.Model(image, layers.Dense(3)(layers.Flatten()(image)))
+        made.compile("adam", "mse")
+        data = generator.flow(pictures, np.eye(3)[LABELS[:40]], batch_size=10, seed=5)
+        made.fit(data, epochs=3, verbose=0, callbacks=list(listed))
+        return made
+
+    wanted = fitted().get_weights()
+    backup = keras.callbacks.BackupAndRestore(tmp_path, save_freq=2)
+    with pytest.raises(RuntimeError, match="crash"):
+        fitted(backup, Stop(7))
+    for a, b in zip(fitted(backup).get_weights(), wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
