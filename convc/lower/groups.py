@@ -70,8 +70,8 @@ def group_nodes(graph: Graph) -> list[Group]:
     prologue. A pointwise node joins the group of the operand that was computed last, if nobody else reads that operand
     and the shapes agree, so that it becomes the epilogue of the kernel's store.
 
-    The next value of a state is kept where a pointwise node goes on with it: what updates a parameter and its slots is one
-    kernel.
+    The next value of a state is kept where a pointwise node goes on with it: what updates a parameter and its slots is
+    one kernel.
     """
     consumers = graph.consumers()
     positions = {id(node): position for position, node in enumerate(graph.nodes)}

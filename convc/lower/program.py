@@ -33,6 +33,7 @@ from convc.loops.ir import (
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range
 from convc.lower.groups import Group, group_nodes
+from convc.lower.inlining import inline_cheap
 from convc.lower.nest import loop_names, naive_kernel, naive_kernel_of, nest_kernel
 from convc.lower.packing import Packing, wanted_packing
 from convc.lower.state import state_layouts
@@ -135,6 +136,8 @@ class _Lowering:
 
     def run(self) -> Program:
         groups = group_nodes(self.graph)
+        if self.next:
+            groups = inline_cheap(self.graph, groups)
         calls = {g.output: self.call_of(g) for g in groups if not self.is_view(g)}
         inner = frozenset[str]().union(*(g.inner for g in groups))
         borders: dict[str, Border] = {}

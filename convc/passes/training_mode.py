@@ -17,10 +17,18 @@ from convc.ops.norm import BatchNorm, BatchNormTraining
 from convc.ops.random import SEED, DropoutMask
 from convc.ops.values import Value, values
 from convc.passes.fold_constants import FoldConstants
+from convc.passes.fold_padding import FoldPadding
+from convc.passes.hoist_transposes import HoistTransposes
 from convc.passes.simplify_shapes import SimplifyShapes
 from convc.passes.sink_transposes import SinkTransposes
 
-FORWARD = (FoldConstants(), SimplifyShapes(keep_transposes=True), SinkTransposes())
+FORWARD = (
+    FoldConstants(),
+    SimplifyShapes(keep_transposes=True),
+    SinkTransposes(),
+    HoistTransposes(),
+    FoldPadding(),
+)
 """What brings a model's normalisations into its convolutions' order, so that their gradients meet there too."""
 
 SEED_INPUT = "seed"

@@ -6,6 +6,7 @@
 - `lanes`: everything moves along the vector loop together (depthwise convolution, pooling, means over an image).
 - `pointwise`: no reduction: the innermost contiguous loops become one, in vectors.
 - `folded`: a reduction whose elements are neighbours in memory: partial results in vectors, folded at the end.
+- `transposed`: a copy whose neighbours are neighbours on one side only: in squares.
 - `scalar`: what has no loop that is contiguous in the output and linear everywhere else.
 """
 
@@ -79,7 +80,11 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
         return _several(kernel, target)
     structure, vector = _vector_loop(split_blocks(split_phases(structure)))
     if vector is None:
-        return _folded(structure, target) or _scalar(structure, target)
+        return (
+            _folded(structure, target)
+            or _transposed(structure, target)
+            or _scalar(structure, target)
+        )
     if not structure.reductions:
         return _pointwise(structure, vector, target)
     factors = structure.contraction()
@@ -557,6 +562,39 @@ def _one_reduction(structure: Structure) -> Structure:
 def _is_guarded(expr: Expr, var: str) -> bool:
     """True if a condition depends on a variable."""
     return any(isinstance(e, Select) and depends_on(e.condition, var) for e in subexpressions(expr))
+
+
+# Sides of the squares that a transposition goes through: a cache line of rows, and lines that a cache holds.
+_SQUARE = 16
+
+
+def _transposed(structure: Structure, target: Target) -> Kernel | None:
+    """Square by square, where neighbours of the output aren't neighbours in what is read; None otherwise.
+
+    What is read and what is written are then whole cache lines.
+    """
+    if structure.reductions:
+        return None
+    steps = [
+        {x.var: structure.step(load.buffer, load.index, x.var) for x in structure.outputs}
+        for load in structure.loads()
+    ]
+    written = next((x for x in structure.outputs if structure.output_step(x.var) == 1), None)
+    read = next((x for x in structure.outputs if any(s[x.var] == 1 for s in steps)), None)
+    if written is None or read is None or read.var == written.var:
+        return None
+    sides = [(x.extent or 1) & -(x.extent or 1) for x in (written, read)]
+    if min(sides) < 4 or len(steps) != 1:
+        return None
+    kernel = structure.kernel
+    tall, wide = min(2 * _SQUARE, sides[0]), min(_SQUARE, sides[1])
+    kernel = split(kernel, written.var, tall, "at", "ai")
+    kernel = simplify_kernel(split(kernel, read.var, wide, "bt", "bi"))
+    again = analyse(kernel)
+    assert again is not None
+    kernel = _ordered(again, ["at", "bt", "ai", "bi"])
+    kernel = unroll(kernel, "bi")
+    return finish(parallel_top(kernel), target, "transposed", f"{tall}x{wide}")
 
 
 def _scalar(structure: Structure, target: Target) -> Kernel:
