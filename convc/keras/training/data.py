@@ -257,7 +257,7 @@ class ArraySource:
         high = min(low + self.batch_size, self.rows)
         if order is None:
             return {name: array[low:high] for name, array in self.feeds.items()}
-        chosen = order[low:high]
+        chosen: Any = order[low:high]
         return {name: array.take(chosen, 0) for name, array in self.feeds.items()}
 
 

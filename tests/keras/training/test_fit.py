@@ -394,7 +394,7 @@ def test_several_inputs_in_lists_and_dicts() -> None:
         ((IMAGES, extra[:, None]), [ONE_HOT]),
     ):
         model.set_weights(start)
-        settings = {"shuffle": False, "verbose": 0, "sample_weight": weights}
+        settings: dict[str, Any] = {"shuffle": False, "verbose": 0, "sample_weight": weights}
         found.append(model.fit(data, targets, **settings).history["loss"])
     assert found[0] == found[1] == found[2]
     model.set_weights(start)
