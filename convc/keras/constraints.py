@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from convc.errors import ModelError
 from convc.keras import backend
-from convc.keras.engine.naming import nearest, snake_case
-from convc.keras.engine.registry import custom
+from convc.keras.engine.identifiers import config_of, resolved
+from convc.keras.engine.naming import snake_case
 from convc.keras.engine.tensor import function
 
 
@@ -80,26 +79,18 @@ _CLASSES: tuple[type[Constraint], ...] = (MaxNorm, NonNeg, UnitNorm, MinMaxNorm)
 _BY_NAME = {n: c for c in _CLASSES for n in (c.__name__, snake_case(c.__name__))}
 
 
+def serialize(constraint: Any) -> Any:
+    """A config (of a function: its name) that `deserialize` turns back into the constraint."""
+    return config_of("keras.constraints", constraint)
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    return resolved("constraint", config, _BY_NAME, custom_objects)
+
+
 def get(identifier: Any) -> Any:
-    """The constraint of a name, a config or an object; None stays None."""
-    match identifier:
-        case None | Constraint():
-            return identifier
-        case str() | {"class_name": str()} if (found := custom(identifier)) is not None:
-            return found
-        case str() if identifier in _BY_NAME:
-            return _BY_NAME[identifier]()
-        case {"class_name": str() as name} if name in _BY_NAME:
-            return _BY_NAME[name](**dict(identifier.get("config", {})))
-        case type() if issubclass(identifier, Constraint):
-            return identifier()
-        case _ if callable(identifier):
-            return identifier
-        case _:
-            known = sorted(_BY_NAME)
-            raise ModelError(
-                f"unknown constraint {identifier!r}{nearest(identifier, known)}: expected one of {', '.join(known)}"
-            )
+    """The constraint of a name, a config, a class or a function; None stays None."""
+    return resolved("constraint", identifier, _BY_NAME)
 
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convc.errors import ModelError
-from convc.keras.engine.naming import nearest
-from convc.keras.engine.registry import custom
+from convc.keras.engine.identifiers import config_of, resolved
 from convc.keras.engine.tensor import as_tensor, function
 
 
@@ -104,26 +103,18 @@ _BY_NAME: dict[str, type[Regularizer]] = {
 }  # fmt: skip
 
 
+def serialize(regularizer: Any) -> Any:
+    """A config (of a function: its name) that `deserialize` turns back into the regularizer."""
+    return config_of("keras.regularizers", regularizer)
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    return resolved("regularizer", config, _BY_NAME, custom_objects)
+
+
 def get(identifier: Any) -> Any:
-    """The regularizer of a name, a config or an object; None stays None."""
-    match identifier:
-        case None | Regularizer():
-            return identifier
-        case str() | {"class_name": str()} if (found := custom(identifier)) is not None:
-            return found
-        case str() if identifier in _BY_NAME:
-            return _BY_NAME[identifier]()
-        case {"class_name": str() as name} if name in _BY_NAME:
-            return _BY_NAME[name](**dict(identifier.get("config", {})))
-        case type() if issubclass(identifier, Regularizer):
-            return identifier()
-        case _ if callable(identifier):
-            return identifier
-        case _:
-            known = sorted(_BY_NAME)
-            raise ModelError(
-                f"unknown regularizer {identifier!r}{nearest(identifier, known)}: expected one of {', '.join(known)}"
-            )
+    """The regularizer of a name, a config, a class or a function; None stays None."""
+    return resolved("regularizer", identifier, _BY_NAME)
 
 
 l1, l2, orthogonal_regularizer = L1, L2, OrthogonalRegularizer

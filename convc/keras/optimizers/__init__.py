@@ -9,7 +9,7 @@ from typing import NoReturn as _NoReturn
 from convc.errors import ModelError
 from convc.keras.engine.identifiers import config_of, resolved
 from convc.keras.engine.naming import missing as _missing
-from convc.keras.optimizers import schedules
+from convc.keras.optimizers import legacy, schedules
 from convc.keras.optimizers.classes import (
     SGD,
     Adadelta,
@@ -27,7 +27,7 @@ from convc.keras.optimizers.optimizer import Optimizer
 
 __all__ = [
     "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion", "Nadam", "Optimizer", "RMSprop",
-    "deserialize", "get", "schedules", "serialize",
+    "deserialize", "get", "legacy", "schedules", "serialize",
 ]  # fmt: skip
 
 _CLASSES: tuple[type[Optimizer], ...] = (
