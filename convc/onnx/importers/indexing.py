@@ -10,6 +10,9 @@ from convc.onnx.importers.call import Call, Rejected, Rule
 from convc.onnx.reading import dtype_of
 from convc.ops.broadcasting import (
     Add,
+    And,
+    Broadcasting,
+    Equal,
     FloorDiv,
     GreaterEqual,
     Less,
@@ -17,9 +20,11 @@ from convc.ops.broadcasting import (
     Mod,
     Mul,
     NotEqual,
+    Or,
     Where,
 )
 from convc.ops.elementwise import Cast
+from convc.ops.integer import IsNan
 from convc.ops.ordering import (
     BitCast,
     CumProd,
@@ -30,6 +35,7 @@ from convc.ops.ordering import (
     Running,
     ScatterReduce,
 )
+from convc.ops.reduce import ReduceMax, ReduceMin, ReduceProd, ReduceSum, Reduction
 from convc.ops.shape import Broadcast, Concat, Gather, Pad
 from convc.types import DType, Extent
 
@@ -157,23 +163,83 @@ def tensor_scatter(c: Call) -> str:
 # ---------------------------------------------------------------- order
 
 
-def running(op: type[Running]) -> Rule:
+BLOCK = 32
+"""Elements of a block of a running sum: each adds up to so many, and then what the blocks before it have."""
+
+
+def running(op: type[Running], combine: type[Broadcasting], total: type[Reduction]) -> Rule:
     def rule(c: Call) -> str:
         axis = c.from_front(int(c.array(1).reshape(())), c.rank(0))
-        return c.add(op(axis, bool(c.attr("exclusive", 0)), bool(c.attr("reverse", 0))), c[0])
+        exclusive, reverse = bool(c.attr("exclusive", 0)), bool(c.attr("reverse", 0))
+        dtype = c.dtype(0)
+        x = c.cast(c[0], DType.int64) if dtype.is_integer and dtype.itemsize < 4 else c.wide(c[0])
+        neutral = 0.0 if op is CumSum else 1.0
+        return c.cast(blocked(x, axis, exclusive, reverse, neutral, c), dtype)
+
+    def blocked(x: str, axis: int, exclusive: bool, reverse: bool, neutral: float, c: Call) -> str:
+        """Blocks by themselves, then what comes before each block, by the same rule."""
+        shape, extent = c.shape(x), c.shape(x)[axis]
+        if not isinstance(extent, int) or extent <= 2 * BLOCK:
+            return c.add(op(axis, exclusive, reverse), x)
+        count = -(-extent // BLOCK)
+        pads = tuple((0, count * BLOCK - extent if d == axis else 0) for d in range(len(shape)))
+        whole = c.add(Pad(pads, "constant", neutral), x) if count * BLOCK != extent else x
+        parts = c.reshape(whole, (*shape[:axis], count, BLOCK, *shape[axis + 1 :]))
+        inside = c.add(op(axis + 1, exclusive, reverse), parts)
+        sums = c.add(total((axis + 1,), False), parts)
+        before = blocked(sums, axis, True, reverse, neutral, c)
+        before = c.reshape(before, (*shape[:axis], count, 1, *shape[axis + 1 :]))
+        joined = c.add(combine(), inside, before)
+        flat = c.reshape(joined, (*shape[:axis], count * BLOCK, *shape[axis + 1 :]))
+        return flat if count * BLOCK == extent else c.slice(flat, axis, 0, extent)
 
     return rule
+
+
+MOST_ROUNDS = 8
+"""The largest k that is chosen one by one, which takes k passes over n elements where ranks take n."""
 
 
 def top_k(c: Call) -> tuple[str, str]:
     """The element whose rank is k, for each k asked for."""
     count = int(c.array(1).reshape(())) if c.opset >= 10 else int(c.attr("k"))
-    axis = c.axis(0, -1)
-    if not 0 <= count <= c.numbers(0)[axis]:
-        raise Rejected(f"k = {count} of {c.numbers(0)[axis]} elements")
-    ranks = c.add(Rank(axis, bool(c.attr("largest", 1))), c[0])
-    positions = c.slice(c.add(LastPosition(axis, c.numbers(0)[axis]), ranks), axis, 0, count)
+    axis, largest = c.axis(0, -1), bool(c.attr("largest", 1))
+    extent = c.numbers(0)[axis]
+    if not 0 <= count <= extent:
+        raise Rejected(f"k = {count} of {extent} elements")
+    if largest and 0 < count <= MOST_ROUNDS and extent >= 8 * count:
+        return chosen_one_by_one(c, axis, extent, count)
+    ranks = c.add(Rank(axis, largest), c[0])
+    positions = c.slice(c.add(LastPosition(axis, extent), ranks), axis, 0, count)
     return c.add(GatherElements(axis), c[0], positions), positions
+
+
+def chosen_one_by_one(c: Call, axis: int, extent: int, count: int) -> tuple[str, str]:
+    """The largest element that isn't taken yet and its first position, `count` times. NaN is the largest of all."""
+    x, rank = c[0], c.rank(0)
+    column = [1] * rank
+    column[axis] = extent
+    places = c.constant(np.arange(extent).reshape(column), DType.int64)
+    beyond = c.scalar(extent, places)
+    is_float = c.dtype(0).is_float
+    least = -np.inf if is_float else np.iinfo(c.dtype(0).numpy).min
+    lowest = c.scalar(least, x)
+    free: str | None = None
+    found = []
+    for _ in range(count):
+        left = x if free is None else c.add(Where(), free, x, lowest)
+        top = c.add(ReduceMax((axis,), True), left)
+        hit = c.add(Equal(), left, top)
+        if is_float:
+            hit = c.add(Or(), hit, c.add(IsNan(), left))
+        if free is not None:
+            hit = c.add(And(), hit, free)
+        place = c.add(ReduceMin((axis,), True), c.add(Where(), hit, places, beyond))
+        found.append(place)
+        others = c.add(NotEqual(), places, place)
+        free = others if free is None else c.add(And(), free, others)
+    positions = c.add(Concat(axis), *found) if count > 1 else found[0]
+    return c.add(GatherElements(axis), x, positions), positions
 
 
 def reverse_sequence(c: Call) -> str:
@@ -260,8 +326,8 @@ RULES: dict[str, Rule] = {
     "ScatterElements": scatter_elements,
     "ScatterND": scatter_nd,
     "TensorScatter": tensor_scatter,
-    "CumSum": running(CumSum),
-    "CumProd": running(CumProd),
+    "CumSum": running(CumSum, Add, ReduceSum),
+    "CumProd": running(CumProd, Mul, ReduceProd),
     "TopK": top_k,
     "ReverseSequence": reverse_sequence,
     "MaxUnpool": max_unpool,
