@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -155,5 +155,12 @@ def opened(source: Path | BinaryIO, name: str) -> Iterator[Hdf5]:
         file = module.File(source, "r")
     except (OSError, RuntimeError, ValueError) as error:
         raise InputFileError(f"{name} is not a readable HDF5 file: {_line(error)}") from None
-    with file:
+    try:
         yield Hdf5(file, name)
+    except RecursionError:
+        raise
+    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for damaged parts
+        raise InputFileError(f"{name} is damaged: {_line(error)}") from None
+    finally:
+        with suppress(OSError, RuntimeError):
+            file.close()

@@ -242,3 +242,17 @@ def test_shapes_that_lie(good: Path) -> None:
 
     path = with_config(with_weights(good, edit).replace(good), huge)
     refused(path, InputFileError, r"says 12,000,000,000 bytes of shape .* but stores 0")
+
+
+def test_damaged_hdf5_is_named_as_such(good: Path) -> None:
+    path = good.with_suffix(".h5")
+    keras.models.load_model(good).save(path)
+    whole = path.read_bytes()
+    assert b"TREE" in whole
+    for content, what in (
+        (whole.replace(b"TREE", b"XREE"), "is damaged|not a readable"),
+        (whole[: len(whole) // 2], "not a readable HDF5 file"),
+        (b"text", "not a readable HDF5 file"),
+    ):
+        path.write_bytes(content)
+        refused(path, InputFileError, what)
