@@ -53,9 +53,11 @@ class Softmax(Op):
         return (((dy - (dy * y).sum((self.axis,), True)) * y).name,)
 
     def decompose(self, builder: Builder, x: str) -> tuple[str]:
-        largest = builder.add(ReduceMax((self.axis,), True), x)
+        # As a non-negative axis, so that a softmax and the log-softmax of a loss share what they can.
+        axes = (axis_of(self, self.axis, builder.types[x].rank),)
+        largest = builder.add(ReduceMax(axes, True), x)
         powers = builder.add(Exp(), builder.add(Sub(), x, largest))
-        return (builder.add(Div(), powers, builder.add(ReduceSum((self.axis,), True), powers)),)
+        return (builder.add(Div(), powers, builder.add(ReduceSum(axes, True), powers)),)
 
     def permute(self, perm: tuple[int, ...], x: TensorType) -> Op | None:
         return Softmax(perm.index(axis_of(self, self.axis, x.rank)))
@@ -86,8 +88,9 @@ class LogSoftmax(Op):
         return ((dy - y.exp() * dy.sum((self.axis,), True)).name,)
 
     def decompose(self, builder: Builder, x: str) -> tuple[str]:
-        shifted = builder.add(Sub(), x, builder.add(ReduceMax((self.axis,), True), x))
-        summed = builder.add(ReduceSum((self.axis,), True), builder.add(Exp(), shifted))
+        axes = (axis_of(self, self.axis, builder.types[x].rank),)
+        shifted = builder.add(Sub(), x, builder.add(ReduceMax(axes, True), x))
+        summed = builder.add(ReduceSum(axes, True), builder.add(Exp(), shifted))
         return (builder.add(Sub(), shifted, builder.add(Log(), summed)),)
 
     def permute(self, perm: tuple[int, ...], x: TensorType) -> Op | None:

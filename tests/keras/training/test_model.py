@@ -16,6 +16,8 @@ from convc.keras.training.data import target_name
 from convc.keras.training.model import Training, training_of
 from convc.keras.training.rules import Adam
 from convc.keras.training.scoring import Scoring
+from convc.passes.decompose import Decompose
+from convc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from convc.types import Dim, DType, TensorType
 
 LABELS = Scoring(
@@ -100,6 +102,14 @@ def test_frozen_layers_are_constants() -> None:
     assert "conv/kernel" in step.weights
     assert "conv2d_weight_gradient" not in {n.op.mnemonic for n in step.nodes}
     assert not [n for n in step.inputs if n.startswith("norm/")]
+
+
+def test_the_softmax_and_its_loss_share_their_exponentials() -> None:
+    step = training_of(classifier(), [LABELS], Adam()).graphs["train_step"]
+    whole = EliminateCommonSubexpressions()(Decompose()(step))
+    operators = [n.op.mnemonic for n in whole.nodes]
+    assert operators.count("exp") == 1
+    assert operators.count("log") == 1
 
 
 def test_a_variable_read_in_two_ways_is_refused() -> None:
