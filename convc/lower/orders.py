@@ -28,6 +28,10 @@ def orders_of(graph: Graph) -> dict[str, Order]:
     found: dict[str, Order] = {}
     _spread(graph, found, dict.fromkeys(_images(graph), CHANNELS_LAST))
     _spread(graph, found, dict.fromkeys(_matrices(graph), ROW_MAJOR))
+    # What a product reads column by column is copied where it lies transposed (see Storages).
+    turned = {n.outputs[0] for n in graph.nodes if isinstance(graph.view(n), Permuted)}
+    seconds = (n.inputs[1] for n in graph.nodes if isinstance(n.op, MatMul))
+    found.update((n, ROW_MAJOR) for n in seconds if n in turned and _rank(graph, n) == 4)
     return found
 
 

@@ -16,10 +16,14 @@ from convc.graph.view import Joined, Part, Permuted, Reshaped
 from convc.loops.ir import Axis, Layout
 from convc.lower.orders import CHANNELS_LAST, orders_of
 from convc.lower.state import alike
+from convc.ops.matmul import MatMul
 from convc.program.ir import Held, Region, RegionKind
 from convc.types import Extent, Shape, TensorType, size_of
 
 Border = tuple[tuple[int, int], ...]
+
+_ROWS_WORTH_A_COPY = 8
+"""Of a product whose second factor lies transposed: with fewer, the copy costs more than it saves."""
 
 # A pixel pitch that is a multiple of this many bytes maps neighbouring pixels to the same cache sets (measured: -23 %
 # at 4096 bytes), so such tensors get 64 bytes more per pixel.
@@ -169,7 +173,11 @@ class Storages:
         source, target = self.graph.types[node.inputs[0]], self.graph.types[node.outputs[0]]
         match view:
             case Permuted(perm):
-                return replace(storage, layout=permuted(storage.layout, perm))
+                layout = permuted(storage.layout, perm)
+                kind = self.regions[storage.region].kind
+                if kind is RegionKind.arena and self._columns_apart(node.outputs[0], layout):
+                    return None
+                return replace(storage, layout=layout)
             case Reshaped():
                 return _reshaped(storage, source.shape, target.shape)
             case Part(starts):
@@ -178,6 +186,19 @@ class Storages:
                 return None  # its inputs are views of it
             case _:
                 assert_never(view)
+
+    def _columns_apart(self, name: str, layout: Layout) -> bool:
+        """True if a product reads a value's columns together, many times, and they aren't neighbours in a layout."""
+        columns = self.graph.types[name].rank - 1
+        if layout.axes[-1].dim == columns or self.graph.types[name].shape[columns] == 1:
+            return False
+        return any(
+            isinstance(n.op, MatMul)
+            and n.inputs[1] == name
+            and isinstance(rows := self.graph.types[n.outputs[0]].shape[-2:][0], int)
+            and rows >= _ROWS_WORTH_A_COPY
+            for n in self.consumers[name]
+        )
 
     def parts_of(self, node: Node, axis: int) -> list[Storage | None]:
         """The place of each operand inside the output of a node that joins them, None where no layout says it."""

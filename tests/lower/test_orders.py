@@ -6,6 +6,7 @@ import numpy as np
 
 from convc.graph.ir import Builder
 from convc.lower.orders import CHANNELS_LAST, ROW_MAJOR, orders_of
+from convc.lower.program import lower
 from convc.ops.activations import Gelu
 from convc.ops.broadcasting import Add
 from convc.ops.conv import Conv2d
@@ -52,3 +53,18 @@ def test_heads_of_attention_are_no_channels() -> None:
     orders = orders_of(b.finish([scores]))
     assert orders[patches] == CHANNELS_LAST
     assert orders[heads] == orders[scores] == ROW_MAJOR
+
+
+def regions(rows: int, kept: str) -> set[str]:
+    """The regions of a product of `rows` rows with the transpose of what is computed."""
+    b = Builder("scores")
+    b.input("q", TensorType(DType.float32, (N, rows, 16)))
+    b.input("k", TensorType(DType.float32, (N, 40, 16)))
+    keys = b.add(Gelu(), "k")
+    turned = b.add(Transpose((0, 2, 1)), keys, name=kept)
+    return {r.name for r in lower({"predict": b.finish([b.add(MatMul(), "q", turned)])}).regions}
+
+
+def test_a_transposed_factor_of_many_rows_is_copied() -> None:
+    assert "turned" in regions(32, "turned")
+    assert "turned" not in regions(2, "turned")
