@@ -257,7 +257,7 @@ class Block(layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.zeta = layers.Dense(4)
-        self.alpha = [layers.Dense(4), [layers.Dense(4), layers.BatchNormalization()]]
+        self.alpha: list[Any] = [layers.Dense(4), [layers.Dense(4), layers.BatchNormalization()]]
         self.middle = {"b": layers.Dense(4)}
         self._hidden = layers.Dense(4)
 
