@@ -39,6 +39,20 @@ class Trainable(Protocol):
 
 
 @dataclass(frozen=True)
+class Trained:
+    """Which variables are trained, and which layers: the latter's batch norms use the batch's statistics."""
+
+    variables: frozenset[Variable]
+    layers: frozenset[Layer]
+
+
+def trained_in(model: Trainable) -> Trained:
+    """What the model's `trainable` flags say now."""
+    layers = frozenset(layer for layer in all_layers(model) if layer.trainable)
+    return Trained(frozenset(model.trainable_weights), layers)
+
+
+@dataclass(frozen=True)
 class Training:
     """The entries `train_step` and `test_step`, and what their state is in the model.
 
@@ -80,27 +94,31 @@ def training_of(
     rule: Rule,
     dtypes: Mapping[str, DType] | None = None,
     without_decay: Collection[Variable] = (),
+    trained: Trained | None = None,
+    varying: Collection[str] = (),
 ) -> Training:
     """The entries for a model with one target per output.
 
     The variables' regularizers and constraints are in them, and what layers add to the loss.
-    `dtypes` are those in which inputs come, where they differ from the model's. Frozen layers' variables are
-    constants, and their batch norms keep their moving statistics. ModelError where a variable is read in two ways,
+    `dtypes` are those in which inputs come, where they differ from the model's; `trained` is what is trained, where
+    the model's flags don't say it. Frozen layers' variables are constants, but for the `varying` ones, which are
+    inputs; their batch norms keep their moving statistics. ModelError where a variable is read in two ways,
     so that it would be two parameters.
     """
     graph, weights = model.graph_of_variables(losses=True)
     graph = with_input_dtypes(graph, dtypes or {})
     check_single(weights)
-    trainable = set(model.trainable_weights)
-    parameters = tuple(n for n, w in weights.items() if w.variable in trainable)
-    forward = training_mode(graph, parameters, momenta(model, graph, weights))
-    penalty = regularization(weights, trainable)
+    trained = trained or trained_in(model)
+    parameters = tuple(n for n, w in weights.items() if w.variable in trained.variables)
+    moving = momenta(trained.layers, graph, weights)
+    forward = training_mode(with_inputs(graph, varying), parameters, moving)
+    penalty = regularization(weights, trained.variables)
     kept = set(without_decay)
     constant = [n for n in parameters if weights[n].variable in kept]
     constraints = constraints_of(weights, parameters)
     step = train_step(forward, targets, parameters, rule, constant, penalty, constraints, weights)
     # Evaluation reads what training writes.
-    changing = [n for n in weights if f"{NEXT}{n}" in step.outputs]
+    changing = [n for n in weights if f"{NEXT}{n}" in step.outputs or n in varying]
     test = test_step(with_inputs(graph, changing), targets, penalty, weights)
     return Training({"train_step": step, "test_step": test}, parameters, weights, rule)
 
@@ -135,12 +153,14 @@ def check_single(weights: Mapping[str, Viewed]) -> None:
         seen.add(weight.variable)
 
 
-def momenta(model: Trainable, graph: Graph, weights: Mapping[str, Viewed]) -> dict[str, float]:
+def momenta(
+    layers: Collection[Layer], graph: Graph, weights: Mapping[str, Viewed]
+) -> dict[str, float]:
     """The momentum of each layer whose batch norm trains, by the name of its nodes."""
     owners = {
         id(layer.moving_mean): layer
-        for layer in all_layers(model)
-        if isinstance(layer, BatchNormalization) and layer.built and layer.trainable
+        for layer in layers
+        if isinstance(layer, BatchNormalization) and layer.built
     }
     found = {}
     for node in graph.nodes:

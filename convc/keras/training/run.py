@@ -13,7 +13,7 @@ from convc.keras import backend
 from convc.keras.engine.tensor import Array, Variable
 from convc.keras.metrics import Mean, Metric
 from convc.keras.training.data import Feeds, Ports, target_name, weight_name
-from convc.keras.training.model import Training, training_of, with_input_dtypes
+from convc.keras.training.model import Training, trained_in, training_of, with_input_dtypes
 from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.session import Session
 from convc.keras.training.settings import Settings
@@ -48,7 +48,10 @@ class Run:
         """Restored state that no entry has asked for yet."""
         self.changing: set[str] = set()
         """The names of the weights that are state: trained ones, and moving statistics."""
-        self._constants: dict[str, dict[Variable, int]] = {}
+        self.trained = settings.trained or trained_in(model)
+        self._varying: set[str] = set()
+        """Frozen weights that were assigned to since a step was compiled."""
+        self._constants: dict[str, dict[Variable, Array]] = {}
         self._writes = 0
         self._read: dict[Variable, int] = {}
         self._stale: set[Variable] = {*self._names, *self._plain}
@@ -97,19 +100,26 @@ class Run:
                 self.session.write(self._plain[variable], variable.value)
                 if variable is self.settings.optimizer.iterations:
                     self.iterations = int(variable.value)
-            elif name is not None:
-                self._recompile_for(variable)
+            elif name is not None and self._has_other_constant(variable):
+                self._vary(variable, name)
         self._stale.clear()
 
-    def _recompile_for(self, variable: Variable) -> None:
-        """Drops entries that hold another value of a frozen variable as a constant."""
+    def _has_other_constant(self, variable: Variable) -> bool:
+        """Whether an entry was compiled with another value of a frozen variable."""
+        known = [c[variable] for c in self._constants.values() if variable in c]
+        return any(a is not variable.value and not np.array_equal(a, variable.value) for a in known)
+
+    def _vary(self, variable: Variable, name: str) -> None:
+        """Makes a frozen weight that changes an input of all entries: they are compiled once more."""
+        self._varying.add(name)
+        self.changing.add(name)
+        self.session.write(name, self.weights[name].array)
         for signature, entry in list(self._defined.items()):
-            known = self._constants[entry]
-            if variable in known and known[variable] != variable.version:
+            if variable in self._constants[entry]:
                 self.session.forget(entry)
-                self._trainings.clear()
-                del self._defined[signature]
+                del self._defined[signature], self._constants[entry]
                 self._entries = {k: e for k, e in self._entries.items() if e != entry}
+        self._trainings.clear()
 
     # ------------------------------------------------------------ entries
 
@@ -151,7 +161,7 @@ class Run:
             name = f"{kind}_{count}" if count else kind
             graph = self.predict_graph(types) if kind == "predict" else self.step_graph(kind, types)
             self._constants[name] = {
-                v: v.version for v, n in self._names.items() if n not in graph.inputs
+                v: v.value for v, n in self._names.items() if n not in graph.inputs
             }
             self.session.define(name, graph)
             self._defined[signature] = name
@@ -181,6 +191,8 @@ class Run:
                 self.settings.optimizer.rule,
                 {p.name: types[p.name].dtype for p in self.ports.inputs},
                 self.settings.optimizer.without_decay(list(self._names)),
+                self.trained,
+                self._varying,
             )
             self._trainings = {signature: made}
             self._begin(made)

@@ -127,6 +127,7 @@ class Session:
                 compiled.context.set(name, self.view(name))
                 self._owner[name] = entry
                 self._home.pop(name, None)
+                self._copied.pop(name, None)
         for name in compiled.inputs:
             if name not in feeds and self._owner[name] is not None:
                 self._bring_home(name)

@@ -12,6 +12,7 @@ from convc.keras.engine.naming import nearest
 from convc.keras.losses import Loss
 from convc.keras.metrics import Metric
 from convc.keras.training.data import Ports, target_name, weight_name
+from convc.keras.training.model import Trained
 from convc.keras.training.scoring import Scoring
 from convc.types import TensorType
 
@@ -37,6 +38,8 @@ class Settings:
     loss_weights: Any = None
     metrics: Any = None
     weighted_metrics: Any = None
+    trained: Trained | None = None
+    """What was trainable when `compile` was called, if the model had its weights by then."""
     resolved: dict[str, Resolved] = field(default_factory=dict)
 
     def scorings(self, ports: Ports, types: Mapping[str, TensorType]) -> list[Scoring]:

@@ -34,6 +34,7 @@ from convc.keras.training.data import (
     split,
     unpacked,
 )
+from convc.keras.training.model import trained_in
 from convc.keras.training.run import Run
 from convc.keras.training.seeds import next_key
 from convc.keras.training.settings import Settings
@@ -94,8 +95,8 @@ class Trainer(Layer):
     ) -> None:
         """Says how to train: by which optimizer, towards which losses, watched by which metrics.
 
-        Which layers are trainable is looked at when training begins after it. A step is always compiled as a whole:
-        `run_eagerly`, `steps_per_execution` and `jit_compile` change nothing.
+        What is trainable by then will be trained: later changes count once `compile` is called again. A step is always
+        compiled as a whole: `run_eagerly`, `steps_per_execution` and `jit_compile` change nothing.
         """
         for name, value in others.items():
             if name not in LEGACY_COMPILE:
@@ -106,7 +107,9 @@ class Trainer(Layer):
         self._drop_run()
         self.optimizer = optimizers.get(optimizer)
         self.loss = loss
-        self._settings = Settings(self.optimizer, loss, loss_weights, metrics, weighted_metrics)
+        trained = trained_in(self) if self.built else None
+        asked = (loss, loss_weights, metrics, weighted_metrics)
+        self._settings = Settings(self.optimizer, *asked, trained=trained)
         self.compiled = True
 
     def _drop_run(self) -> None:

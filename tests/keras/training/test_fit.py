@@ -136,6 +136,30 @@ def test_frozen_layers_stay_until_they_are_thawed_and_compiled() -> None:
     assert not np.array_equal(model.get_weights()[0], before[0])
 
 
+def test_adversaries_train_in_turn() -> None:
+    """What is trained is what was trainable at compile: a judge on its own, and frozen behind what deceives it."""
+    maker = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    judge = keras.Sequential([keras.Input((2,)), layers.Dense(1, activation="sigmoid")])
+    judge.compile("sgd", "binary_crossentropy")
+    judge.trainable = False
+    noise = keras.Input((4,))
+    both = keras.Model(noise, judge(maker(noise)))
+    both.compile("sgd", "binary_crossentropy")
+    for _ in range(3):
+        before = [judge.get_weights()[0], maker.get_weights()[0]]
+        judge.train_on_batch(IMAGES[:, :2], LABELS > 0)
+        middle = [judge.get_weights()[0], maker.get_weights()[0]]
+        loss = both.test_on_batch(IMAGES[:, :4], np.ones(100))
+        both.train_on_batch(IMAGES[:, :4], np.ones(100))
+        after = [judge.get_weights()[0], maker.get_weights()[0]]
+        assert [np.array_equal(a, b) for a, b in zip(before, middle, strict=True)] == [False, True]
+        assert [np.array_equal(a, b) for a, b in zip(middle, after, strict=True)] == [True, False]
+        fake = IMAGES[:, :4] @ middle[1] + maker.get_weights()[1] * 0
+        scores = judge.predict(fake, verbose=0)
+        if not maker.get_weights()[1].any():
+            assert loss == pytest.approx(-np.mean(np.log(scores)), rel=1e-4)
+
+
 def test_new_values_of_frozen_weights_count() -> None:
     model = small(0.0)
     model.layers[0].trainable = False
