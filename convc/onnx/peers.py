@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+    version_converter,
+)
 from onnx.reference import ReferenceEvaluator
 
 from convc.errors import ConvcError, UnsupportedError, UsageError
@@ -25,16 +33,29 @@ class PeerError(ConvcError):
 def run_reference(
     model: onnx.ModelProto, inputs: Mapping[str, Array], wide: bool = False
 ) -> dict[str, Array]:
-    """Every array that ONNX' reference evaluator computes; with `wide`, all floats in float64."""
+    """Every array that ONNX' reference evaluator computes; with `wide`, all floats in float64.
+
+    A model of an opset that it lacks an operator of is converted to the newest first.
+    """
     if wide:
         model = widened(model)
         inputs = {n: a.astype(np.float64) if is_float(a) else a for n, a in inputs.items()}
     try:
         with np.errstate(all="ignore"):
-            found: Any = ReferenceEvaluator(model).run(None, dict(inputs), intermediate=True)
+            found: Any = evaluator_of(model).run(None, dict(inputs), intermediate=True)
     except Exception as error:
         raise PeerError(f"the reference evaluator: {' '.join(str(error).split())}") from error
     return {n: np.asarray(a) for n, a in found.items() if isinstance(a, np.ndarray | np.generic)}
+
+
+def evaluator_of(model: onnx.ModelProto) -> ReferenceEvaluator:
+    newest = onnx.defs.onnx_opset_version()
+    try:
+        return ReferenceEvaluator(model)
+    except Exception as error:
+        if "No implementation" not in str(error):
+            raise
+        return ReferenceEvaluator(version_converter.convert_version(model, newest))
 
 
 def run_onnxruntime(

@@ -144,6 +144,23 @@ def test_peers_are_for_onnx_models(capsys: pytest.CaptureFixture[str], script: P
     assert "--against: expected one of float64, reference, onnxruntime, got 'tensorrt'" in err[-1]
 
 
+def test_levels_of_a_quantized_model_may_flip(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Also: the reference evaluator has these operators for newer opsets only."""
+    nodes = [
+        node("QuantizeLinear", "x s z", "q"),
+        node("DequantizeLinear", "q s z", "d"),
+        node("Conv", "d w", "c"),
+        node("QuantizeLinear", "c s z", "q2"),
+        node("DequantizeLinear", "q2 s z", "y"),
+    ]
+    weights = {"s": np.float32(0.05), "z": np.int8(3), "w": f32(4, 3, 3, 3)}
+    model = model_of(nodes, {"x": (np.float32, ["n", 3, 6, 6])}, ["y"], weights, 17)
+    onnx.save(model, tmp_path / "q.onnx")
+    assert found(capsys, tmp_path / "q.onnx")["right"]
+
+
 def test_onnxruntime_as_a_peer(capsys: pytest.CaptureFixture[str], path: Path) -> None:
     pytest.importorskip("onnxruntime")
     assert found(capsys, path, "--against", "onnxruntime")["right"]

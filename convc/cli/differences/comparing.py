@@ -150,7 +150,7 @@ def against_peer(
         final = theirs
     else:
         final = run_onnxruntime(model, inputs)
-        theirs = run_onnxruntime(model, inputs, names=inner_names(nodes, traced))
+        theirs = run_onnxruntime(model, inputs, inner_names(nodes, traced), optimized=False)
         faults = fusion_fault(truth, theirs, final, tolerance)
     rows = node_rows(traced, nodes, against, theirs, inputs, symbols)
     found, alone = judge(against, rows, exact, tolerance)

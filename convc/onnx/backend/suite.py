@@ -58,6 +58,9 @@ the model meets them, and it compiles once per value; all other inputs are read 
 output follows from the values of such inputs alone counts as failed, as it was answered at compile time. "By types
 alone" are cases whose output no input's value can change (Shape, Size, a constant): they copy a constant.
 
+4-bit and 2-bit integers and floats of 8 and 4 bits have no dtype of their own in convc: an element is carried in a byte
+(int8 or uint8; the bits of a float), and what converts, quantizes and moves them is native code like the rest.
+
 | group | passed | of | of the passed, by types alone |
 |---|---|---|---|"""
 
@@ -243,10 +246,21 @@ def report(outcomes: Sequence[Outcome], about: dict[str, str]) -> str:
         lines.append(
             f"| {operator} | {how(operator)} | {since(operator)} | {passed} | {len(mine)} | {text} |"
         )
+    lines += ["", "## Node tests that fail, by reason", "", *left_out(outcomes)]
     rest = [o for o in outcomes if o.group != "node" and o.why]
     lines += ["", "## Models that fail", ""]
     lines += [f"- {o.group} `{o.name}`: {short(o.why)}" for o in rest]
     return "\n".join(lines) + "\n"
+
+
+def left_out(outcomes: Sequence[Outcome]) -> list[str]:
+    """The node tests that fail, a line per reason."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for o in outcomes:
+        if o.group == "node" and o.why:
+            by_reason[short(o.why)].append(f"`{o.name.removeprefix('test_')}`")
+    ordered = sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [f"- {why} ({len(names)}): {', '.join(names)}" for why, names in ordered]
 
 
 def main() -> None:
