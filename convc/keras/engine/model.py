@@ -183,10 +183,16 @@ class Model(Trainer):
 
     def native(self) -> Callable[..., Any]:
         """The model as native code, compiled again after its weights changed."""
-        state = [(id(w), w.version) for w in self.weights]
-        if self._native is None or self._native[0] != state:
-            self._native = state, convc.compile(self)
+        if self._native is None or self.is_stale():
+            self._native = self._weights_state(), convc.compile(self)
         return self._native[1]
+
+    def is_stale(self) -> bool:
+        """Whether the model was compiled for prediction with other weights than it has."""
+        return self._native is not None and self._native[0] != self._weights_state()
+
+    def _weights_state(self) -> list[tuple[int, int]]:
+        return [(id(w), w.version) for w in self.weights]
 
     def summary(
         self,

@@ -35,6 +35,7 @@ from convc.keras.training.data import (
     unpacked,
 )
 from convc.keras.training.model import trained_in
+from convc.keras.training.predictor import Predictor
 from convc.keras.training.run import Run
 from convc.keras.training.seeds import next_key
 from convc.keras.training.settings import Settings
@@ -58,6 +59,8 @@ class Trainer(Layer):
     _settings: Settings | None = None
     _run: Run | None = None
     _earlier: Run | None = None
+    _predictor: Predictor | None = None
+    _recompiled: bool = False
     _last_feeds: Feeds | None = None
     _resume: tuple[int, int, int] | None = None
     _position: tuple[int, int, int] = (0, 0, 0)
@@ -73,6 +76,10 @@ class Trainer(Layer):
 
     def build_for(self, x: Any) -> None:
         """Makes the weights for the shapes of data, where they aren't made yet."""
+        raise NotImplementedError
+
+    def is_stale(self) -> bool:
+        """Whether the model was compiled for prediction with other weights than it has."""
         raise NotImplementedError
 
     def native(self) -> Callable[..., Any]:
@@ -422,7 +429,16 @@ class Trainer(Layer):
         if self._run is not None and self._run.has_state:
             return self._run.predict(feeds)
         types = {p.name: p.dtype.numpy for p in self.ports.inputs}
-        found = self.native()({n: np.ascontiguousarray(a, types[n]) for n, a in feeds.items()})
+        feeds = {n: np.ascontiguousarray(a, types[n]) for n, a in feeds.items()}
+        if self._predictor is not None and self._predictor.network is self.traced_once:
+            return self._predictor(feeds)
+        self._predictor = None
+        if self.is_stale() and self._recompiled:
+            # Its weights keep changing: compiled once more, it will follow them.
+            self._predictor = Predictor(self)
+            return self._predictor(feeds)
+        self._recompiled = self._recompiled or self.is_stale()
+        found = self.native()(feeds)
         return list(found) if isinstance(found, (list, tuple)) else [found]
 
     def _arranged(self, outputs: list[Array]) -> Any:

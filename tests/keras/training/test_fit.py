@@ -435,3 +435,17 @@ def test_a_fixed_batch() -> None:
     history = model.fit(IMAGES, ONE_HOT, batch_size=20, epochs=2, verbose=0).history
     assert history["loss"][1] < history["loss"][0]
     assert model.predict(IMAGES, batch_size=20, verbose=0).shape == (100, 3)
+
+
+def test_predictions_follow_weights_that_keep_changing() -> None:
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(3, name="a")])
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        kernel, bias = random.normal(size=(8, 3)), random.normal(size=3)
+        model.set_weights([kernel, bias])
+        found = model.predict(IMAGES, verbose=0)
+        np.testing.assert_allclose(found, IMAGES @ kernel + bias, rtol=1e-4, atol=1e-5)
+    model.add(layers.Dense(2, use_bias=False, name="b"))
+    last = model.get_weights()[2]
+    found = model.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(found, (IMAGES @ kernel + bias) @ last, rtol=1e-4, atol=1e-5)
