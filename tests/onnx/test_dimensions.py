@@ -47,7 +47,9 @@ def test_an_artifact_refuses_other_shapes_by_name(tmp_path: Path) -> None:
     driver.compile(graphs["predict"]).save(tmp_path / "m.cvc")
     model = load(tmp_path / "m.cvc")
     assert model(np.ones((3, 3, 4, 6), np.float32)).shape == (3, 2, 8, 12)
-    with pytest.raises(InputError, match=r"input x: expected shape \(N, 3, 4, 6\) .*got \(3, 3, 5, 6\)"):
+    with pytest.raises(
+        InputError, match=r"input x: expected shape \(N, 3, 4, 6\) .*got \(3, 3, 5, 6\)"
+    ):
         model(np.ones((3, 3, 5, 6), np.float32))
 
 

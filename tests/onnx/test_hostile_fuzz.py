@@ -25,7 +25,7 @@ def image(*shape: int) -> tuple[type, list[int]]:
 
 HARMS: dict[str, tuple[onnx.ModelProto, str]] = {
     "a-depth": (
-        model_of([node("OneHot", "x d v")], {"x": PAIR}, ["y"], {"d": MANY, "v": np.float32([0, 1])}),
+        model_of([node("OneHot", "x d v")], {"x": PAIR}, ["y"], {"d": MANY, "v": np.array([0, 1], np.float32)}),
         "needs a constant of 1099511627776 elements",
     ),
     "a-unit-matrix": (model_of([node("EyeLike", "x")], {"x": image(1 << 19, 1 << 19)}), "needs a constant"),

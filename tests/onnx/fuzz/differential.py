@@ -118,7 +118,7 @@ def problem_of(case: Case) -> str:
     if not differing:
         return ""
     other = run_onnxruntime(case)
-    if other is not None and all(agrees(found[n], other[n]) for n in case.wanted):
+    if other is not None and all(agrees(found[n], other[n]) for n in differing):
         return f"reference: {next(iter(differing.items()))}"
     return f"wrong: {next(iter(differing.items()))}"
 

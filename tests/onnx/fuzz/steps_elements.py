@@ -19,8 +19,8 @@ REDUCTIONS = (
 def unary(g: Grower) -> Value:
     x = g.floating()
     kind = g.among([*ROUNDED, *PLAIN, *PLAIN, *STEPPED, *NEWER])
-    if g.opset < NEWER.get(kind, 0) or (kind == "HardSwish" and g.dtype != "float32"):
-        raise Unfit  # whose 1/6 the reference has in float32 alone
+    if g.opset < NEWER.get(kind, 0) or (kind in ("HardSwish", "Erf") and g.dtype != "float32"):
+        raise Unfit  # the reference has them (or their 1/6) in float32 alone
     if kind in STEPPED and not x.exact:
         raise Unfit
     return g.add(kind, x, exact=kind in PLAIN or kind in STEPPED)

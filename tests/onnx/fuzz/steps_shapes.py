@@ -65,7 +65,7 @@ def concat(g: Grower) -> Value:
         shape = (*x.shape[:axis], g.between(1, 3), *x.shape[axis + 1 :])
         others.append(g.operand(g.drawn(shape, x.array.dtype.name)))
     values = [x, *others]
-    g.rng.shuffle(values)  # type: ignore[arg-type]
+    g.rng.shuffle(values)
     return g.add("Concat", *values, exact=True, axis=axis - x.rank if g.chance(0.3) else axis)
 
 

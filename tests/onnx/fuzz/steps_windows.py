@@ -127,7 +127,7 @@ def gemm(g: Grower) -> Value:
         c = g.operand(
             g.drawn(g.among([(columns,), (rows, columns), (rows, 1), (1, columns), (1,), ()]))
         )
-    scales = {"alpha": 0.5, "beta": 1.5} if g.chance(0.3) else {}
+    scales: dict[str, Any] = {"alpha": 0.5, "beta": 1.5} if g.chance(0.3) else {}
     return g.add("Gemm", x, b, c, transA=turn_a, transB=turn_b, **scales)
 
 
@@ -168,7 +168,7 @@ def fake_quantized(g: Grower) -> Value:
     scale = g.weight((np.asarray(g.rng.integers(1, 5, shape)) * 0.0131).astype(np.float32))
     dtype = g.among(["uint8", "int8"])
     zero = g.weight(g.drawn(shape, dtype)) if g.chance(0.8) else None
-    attributes = {"axis": axis} if per_axis else {}
+    attributes: dict[str, Any] = {"axis": axis} if per_axis else {}
     quantized = g.add("QuantizeLinear", x, scale, zero, **attributes)
     return g.add("DequantizeLinear", quantized, scale, zero, **attributes)
 
