@@ -9,7 +9,7 @@ import numpy as np
 
 from convc.keras.training.rules import Rule
 from convc.ops.values import Value
-from convc.types import TensorType
+from convc.types import DType, TensorType
 
 PREFIX = "optimizer"
 
@@ -30,15 +30,19 @@ def first_state(rule: Rule, parameters: Mapping[str, TensorType]) -> dict[str, A
     A moving average is filled by the first step.
     """
     found: dict[str, Any] = {}
-    dtypes = {t.dtype for t in parameters.values()}
     for name, value in rule.scalars.items():
-        (dtype,) = dtypes
-        found[f"{PREFIX}/{name}"] = np.array(value, dtype.numpy)
+        found[f"{PREFIX}/{name}"] = np.array(value, scalar_type(parameters).dtype.numpy)
     for parameter, type in parameters.items():
         for slot, value in all_slots(rule).items():
             shape: Any = type.shape
             found[slot_name(parameter, slot)] = np.full(shape, value, type.dtype.numpy)
     return found
+
+
+def scalar_type(parameters: Mapping[str, TensorType]) -> TensorType:
+    """The type of what all parameters share: a scalar of the first one's dtype, as in Keras."""
+    first = next(iter(parameters.values()), TensorType(DType.float32, ()))
+    return TensorType(first.dtype, ())
 
 
 def all_slots(rule: Rule) -> dict[str, float]:
@@ -98,10 +102,11 @@ def stepped(
     given = rate
     for name, param in parameters.items():
         rate, step = given.cast(param.dtype), (done + 1).cast(param.dtype)
+        common = {n: v.cast(param.dtype) for n, v in shared.items()}
         slots = {s: state[slot_name(name, s)] for s in rule.slots}
         if rule.weight_decay and name not in without_decay:
             param = param - param * (rate * rule.weight_decay)
-        found[name], later = rule.update(param, gradients[name], {**slots, **shared}, step, rate)
+        found[name], later = rule.update(param, gradients[name], {**slots, **common}, step, rate)
         found |= {slot_name(name, s): v for s, v in later.items()}
     return found
 

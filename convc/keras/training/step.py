@@ -18,6 +18,7 @@ from convc.keras.training.optimizer import (
     PREFIX,
     Constraint,
     all_slots,
+    scalar_type,
     slot_name,
     updated,
 )
@@ -74,7 +75,7 @@ def train_step(
     iterations = Value(builder, builder.input(ITERATIONS, TensorType(DType.int64, ())))
     names = add_gradients(builder, loss.name, parameters)
     gradients = dict(zip(parameters, values(builder, names), strict=True))
-    slots = optimizer_inputs(builder, rule, trained, rate.type)
+    slots = optimizer_inputs(builder, rule, trained)
     state |= updated(rule, trained, gradients, slots, iterations, rate, without_decay, constraints)
     state[ITERATIONS] = iterations + 1
     return finished(builder, loss, state)
@@ -144,10 +145,11 @@ def summed(builder: Builder, name: str, parts: Sequence[Value]) -> dict[str, Val
 
 
 def optimizer_inputs(
-    builder: Builder, rule: Rule, parameters: Mapping[str, Value], scalar: TensorType
+    builder: Builder, rule: Rule, parameters: Mapping[str, Value]
 ) -> dict[str, Value]:
     """The optimizer's state as inputs."""
-    types = {f"{PREFIX}/{name}": scalar for name in rule.scalars}
+    given = {n: v.type for n, v in parameters.items()}
+    types = {f"{PREFIX}/{name}": scalar_type(given) for name in rule.scalars}
     types |= {slot_name(p, s): v.type for p, v in parameters.items() for s in all_slots(rule)}
     return {name: Value(builder, builder.input(name, type)) for name, type in types.items()}
 

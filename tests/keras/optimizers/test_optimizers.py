@@ -181,6 +181,17 @@ def test_variables_without_decay() -> None:
     np.testing.assert_array_equal(model.weights[1].value, np.ones(2))
 
 
+@pytest.mark.parametrize("optimizer", ["nadam", "adam"])
+def test_layers_of_float64_train_where_float32_is_the_default(optimizer: str) -> None:
+    dense = keras.layers.Dense(2, dtype="float64", kernel_regularizer="l2")
+    model = keras.Sequential([keras.Input((3,), dtype="float64"), dense])
+    model.compile(optimizer, "mse")
+    x = np.linspace(-1, 1, 24).reshape(8, 3)
+    history = model.fit(x, x[:, :2], batch_size=8, epochs=5, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    assert dense.kernel.value.dtype == np.float64
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(ModelError, match=r"Adam has no argument 'beta1' \(did you mean 'beta_1'"):
         optimizers.Adam(beta1=0.5)

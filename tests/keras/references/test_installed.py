@@ -13,7 +13,7 @@ from tests.keras.references.stored import STORED, assert_same
 
 keras: Any = pytest.importorskip("keras", reason="Keras isn't installed")
 
-PARTS = {
+PARTS: dict[str, tuple[Any, Any]] = {
     "losses": (LOSSES, make.loss),
     "metrics": (METRICS, make.metric),
     "optimizers": (OPTIMIZERS, make.optimizer),
