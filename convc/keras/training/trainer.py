@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from convc.errors import ModelError, UsageError
+from convc.graph.ir import Graph
 from convc.keras import optimizers
 from convc.keras.callbacks.callback import Callback, CallbackList
 from convc.keras.callbacks.functions import TerminateOnNaN
 from convc.keras.callbacks.history import History
 from convc.keras.callbacks.progbar import ProgbarLogger
 from convc.keras.engine.call import flatten, map_tensors
+from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.network import Network
@@ -72,6 +74,10 @@ class Trainer(Layer):
 
     def traced(self) -> Network:
         """The inputs and outputs between which the graph lies."""
+        raise NotImplementedError
+
+    def graph_of_variables(self, losses: bool = False) -> tuple[Graph, dict[str, Viewed]]:
+        """The graph of `predict`, and which of its weights are which variables."""
         raise NotImplementedError
 
     def build_for(self, x: Any) -> None:
