@@ -53,7 +53,7 @@ from convc.loops.simplify import linear, simplify_kernel
 from convc.schedule.accumulated import accumulated
 from convc.schedule.blocks import split_blocks
 from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
-from convc.schedule.phases import split_phases
+from convc.schedule.phases import is_phase, split_phases
 from convc.schedule.structure import (
     Loop,
     Structure,
@@ -416,23 +416,32 @@ def _pad_vectors(kernel: Kernel, structure: Structure, var: str, multiple: int) 
 
 
 def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
-    """All accesses move along the vector loop together; rows share what they load."""
+    """All accesses move along the vector loop together; rows share what they load.
+
+    The phases of a strided window are unrolled: which taps they have is known then.
+    """
+    structure, phases = _phases_inside(structure)
     kernel = structure.kernel
     lanes = vector.lanes(_lanes_for(structure, target))
     taps = 1
     for loop in structure.reductions:
         taps *= loop.extent or 1 << 20
     small = taps <= 25
-    rows = [x for x in structure.outputs if x.var != vector.var and x.extent not in (1, None)]
+    rows = [
+        x
+        for x in structure.outputs
+        if x.var != vector.var and x.extent not in (1, None) and x.var not in phases
+    ]
     row = min(rows, key=lambda x: structure.output_step(x.var) or 1 << 60, default=None)
-    guarded = _has_guards(structure)
+    guarded = _has_guards(structure, phases)
     height = 1
     if small and row is not None and not guarded:
+        taps *= max(1, len(phases)) * 2 if phases else 1
         limit = min(target.vector_registers // 2 - 2, max(1, _UNROLL_BUDGET // taps))
         tiles = -(-(row.extent or 1) // limit)
         height = -(-(row.extent or 1) // tiles)
     if row is not None and height > 1:
-        kernel = _innermost_output(structure, row.var)
+        kernel = _ordered(structure, [row.var, *phases])
         kernel = split(kernel, row.var, height, "jt", "jp", "overlap")
     kernel = split(kernel, vector.var, lanes, "ob", "ol", "guard")
     kernel = simplify_kernel(kernel)
@@ -445,8 +454,8 @@ def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
     for loop in structure.reductions:
         if small and not guarded and has_loop(kernel, loop.var):
             kernel = unroll(kernel, loop.var)
-    if height > 1:
-        kernel = unroll(kernel, "jp")
+    for var in (*(["jp"] if height > 1 else []), *phases):
+        kernel = unroll(kernel, var)
     kernel = vectorize(kernel, "ol")
     kernel = parallel_top(kernel)
     return finish(kernel, target, "lanes", f"{height}x{lanes}")
@@ -459,10 +468,21 @@ def _lanes_for(structure: Structure, target: Target) -> int:
     return target.lanes(max(max(sizes), 4))
 
 
-def _has_guards(structure: Structure) -> bool:
+def _phases_inside(structure: Structure) -> tuple[Structure, tuple[str, ...]]:
+    """The loops over phases innermost of the output loops, and their names."""
+    phases = tuple(x.var for x in structure.outputs if is_phase(x))
+    again = analyse(_ordered(structure, list(phases)))
+    assert again is not None
+    return again, phases
 
+
+def _has_guards(structure: Structure, phases: tuple[str, ...]) -> bool:
+    """True if what is read is guarded by more than which tap of which phase it is."""
+    known = {*phases, *(x.var for x in structure.reductions)}
     return any(
-        isinstance(e, Select) and any(isinstance(x, Load) for x in subexpressions(e))
+        isinstance(e, Select)
+        and any(isinstance(x, Load) for x in subexpressions(e))
+        and not {v.name for v in subexpressions(e.condition) if isinstance(v, Var)} <= known
         for u in structure.updates
         for e in subexpressions(u.value)
     )

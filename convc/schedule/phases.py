@@ -8,6 +8,14 @@ from convc.loops.simplify import simplify_kernel
 from convc.schedule.structure import Loop, Structure, analyse, depends_on
 
 
+_PHASE = "_phase"
+
+
+def is_phase(loop: Loop) -> bool:
+    """True for a loop over phases."""
+    return loop.var.endswith(_PHASE)
+
+
 def split_phases(structure: Structure) -> Structure:
     """Output loops that accesses divide by a stride, as a loop over phases, outermost, and one in steps of the stride.
 
@@ -20,7 +28,7 @@ def split_phases(structure: Structure) -> Structure:
         stride = _stride(structure, loop)
         if stride is None:
             continue
-        phase = f"{loop.var}_phase"
+        phase = f"{loop.var}{_PHASE}"
         kernel = split(structure.kernel, loop.var, stride, loop.var, phase)
         around = [x.var for x in structure.outputs]
         for outer in reversed(around[: around.index(loop.var) + 1]):
