@@ -12,7 +12,7 @@ import numpy as np
 from convc.errors import ModelError, UsageError
 from convc.graph.ir import Graph
 from convc.keras import optimizers
-from convc.keras.callbacks.callback import Callback, CallbackList
+from convc.keras.callbacks.callback import CallbackList
 from convc.keras.callbacks.functions import TerminateOnNaN
 from convc.keras.callbacks.history import History
 from convc.keras.callbacks.progbar import ProgbarLogger
@@ -36,15 +36,20 @@ from convc.keras.training.data import (
     split,
     unpacked,
 )
+from convc.keras.training.fit_arguments import (
+    LEGACY_COMPILE,
+    due,
+    flat,
+    keys_of,
+    listening,
+    refuse_unknown,
+    verbosity,
+)
 from convc.keras.training.model import trained_in
 from convc.keras.training.predictor import Predictor
 from convc.keras.training.run import Run
 from convc.keras.training.seeds import next_key
 from convc.keras.training.settings import Settings
-
-LEGACY_COMPILE = ("sample_weight_mode", "target_tensors", "distribute", "auto_scale_loss")
-LEGACY_FIT = ("workers", "use_multiprocessing", "max_queue_size")
-"""Arguments of older generations that mean nothing here."""
 
 
 class Trainer(Layer):
@@ -540,44 +545,3 @@ class Trainer(Layer):
         if self._run is None or self._last_feeds is None:
             return ""
         return finite.report(self._run, self._last_feeds)
-
-
-def keys_of(structure: Any, names: Any) -> tuple[str, ...]:
-    """The keys by which data are given in a dict."""
-    return tuple(structure) if isinstance(structure, Mapping) else tuple(names)
-
-
-def verbosity(verbose: Any) -> int:
-    """0, 1 or 2; "auto" is 1."""
-    if verbose == "auto":
-        return 1
-    if verbose in (0, 1, 2):
-        return int(verbose)
-    raise UsageError(f"verbose: expected 'auto', 0, 1 or 2; received {verbose!r}")
-
-
-def listening(callbacks: CallbackList, phase: str) -> tuple[list[Callback], ProgbarLogger | None]:
-    """Who hears of each batch, and the progress line, which doesn't need to."""
-    bars = [c for c in callbacks.callbacks if isinstance(c, ProgbarLogger)]
-    others = [c for c in callbacks.listeners(phase) if not isinstance(c, ProgbarLogger)]
-    return others, bars[0] if bars else None
-
-
-def flat(callbacks: Any) -> list[Any]:
-    """The callbacks in a list or a CallbackList, or a single one."""
-    return CallbackList(
-        callbacks.callbacks if isinstance(callbacks, CallbackList) else callbacks
-    ).callbacks
-
-
-def due(frequency: Any, epoch: int) -> bool:
-    """Whether an epoch (from 0) is validated: every n-th one, or those counted from 1 in a list."""
-    if isinstance(frequency, (int, np.integer)):
-        return (epoch + 1) % frequency == 0
-    return epoch + 1 in frequency
-
-
-def refuse_unknown(method: str, others: Mapping[str, Any]) -> None:
-    for name in others:
-        if name not in LEGACY_FIT:
-            raise UsageError(f"{method} has no argument {name!r}")
