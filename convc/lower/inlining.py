@@ -14,7 +14,7 @@ from convc.graph.op import Op
 from convc.loops.formula import Tensor
 from convc.loops.ir import Binary, Call, Expr, Load, Reduce, Var, subexpressions
 from convc.lower.groups import Group, is_pointwise
-from convc.types import TensorType
+from convc.types import TensorType, symbols_of
 
 # Large operands that a value may be computed of, where several kernels read it.
 _MOST_OPERANDS = 1
@@ -41,6 +41,8 @@ def inline_cheap(graph: Graph, groups: list[Group]) -> list[Group]:
         if not all(_can_compute(graph, reader, group.output) for reader in readers):
             continue
         merged = {id(r): _joined(current, r, lambda n: position[id(n)]) for r in readers}
+        if not all(_knows_its_symbols(graph, g) for g in merged.values()):
+            continue
         result = [merged.get(id(g), g) for g in result if g is not current]
     return result
 
@@ -48,6 +50,16 @@ def inline_cheap(graph: Graph, groups: list[Group]) -> list[Group]:
 def _joined(first: Group, second: Group, position: Callable[[Node], int]) -> Group:
     nodes = {id(n): n for n in (*first.nodes, *second.nodes)}
     return Group(tuple(sorted(nodes.values(), key=position)), second.kept)
+
+
+def _knows_its_symbols(graph: Graph, group: Group) -> bool:
+    """True if each symbol of its values' shapes is in one of its operands or results: a kernel learns it from these."""
+    names = {o for node in group.nodes for o in node.outputs}
+    inside, outside = (
+        symbols_of(e for name in part for e in graph.types[name].shape)
+        for part in (names, {*group.inputs, *group.outputs})
+    )
+    return inside <= outside
 
 
 def _is_cheap(graph: Graph, group: Group, readers: int) -> bool:

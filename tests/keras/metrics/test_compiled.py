@@ -16,15 +16,18 @@ class Spread(metrics.Metric):
     def __init__(self, name: str = "spread") -> None:
         super().__init__(name=name)
         self.largest = self.add_weight(name="largest", shape=(), initializer="zeros")
+        self.seen = self.add_weight(name="seen", initializer="zeros")
         self.batches = self.add_weight(name="batches", shape=(), initializer="zeros", dtype="int64")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         here = keras.ops.max(keras.ops.abs(y_pred - keras.ops.cast(y_true, "float32")))
         self.largest.assign(keras.ops.maximum(self.largest, here))
         self.batches.assign_add(1)
+        # Of ones alone: only their number says how large the batch was.
+        self.seen.assign_add(keras.ops.sum(keras.ops.ones_like(y_pred)))
 
     def result(self) -> Any:
-        return {"largest": self.largest, "batches": self.batches}
+        return {"largest": self.largest, "batches": self.batches, "seen": self.seen}
 
 
 def made() -> list[Any]:
@@ -61,6 +64,7 @@ def test_metrics_of_compiled_steps_are_those_of_the_predictions() -> None:
     np.testing.assert_allclose(found["mae"], (mae * weights).sum() / weights.sum(), rtol=1e-5)
     np.testing.assert_allclose(found["largest"], np.abs(y - predicted).max(), rtol=1e-6)
     assert found["batches"] == 4
+    assert found["seen"] == 150
 
 
 def test_training_metrics_begin_anew_each_epoch() -> None:
@@ -72,5 +76,6 @@ def test_training_metrics_begin_anew_each_epoch() -> None:
     y = (x.sum(1) > 0).astype(np.float32)
     history = model.fit(x, y, batch_size=8, epochs=3, verbose=0).history
     assert history["batches"] == [3, 3, 3]
+    assert history["seen"] == [20, 20, 20]
     assert all(0 <= v <= 20 for v in history["wrong"])
     assert all(0 <= v <= 1 for v in history["accuracy"])
