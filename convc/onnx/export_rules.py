@@ -281,7 +281,9 @@ def avg_pool(e: Emitter, op: AvgPool2d, x: str) -> str:
     if op.dilation != (1, 1) and e.opset < 19:
         raise UnsupportedError("a dilated AveragePool needs opset 19")
     dilations = op.dilation if e.opset >= 19 else None
-    return e("AveragePool", x, kernel_shape=op.kernel, count_include_pad=int(op.count_include_pad),
+    # Without padding the two are the same; ONNX Runtime 1.31 moves a Pad into the pads without a look at this.
+    is_plain = not any(x for pair in op.padding for x in pair)
+    return e("AveragePool", x, kernel_shape=op.kernel, count_include_pad=int(op.count_include_pad or is_plain),
              dilations=dilations, **window(op))  # fmt: skip
 
 

@@ -239,3 +239,20 @@ def test_external_data_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.testing.assert_array_equal(
         numpy_helper.to_array(onnx.load(tmp_path / "o.onnx").graph.initializer[0]), w
     )
+
+
+def test_a_pad_before_an_average_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime's Pad_Fusion would leave the zeros out where count_include_pad is 0."""
+    nodes = [
+        node("Relu", "x", "r"),
+        node("Pad", "r pads", "p"),
+        node("AveragePool", "p", "y", kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    pads = np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
+    model = model_of(nodes, {"x": (np.float32, [1, 2, 6, 6])}, ["y"], {"pads": pads}, 17)
+    made = optimized(tmp_path, capsys, model)
+    (pool,) = [n for n in made.graph.node if n.op_type == "AveragePool"]
+    assert {a.name: a.i for a in pool.attribute}["count_include_pad"] == 1
+    assert_same(model, made, {"x": f32(1, 2, 6, 6)})
