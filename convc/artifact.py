@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,19 @@ _MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
 
 
 @dataclass(frozen=True)
+class FirstState:
+    """What a state is to a model's users: its kind (parameter, statistic, optimizer, metric, control) and first value.
+
+    `seen` turns the state as the graphs have it into what users get and set: a view of the same memory, such as a
+    kernel's transpose.
+    """
+
+    kind: str
+    value: np.ndarray
+    seen: Callable[[np.ndarray], np.ndarray] = lambda array: array
+
+
+@dataclass(frozen=True)
 class Artifact:
     """Everything that a compiled model is. `weights` is a page-aligned uint8 array."""
 
@@ -48,6 +61,27 @@ class Artifact:
         """The same artifact, which runs on so many threads where its host doesn't say."""
         extra = {**self.description.extra, "threads": threads}
         return replace(self, description=replace(self.description, extra=extra))
+
+    def with_state(self, first: Mapping[str, FirstState]) -> Artifact:
+        """The same artifact, whose contexts begin with these values and whose states are as users see them.
+
+        IRError for a state that `first` doesn't have.
+        """
+        missing = [s.name for s in self.description.states if s.name not in first]
+        if missing:
+            raise IRError(f"model {self.description.name}: no first value for {', '.join(missing)}")
+        block = np.zeros(self.description.state_size, np.uint8)
+        states = [placed_state(s, block, first[s.name]) for s in self.description.states]
+        used = int(np.flatnonzero(block)[-1]) + 1 if block.any() else 0
+        offset = -(-self.weights.size // 64) * 64
+        weights = blob([(0, self.weights), (offset, block[:used])] if used else self.weights)
+        description = replace(
+            self.description,
+            states=tuple(states),
+            initial_offset=offset if used else 0,
+            initial_size=used,
+        )
+        return replace(self, description=description, weights=weights)
 
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
         """Write a `.cvc` file, or a `.so` or `.o` with its C headers beside it, as the suffix says.
@@ -128,6 +162,23 @@ def state_info(region: Region) -> StateInfo:
         strides[axis.dim] = int(stride) * type.dtype.itemsize  # type: ignore[arg-type]
     shape = tuple(int(e) for e in type.shape)  # type: ignore[arg-type]
     return StateInfo(region.name, type.dtype.value, shape, region.offset, tuple(strides))
+
+
+def placed_state(info: StateInfo, block: np.ndarray, first: FirstState) -> StateInfo:
+    """Writes a state's first value into the block of all; the state as its users see it.
+
+    A view that is no strided array of the same memory is left out: users see the graphs' shape then.
+    """
+    value = first.value
+    array = np.ndarray(info.shape, value.dtype, block.data, info.offset, info.strides)
+    array[...] = value
+    seen = first.seen(array)
+    if not np.shares_memory(seen, array):
+        seen = array
+    strides = tuple(
+        s if e != 1 else value.dtype.itemsize for e, s in zip(seen.shape, seen.strides, strict=True)
+    )
+    return replace(info, kind=first.kind, shape=seen.shape, strides=strides)
 
 
 def entry_info(

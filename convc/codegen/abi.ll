@@ -4,9 +4,9 @@
 %TensorInfo = type { i64, ptr, i8, i8, i16, i32, ptr }
 %Extent = type { i64, i64, i64 }
 %Entry = type { i64, ptr, i32, i32, ptr, ptr, %Extent, ptr }
-; size, version, symbols, names: the first fields of convc_model, all that is read here
-%Model = type { i64, i32, i32, i32, i32, ptr, ptr, ptr, ptr, ptr }
-%Run = type { i64, i32, i32, i32, i32, ptr, ptr, ptr, i64, ptr, ptr, ptr, ptr }
+; the fields of convc_model up to state_size, the last that is read here
+%Model = type { i64, i32, i32, i32, i32, ptr, ptr, ptr, ptr, ptr, i64, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, i32, i32, ptr, i64 }
+%Run = type { i64, i32, i32, i32, i32, ptr, ptr, ptr, i64, ptr, ptr, ptr, ptr, ptr }
 %Error = type { i64, i32, i32, i32, i32, i64, i64 }
 %Call = type { i64, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr }
 
@@ -412,10 +412,34 @@ shapes:
 shapes.out:
   %s.out = call i32 @model_each(i32 2, ptr %outputs, ptr %out.infos, i32 %n.out, i32 1, ptr %symbols, ptr null, ptr %error)
   %s.out.ok = icmp eq i32 %s.out, 0
-  br i1 %s.out.ok, label %memory, label %stop
+  br i1 %s.out.ok, label %state.ask, label %stop
 stop:
   %status = phi i32 [ %k.in, %kinds ], [ %k.out, %kinds.out ], [ %s.in, %shapes ], [ %s.out, %shapes.out ]
   ret i32 %status
+
+state.ask:
+  ; Hosts that were built before there was state have a shorter struct, and none to give.
+  %tells = icmp uge i64 %size, 96
+  br i1 %tells, label %state.given, label %state.check
+state.given:
+  %state.at = getelementptr %Run, ptr %run, i64 0, i32 13
+  %state.host = load ptr, ptr %state.at
+  br label %state.check
+state.check:
+  %state = phi ptr [ null, %state.ask ], [ %state.host, %state.given ]
+  %state.size.at = getelementptr %Model, ptr %model, i64 0, i32 22
+  %state.bytes = load i64, ptr %state.size.at
+  %stateless = icmp eq i64 %state.bytes, 0
+  %state.place = ptrtoint ptr %state to i64
+  %state.odd = and i64 %state.place, 63
+  %state.even = icmp eq i64 %state.odd, 0
+  %state.there = icmp ne ptr %state, null
+  %state.usable = and i1 %state.even, %state.there
+  %state.fine = or i1 %stateless, %state.usable
+  br i1 %state.fine, label %memory, label %bad.state
+bad.state:
+  %r14 = call i32 @model_fail(ptr %error, i32 14, i32 0, i32 -1, i32 -1, i64 0, i64 0)
+  ret i32 %r14
 
 memory:
   %workspace.at = getelementptr %Run, ptr %run, i64 0, i32 7
@@ -491,7 +515,7 @@ invoke:
   %c7 = getelementptr %Call, ptr %call, i64 0, i32 7
   store ptr %pool, ptr %c7
   %c8 = getelementptr %Call, ptr %call, i64 0, i32 8
-  store ptr null, ptr %c8
+  store ptr %state, ptr %c8
   %function.at = getelementptr %Entry, ptr %this, i64 0, i32 7
   %function = load ptr, ptr %function.at
   %result = call i32 @model_invoke(ptr %function, ptr %call)

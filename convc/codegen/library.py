@@ -8,7 +8,7 @@ from pathlib import Path
 
 import convc_runtime
 import numpy as np
-from convc_runtime import Description, EntryInfo, TensorInfo
+from convc_runtime import Description, EntryInfo, StateInfo, TensorInfo, state_fingerprint
 from convc_runtime.description import terms
 from convc_runtime.format import write_atomically
 
@@ -17,8 +17,11 @@ from convc.codegen.link import Image
 from convc.errors import UnsupportedError
 
 ABI_VERSION = 1
+STATE_HEADERS = "convc_state"
 # DLPack's type codes: signed, unsigned, float, bfloat, bool.
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}
+# convc_state_kind.
+_KINDS = {"parameter": 1, "statistic": 2, "optimizer": 3, "metric": 4, "control": 5}
 # The code refers to nothing in the weights, but a linker places both in one 2 GB image.
 _LARGEST = (1 << 31) - (1 << 24)
 
@@ -44,11 +47,13 @@ def write_object(
 
 
 def write_headers(folder: Path, description: Description, identifier: str) -> list[Path]:
-    """Write `<identifier>.h` and the runtime's convc.h and convc.hpp that it needs."""
+    """Write `<identifier>.h` and the runtime's headers that it needs."""
     own = folder / f"{identifier}.h"
     write_atomically(own, [(0, header(description, identifier).encode())])
     files = [own]
     for source in convc_runtime.headers():
+        if source.stem == STATE_HEADERS and not description.states:
+            continue
         target = folder / source.name
         if target.resolve() != source.resolve():
             write_atomically(target, [(0, source.read_bytes())])
@@ -63,7 +68,7 @@ def header(description: Description, name: str) -> str:
         f"#ifndef CONVC_MODEL_{name}_H",
         f"#define CONVC_MODEL_{name}_H",
         "",
-        '#include "convc.h"',
+        f'#include "{STATE_HEADERS if description.states else "convc"}.h"',
         "",
         "#ifdef __cplusplus",
         'extern "C" {',
@@ -82,6 +87,10 @@ def header(description: Description, name: str) -> str:
         lines += [f" * output  {_comment(str(t))}" for t in entry.outputs]
         lines += [f" * workspace bytes: {_comment(str(entry.workspace))}", " */"]
         lines += [f"#define {name.upper()}_{_word(entry.name)} {i}", ""]
+    if description.states:
+        lines += [f"/* The state of a context, {description.state_size} bytes:", " *"]
+        lines += [f" * {s.kind:<10} {_comment(str(s))}" for s in description.states]
+        lines += [" */", ""]
     return "\n".join([*lines, "#endif", ""])
 
 
@@ -119,7 +128,7 @@ class _Tables:
     def model(self, description: Description, image: Image, weights: int) -> None:
         """`convc_model`, at offset 0, and everything that it points to."""
         name = description.identifier
-        size = 8 + 4 * 4 + 5 * 8 + 8 + 8 + 7 * 8
+        size = 8 + 4 * 4 + 5 * 8 + 8 + 8 + 7 * 8 + 5 * 8 + 32
         self._reserve(size)
         struct.pack_into(
             "<QIIII", self.data, 0, size, ABI_VERSION, len(description.symbols), len(description.entries),
@@ -143,6 +152,34 @@ class _Tables:
         )
         for i, function in enumerate(functions):
             self._point(80 + 8 * i, "code", image.symbols[f"{name}_{function}"])
+        if description.states:
+            self._state(description)
+
+    def _state(self, description: Description) -> None:
+        """The end of `convc_model`, which is about state."""
+        struct.pack_into("<i", self.data, 136, len(description.states))
+        self._point(144, "tables", self._states(description.states))
+        struct.pack_into("<Q", self.data, 152, description.state_size)
+        if description.initial_size:
+            self._point(160, "weights", description.initial_offset)
+            struct.pack_into("<Q", self.data, 168, description.initial_size)
+        self.data[176:208] = state_fingerprint(description)
+
+    def _states(self, states: Sequence[StateInfo]) -> int:
+        size = 56
+        start = self._reserve(size * len(states))
+        for i, state in enumerate(states):
+            at, rank = start + size * i, len(state.shape)
+            code, bits = dlpack_type(state.dtype)
+            numbers = self._reserve(16 * rank)
+            struct.pack_into(f"<{2 * rank}q", self.data, numbers, *state.shape, *state.strides)
+            struct.pack_into("<Q", self.data, at, size)
+            self._point(at + 8, "tables", self._text(state.name))
+            struct.pack_into("<BBHi", self.data, at + 16, code, bits, 1, rank)
+            self._point(at + 24, "tables", numbers)
+            self._point(at + 32, "tables", numbers + 8 * rank)
+            struct.pack_into("<Qi", self.data, at + 40, state.offset, _KINDS.get(state.kind, 0))
+        return start
 
     def _entries(self, entries: Sequence[EntryInfo], image: Image) -> int:
         size = 72

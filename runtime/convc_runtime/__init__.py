@@ -13,11 +13,13 @@ from convc_runtime.errors import (
     ConvcRuntimeError,
     CpuError,
     InputError,
+    StateError,
     VersionError,
     WriteError,
 )
 from convc_runtime.format import read_contents, write_artifact
 from convc_runtime.model import Context, Entry, Model, load
+from convc_runtime.state import State, state_fingerprint
 
 __version__ = "0.1.0"
 
@@ -31,6 +33,8 @@ __all__ = [
     "EntryInfo",
     "InputError",
     "Model",
+    "State",
+    "StateError",
     "StateInfo",
     "TensorInfo",
     "VersionError",
@@ -38,6 +42,7 @@ __all__ = [
     "headers",
     "load",
     "read_contents",
+    "state_fingerprint",
     "write_artifact",
 ]
 

@@ -49,6 +49,8 @@ class StateInfo:
     shape: tuple[int, ...]
     offset: int
     strides: tuple[int, ...]
+    kind: str = ""
+    """What it is to the model: parameter, statistic, optimizer, metric or control."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -66,7 +68,8 @@ class Description:
 
     `identifier` begins the names of its native functions, `symbols` orders the values that entries
     take for symbolic dimensions, `cpu_features` are in LLVM's spelling and in the order of the
-    native CPU check's bits. `extra` is whatever else the compiler wants to tell, as JSON.
+    native CPU check's bits. A context's state begins with `initial_size` bytes that stand `initial_offset` bytes behind
+    the start of the weights, and with zeros behind them. `extra` is whatever else the compiler wants to tell, as JSON.
     """
 
     name: str
@@ -78,6 +81,8 @@ class Description:
     compiler: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
     states: tuple[StateInfo, ...] = ()
+    initial_offset: int = 0
+    initial_size: int = 0
 
     @property
     def state_size(self) -> int:
@@ -125,6 +130,8 @@ def to_json(description: Description) -> dict[str, Any]:
         "compiler": description.compiler,
         "extra": dict(description.extra),
         "states": [_state_to_json(s) for s in description.states],
+        "initial_offset": description.initial_offset,
+        "initial_size": description.initial_size,
     }
 
 
@@ -141,6 +148,8 @@ def from_json(data: Mapping[str, Any]) -> Description:
             compiler=str(data["compiler"]),
             extra=dict(data["extra"]),
             states=tuple(_state_from_json(s) for s in data.get("states", ())),
+            initial_offset=int(data.get("initial_offset", 0)),
+            initial_size=int(data.get("initial_size", 0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"the artifact's description is not one: {error!r}") from None
@@ -163,6 +172,7 @@ def _state_to_json(state: StateInfo) -> dict[str, Any]:
         "shape": list(state.shape),
         "offset": state.offset,
         "strides": list(state.strides),
+        "kind": state.kind,
     }
 
 
@@ -173,6 +183,7 @@ def _state_from_json(data: Mapping[str, Any]) -> StateInfo:
         shape=tuple(data["shape"]),
         offset=int(data["offset"]),
         strides=tuple(data["strides"]),
+        kind=str(data.get("kind", "")),
     )
 
 

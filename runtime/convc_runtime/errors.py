@@ -23,5 +23,9 @@ class InputError(ConvcRuntimeError):
     """Arrays whose number, names, shapes or dtypes don't fit the model."""
 
 
+class StateError(ConvcRuntimeError):
+    """A saved state that can't be read, is damaged, or is another model's."""
+
+
 class WriteError(ConvcRuntimeError):
-    """An artifact that could not be written; nothing is left behind."""
+    """An artifact or a state that could not be written; nothing is left behind."""

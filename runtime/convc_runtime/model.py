@@ -14,12 +14,13 @@ import numpy as np
 
 from convc_runtime import cpu
 from convc_runtime.arrays import address, bind, converted, numpy_dtype
-from convc_runtime.description import Description, EntryInfo, StateInfo, TensorInfo, evaluate
+from convc_runtime.description import Description, EntryInfo, TensorInfo, evaluate
 from convc_runtime.errors import ArtifactError, CpuError, InputError
 from convc_runtime.format import Contents, fingerprint, read_contents
 from convc_runtime.memory import Mapping as Memory
 from convc_runtime.memory import aligned, map_code, map_file
 from convc_runtime.pool import Pool
+from convc_runtime.state import State
 
 _CHECK = ctypes.CFUNCTYPE(ctypes.c_uint64)
 _INVOKE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
@@ -83,6 +84,11 @@ class _Native:
         self.invoke = _INVOKE(self.address(f"{description.identifier}_invoke"))
         self._pool: Pool | None = None
         self._lock = threading.Lock()
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights' bytes."""
+        return self._weights.array if isinstance(self._weights, Memory) else self._weights
 
     def address(self, symbol: str) -> int:
         if symbol not in self._symbols:
@@ -339,7 +345,7 @@ class Model:
         return self._first(*arrays, out=out)
 
     def context(self) -> Context:
-        """New state for this model's entries: zeros."""
+        """New state for this model's entries: the first values that the artifact has, else zeros."""
         return Context(self._native)
 
     def workspace_size(self, batch: int = 1) -> int:
@@ -355,46 +361,16 @@ class Model:
         return f"<convc model {self.name}: {inputs} -> {outputs}>"
 
 
-class Context:
+class Context(State):
     """A model's state, and entries that work on it: `context.entries["train_step"](x, y)`.
 
-    The state lies in one block of memory in the order that the kernels like; `get`, `set` and `view` know it by the
-    names and logical shapes of the model. Contexts of one model are independent of one another.
+    Contexts of one model are independent of one another. Calls on one context may run at the same time as long as none
+    of them writes the state: predictions may, steps must be alone.
     """
 
     def __init__(self, native: _Native) -> None:
-        self._states = {s.name: s for s in native.description.states}
-        self._block = aligned(native.description.state_size, 4096)
-        self._block[:] = 0
+        super().__init__(native.description, native.weights)
         self.entries = {e.name: Entry(native, e, self._block) for e in native.description.entries}
-
-    @property
-    def states(self) -> tuple[StateInfo, ...]:
-        """What there is to get and set."""
-        return tuple(self._states.values())
-
-    def view(self, name: str) -> np.ndarray:
-        """A state as an array over its own memory, which calls change. InputError for a name that is no state."""
-        if name not in self._states:
-            raise InputError(
-                f"no state {name!r}: expected one of {', '.join(self._states) or 'none'}"
-            )
-        info = self._states[name]
-        dtype = numpy_dtype(info.dtype)
-        return np.ndarray(info.shape, dtype, self._block.data, info.offset, info.strides)
-
-    def get(self, name: str) -> np.ndarray:
-        """A copy of a state, C-contiguous."""
-        return np.array(self.view(name), order="C")
-
-    def set(self, name: str, values: Any) -> None:
-        """Gives a state new values, of its own shape. InputError for others."""
-        state, array = self.view(name), np.asarray(values)
-        if array.shape != state.shape:
-            raise InputError(f"state {name}: expected shape {state.shape}, got {array.shape}")
-        if not np.can_cast(array.dtype, state.dtype, "same_kind"):
-            raise InputError(f"state {name}: expected {state.dtype}, got {array.dtype}")
-        state[...] = array
 
 
 def checked_threads(threads: object) -> int:

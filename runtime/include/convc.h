@@ -8,7 +8,7 @@
  * Everything about it is read from there, and its functions are called through it; nothing else of
  * a model is visible, so that any number of models link into one program. The model is immutable
  * and shared by all threads. A context holds what one run at a time needs (workspace, a pool of
- * threads): use one per thread.
+ * threads): use one per thread. It holds the state of a model that trains as well: convc_state.h.
  *
  *     convc_context *context;
  *     int32_t status = convc_context_create(&digits_model, NULL, &context);
@@ -62,7 +62,11 @@ enum convc_status {
     CONVC_ERROR_DEVICE = 10,
     CONVC_ERROR_WORKSPACE = 11, /* too small */
     CONVC_ERROR_ALIGNMENT = 12, /* a workspace that is not 64-byte aligned, or missing */
-    CONVC_ERROR_MEMORY = 13    /* the system grants no more */
+    CONVC_ERROR_MEMORY = 13,   /* the system grants no more */
+    CONVC_ERROR_STATE = 14,    /* no such state, or none given to a model that has one */
+    CONVC_ERROR_FILE = 15,     /* a file that can't be read or written */
+    CONVC_ERROR_DAMAGED = 16,  /* no saved state, or one that was truncated or altered */
+    CONVC_ERROR_MODEL = 17     /* a saved state of another model */
 };
 
 /* Type codes and device types, numbered as in DLPack. */
@@ -117,7 +121,7 @@ typedef struct convc_call {
     const int64_t *symbols;
     convc_parallel_for parallel_for; /* NULL: everything on the caller's thread */
     void *pool;
-    void *state; /* what the context keeps from call to call; NULL where the model has none */
+    void *state; /* what the context keeps from call to call, aligned to 64; NULL where the model has none */
 } convc_call;
 
 typedef int32_t (*convc_entry_function)(const convc_call *call);
@@ -160,6 +164,7 @@ typedef struct convc_run_arguments {
     void *pool;
     void *stream;                    /* for devices that have them; NULL on CPUs */
     convc_error *error;              /* may be NULL */
+    void *state;                     /* the model's state_size bytes, aligned to 64; NULL where there is no state */
 } convc_run_arguments;
 
 /* What the pool needs of an operating system. wait and wake may be NULL where system_call is Linux' futex. */
@@ -177,6 +182,31 @@ typedef struct convc_services {
     int64_t setaffinity_number;
     uint64_t cpus[16]; /* the set of CPUs that the pool may use, bit by bit */
 } convc_services;
+
+/* What a state is to the model. Control: the learning rate, the count of steps, the key of the random numbers. */
+enum convc_state_kind {
+    CONVC_STATE_OTHER = 0,
+    CONVC_STATE_PARAMETER = 1,
+    CONVC_STATE_STATISTIC = 2,
+    CONVC_STATE_OPTIMIZER = 3,
+    CONVC_STATE_METRIC = 4,
+    CONVC_STATE_CONTROL = 5
+};
+
+/* A tensor that a context keeps from call to call, in whatever order its kernels like. */
+typedef struct convc_state_info {
+    uint64_t size;
+    const char *name;
+    uint8_t code;
+    uint8_t bits;
+    uint16_t lanes;
+    int32_t rank;
+    const int64_t *shape;
+    const int64_t *strides; /* in bytes */
+    uint64_t offset;        /* from the start of the context's state */
+    int32_t kind;
+    int32_t reserved;
+} convc_state_info;
 
 typedef struct convc_model convc_model;
 struct convc_model {
@@ -205,6 +235,14 @@ struct convc_model {
     int32_t (*pool_create)(void *pool, const convc_services *services, int32_t threads);
     void (*pool_destroy)(void *pool);
     convc_parallel_for pool_for;
+    /* What contexts keep. Their state begins as initial_state, with zeros behind it. */
+    int32_t states_count;
+    int32_t reserved;
+    const convc_state_info *states;
+    uint64_t state_size;
+    const void *initial_state;
+    uint64_t initial_state_size;
+    uint8_t state_fingerprint[32]; /* of the states' names, kinds, dtypes and shapes: whose saved states fit */
 };
 
 /* ------------------------------------------------------------------ helpers, compiled into the program */
@@ -273,6 +311,10 @@ static inline const char *convc_status_text(int32_t status) {
     case CONVC_ERROR_WORKSPACE: return "workspace too small";
     case CONVC_ERROR_ALIGNMENT: return "workspace not aligned to 64 bytes";
     case CONVC_ERROR_MEMORY: return "out of memory";
+    case CONVC_ERROR_STATE: return "no such state, or none that is aligned to 64 bytes";
+    case CONVC_ERROR_FILE: return "can't read or write the file";
+    case CONVC_ERROR_DAMAGED: return "not a saved state, or a damaged one";
+    case CONVC_ERROR_MODEL: return "another model's state";
     default: return "the entry failed";
     }
 }
@@ -287,6 +329,7 @@ typedef struct convc_options {
     void *workspace;                 /* the host's own; NULL: allocated, and grown when a batch needs more */
     uint64_t workspace_size;
     const convc_services *services;  /* the host's own for the default pool; NULL: POSIX threads and futex */
+    void *state;                     /* the host's own, taken as it is; NULL: allocated, with the first values */
 } convc_options;
 
 typedef struct convc_context {
@@ -300,6 +343,8 @@ typedef struct convc_context {
     convc_parallel_for parallel_for;
     void *pool;
     uint64_t pool_bytes; /* of the default pool; 0 where there is none */
+    void *state;
+    void *allocated_state; /* what free takes; NULL where the state is the host's */
     convc_error error;
     char message[256];
 } convc_context;
@@ -462,7 +507,7 @@ static inline int32_t convc_check_model(convc_context *context) {
     uint64_t missing;
     size_t used;
     int32_t i;
-    if (model->abi_version != CONVC_ABI_VERSION || model->size < sizeof *model) {
+    if (model->abi_version != CONVC_ABI_VERSION || model->size < offsetof(convc_model, states_count)) {
         snprintf(context->message, sizeof context->message, "%s: ABI version %u, this program was built for %d",
                  model->name, (unsigned)model->abi_version, CONVC_ABI_VERSION);
         return CONVC_ERROR_VERSION;
@@ -476,6 +521,33 @@ static inline int32_t convc_check_model(convc_context *context) {
             snprintf(context->message + used, sizeof context->message - used, " %s", model->cpu_features[i]);
     }
     return CONVC_ERROR_CPU;
+}
+
+/* Bytes of a context's state; 0 where the model has none. */
+static inline uint64_t convc_state_size(const convc_model *model) {
+    return model->size < sizeof *model ? 0 : model->state_size;
+}
+
+/* Gives every state its first value. */
+static inline void convc_reset_state(convc_context *context) {
+    const convc_model *model = context->model;
+    const uint64_t size = convc_state_size(model);
+    if (!size || !context->state) return;
+    memset(context->state, 0, size);
+    if (model->initial_state_size) memcpy(context->state, model->initial_state, model->initial_state_size);
+}
+
+/* Memory for the state, unless the host brought it. */
+static inline int32_t convc_start_state(convc_context *context) {
+    const uint64_t size = convc_state_size(context->model);
+    if (!size || context->state) return CONVC_OK;
+    if (size <= SIZE_MAX - CONVC_WORKSPACE_ALIGNMENT)
+        context->allocated_state = malloc(size + CONVC_WORKSPACE_ALIGNMENT);
+    if (!context->allocated_state) return CONVC_ERROR_MEMORY;
+    context->state = (void *)(((uintptr_t)context->allocated_state + CONVC_WORKSPACE_ALIGNMENT - 1) &
+                              ~(uintptr_t)(CONVC_WORKSPACE_ALIGNMENT - 1));
+    convc_reset_state(context);
+    return CONVC_OK;
 }
 
 /* A context in the host's memory; `options` may be NULL. Release it even if this fails: its message says why. */
@@ -493,9 +565,12 @@ static inline int32_t convc_context_init(convc_context *context, const convc_mod
         context->workspace_size = options->workspace ? options->workspace_size : 0;
         context->parallel_for = options->parallel_for;
         context->pool = options->pool;
+        if (options->size >= sizeof *options) context->state = options->state;
     }
     status = convc_check_model(context);
     if (status) return status;
+    status = convc_start_state(context);
+    if (status) return convc_report(context, status);
     if (options && options->threads < 0) return convc_report(context, CONVC_ERROR_ARGUMENT);
     if (context->parallel_for) return CONVC_OK;
     status = convc_start_pool(context, options ? options->services : NULL, options ? options->threads : 0);
@@ -505,7 +580,8 @@ static inline int32_t convc_context_init(convc_context *context, const convc_mod
 static inline void convc_context_release(convc_context *context) {
     convc_stop_pool(context);
     free(context->allocated);
-    context->allocated = NULL;
+    free(context->allocated_state);
+    context->allocated = context->allocated_state = NULL;
 }
 
 /* A new context. If this fails, *context is still one, for its message; it is NULL if there is no memory. */
@@ -550,6 +626,7 @@ static inline int32_t convc_run(convc_context *context, int32_t entry, const con
     run.parallel_for = context->parallel_for;
     run.pool = context->pool;
     run.error = &context->error;
+    run.state = context->state;
     context->error.status = CONVC_OK;
     context->error.tensor = context->error.dimension = -1;
     context->message[0] = 0;

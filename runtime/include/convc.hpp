@@ -80,6 +80,9 @@ public:
     const convc_model &model() const { return *context_->model; }
     int threads() const { return context_->threads; }
 
+protected:
+    convc_context *context_ = nullptr;
+
 private:
     void create(const convc_model &model, const convc_options &options) {
         const std::int32_t status = convc_context_create(&model, &options, &context_);
@@ -95,8 +98,6 @@ private:
         for (const Tensor &tensor : tensors) result.push_back(tensor.describe());
         return result;
     }
-
-    convc_context *context_ = nullptr;
 };
 
 } // namespace convc

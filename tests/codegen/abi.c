@@ -33,7 +33,7 @@ static convc_context *create(const convc_model *model, const convc_options *opti
 }
 
 static convc_options with_threads(int32_t threads) {
-    convc_options options = {sizeof options, 0, 0, NULL, NULL, NULL, 0, NULL};
+    convc_options options = {sizeof options, 0, 0, NULL, NULL, NULL, 0, NULL, NULL};
     options.threads = threads;
     return options;
 }

@@ -142,7 +142,7 @@ def _model_name(path: Path) -> bytes:
     """`scale_model.name`, read in a process of its own."""
     code = (
         "import ctypes, sys; m = (ctypes.c_uint64 * 17).in_dll(ctypes.CDLL(sys.argv[1]), 'scale_model');"
-        "assert m[0] == 136 and m[1] & 0xffffffff == 1; check = ctypes.CFUNCTYPE(ctypes.c_uint64)(m[10]);"
+        "assert m[0] == 208 and m[1] & 0xffffffff == 1; check = ctypes.CFUNCTYPE(ctypes.c_uint64)(m[10]);"
         "assert check() == 0; print(ctypes.string_at(m[3]).decode(), end='')"
     )
     return subprocess.run(

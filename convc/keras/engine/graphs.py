@@ -58,6 +58,10 @@ class Viewed:
 
     def inverted(self, array: Array) -> Array:
         """A new array: the value of the variable whose weight is the given one."""
+        return np.array(self.unseen(array), order="C")
+
+    def unseen(self, array: Array) -> Array:
+        """The same, where it can be as another view of the array's memory."""
         shapes: list[Any] = [self.variable.shape]
         dtype = DType.of(self.variable.dtype)
         for view in self.views:
@@ -67,7 +71,7 @@ class Viewed:
                 array = np.transpose(array, np.argsort(view.perm))
             else:
                 array = array.reshape(shape)
-        return np.array(array, order="C")
+        return array
 
 
 class _Emitter:

@@ -1,0 +1,101 @@
+"""Compiling for training on a device: `convc compile --train`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from convc_runtime import Description, StateInfo
+from convc_runtime.arrays import numpy_dtype
+
+from convc import driver
+from convc.cli.building import Built
+from convc.cli.stages import Stages
+from convc.errors import TargetError, UsageError
+from convc.keras.training.standalone import require_compiled, standalone
+from convc.scripts import Shapes, load_model
+from convc.target import Target
+
+KINDS = ("parameter", "statistic", "optimizer", "metric", "control")
+
+
+def build(
+    source: str,
+    target: str,
+    batch: int | str,
+    keep: bool = False,
+    options: driver.Options | None = None,
+    shapes: Shapes | None = None,
+    *,
+    optimizer: str | None = None,
+    loss: str | None = None,
+    metrics: str | None = None,
+) -> Built:
+    """Compiles the model with its training: the entries predict, train_step, test_step and metrics on one state.
+
+    How it is trained is what the script gave to `compile`, or what the names say; `metrics` are separated by commas.
+    """
+    options = options or driver.Options()
+    machine = cpu_target(target)
+    if options.mode != "inference" or options.optimize != "speed":
+        raise UsageError("--train: --exact and --optimize size are for predictions alone")
+    if source.endswith(".onnx"):
+        raise UsageError(
+            f"{source}: --train is for model scripts and Keras files: ONNX has no loss"
+        )
+    start = time.perf_counter()
+    model: Any = load_model(source, shapes)
+    require_compiled(model, optimizer, loss, names_in(metrics))
+    made = standalone(model)
+    graphs = driver.at_batch(made.graphs, batch)
+    stages = Stages()
+    for entry, graph in graphs.items():
+        stages("graph", f"{entry}-input", graph)
+    options = replace(options, mode="training", in_place=True)
+    trace = stages if keep else None
+    compiled = driver.compile_graphs(model.name, graphs, machine, options, trace)
+    compiled = replace(compiled, artifact=compiled.artifact.with_state(made.states))
+    return Built(model.name, machine, graphs, compiled, stages, time.perf_counter() - start)
+
+
+def cpu_target(name: str) -> Target:
+    machine = driver.host_target(name)
+    if machine.kind != "cpu":
+        raise TargetError(
+            f"target {name}: --train compiles for CPUs: expected host, or the name of one"
+        )
+    return machine
+
+
+def names_in(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def state_rows(description: Description) -> list[dict[str, object]]:
+    """Each state as users see it: kind, name, dtype, shape, bytes."""
+    return [
+        {
+            "kind": s.kind,
+            "name": s.name,
+            "dtype": s.dtype,
+            "shape": list(s.shape),
+            "bytes": bytes_of(s),
+        }
+        for s in description.states
+    ]
+
+
+def state_bytes(description: Description) -> dict[str, int]:
+    """The bytes of each kind of state."""
+    found = dict.fromkeys(KINDS, 0)
+    for info in description.states:
+        found[info.kind] += bytes_of(info)
+    return found
+
+
+def bytes_of(info: StateInfo) -> int:
+    count = 1
+    for extent in info.shape:
+        count *= extent
+    return count * numpy_dtype(info.dtype).itemsize
