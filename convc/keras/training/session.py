@@ -39,12 +39,12 @@ class Session:
 
     `step` runs an entry once: one native call. `read` gives a copy of an array, `write` replaces its values. Each
     array lies with the entry that wrote it last and moves when another entry wants it: within an epoch nothing is
-    copied. With `keep_previous` each step first copies what it will replace, for `previous`.
+    copied. What `keeps` names is first copied by each step that replaces it, for `previous`.
     """
 
     def __init__(self, name: str, threads: int | None = None) -> None:
         self.name, self.threads = name, threads
-        self.keep_previous = False
+        self.keeps: frozenset[str] = frozenset()
         self._home: dict[str, Array] = {}
         """Arrays in logical order, outside of all contexts."""
         self._copied: dict[str, tuple[str, int]] = {}
@@ -104,7 +104,7 @@ class Session:
         return self._home[name] if owner is None else self._compiled[owner].context.view(name)
 
     def previous(self, name: str) -> Array:
-        """An array as it was before the latest step that replaced it (see `keep_previous`)."""
+        """An array as it was before the latest step that replaced it (see `keeps`)."""
         return self._previous[name] if name in self._previous else self.read(name)
 
     def step(self, entry: str, feeds: Mapping[str, Any]) -> list[Array]:
@@ -112,8 +112,9 @@ class Session:
         compiled = self._compiled.get(entry) or self._compile(entry)
         if self._ready != entry:
             self._gather(entry, compiled, feeds)
-        if self.keep_previous:
-            self._previous = {n: compiled.context.get(n) for n in compiled.states}
+        if self.keeps:
+            kept = compiled.states & self.keeps
+            self._previous = {n: compiled.context.get(n) for n in kept}
         home = self._home
         given = [feeds[n] if n in feeds else home[n] for n in compiled.inputs]
         found = compiled.entry(*given, out=compiled.results)

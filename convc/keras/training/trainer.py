@@ -266,7 +266,8 @@ class Trainer(Layer):
             validation = source(run.ports, others_x, others_y, weights, size, validation_steps)
         history = next((c for c in flat(callbacks) if isinstance(c, History)), None) or History()
         listed = self._callbacks(callbacks, verbose, epochs, batches.steps, history)
-        run.session.keep_previous = any(isinstance(c, TerminateOnNaN) for c in listed.callbacks)
+        watched = any(isinstance(c, TerminateOnNaN) for c in listed.callbacks)
+        run.session.keeps = frozenset(run.weights if watched else ())
         self.stop_training, self._resume = False, None
         self.history = history
         listed.on_train_begin()
