@@ -143,6 +143,7 @@ class Emitter(Protocol):
     def constant(self, array: Any, base: str = ...) -> str: ...
     def integers(self, values: Iterable[Any], base: str) -> str: ...
     def extents(self, values: Iterable[Extent]) -> str: ...
+    def is_read_by(self, kind: type[Op]) -> bool: ...
     def scalar(self, value: float, like: str) -> str: ...
     def cast(self, value: str, dtype: DType) -> str: ...
 
@@ -385,7 +386,10 @@ def pad(e: Emitter, op: Pad, x: str) -> str:
     added = [max(0, p[k]) for k in range(2) for p in op.pads]
     if any(added):
         value = (e.scalar(op.value, x),) if op.mode == "constant" else ()
-        x = e("Pad", x, e.integers(added, "pads"), *value, mode=op.mode)
+        # ONNX Runtime 1.31 moves a Pad of zeros into a MaxPool, which ignores its pads, unless the Pad names axes.
+        named = e.opset >= 18 and op.mode == "constant" and e.is_read_by(MaxPool2d)
+        axes = (e.integers(range(len(op.pads)), "axes"),) if named else ()
+        x = e("Pad", x, e.integers(added, "pads"), *value, *axes, mode=op.mode)
     return cut(e, x, ((max(0, -b), min(0, a) or None, 1) for b, a in op.pads))
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, defs, helper
 from convc import __version__
 from convc.errors import ConvcError, IRError, UnsupportedError, UsageError
 from convc.graph.ir import Array, Builder, Graph, Node, type_of
+from convc.graph.op import Op
 from convc.onnx.export_rules import RULES
 from convc.onnx.foreign import Dimensions, Foreign, read_outside
 from convc.onnx.training_rules import RULES as OF_TRAINING
@@ -148,6 +149,10 @@ class Emitter:
             value, axis = self._sources[symbol]
             self._symbols[symbol] = self("Shape", value, start=axis, end=axis + 1)
         return self._symbols[symbol]
+
+    def is_read_by(self, kind: type[Op]) -> bool:
+        """Whether an operator of a kind reads what the node in hand makes."""
+        return any(isinstance(n.op, kind) and self._base in n.inputs for n in self.graph.nodes)
 
     def scalar(self, value: float, like: str) -> str:
         """A constant of rank 0 in the dtype of a value."""

@@ -256,3 +256,24 @@ def test_a_pad_before_an_average_is_counted(
     (pool,) = [n for n in made.graph.node if n.op_type == "AveragePool"]
     assert {a.name: a.i for a in pool.attribute}["count_include_pad"] == 1
     assert_same(model, made, {"x": f32(1, 2, 6, 6)})
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_a_pad_before_a_maximum_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], opset: int
+) -> None:
+    """ONNX Runtime's Pad_Fusion would leave the zeros out, which are above all else here."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    nodes = [
+        node("Abs", "x", "a"),
+        node("Neg", "a", "n"),
+        node("Pad", "n pads", "p"),
+        node("MaxPool", "p", "y", kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    pads = np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
+    model = model_of(nodes, {"x": (np.float32, [1, 2, 6, 6])}, ["y"], {"pads": pads}, opset)
+    made = optimized(tmp_path, capsys, model)
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    x = f32(1, 2, 6, 6)
+    expected: Any = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], expected[0])
