@@ -35,6 +35,7 @@ from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range
 from convc.lower.groups import Group, group_nodes
 from convc.lower.inlining import inline_cheap
 from convc.lower.nest import loop_names, naive_kernel, naive_kernel_of, nest_kernel
+from convc.lower.order import updates_early
 from convc.lower.packing import Packing, wanted_packing
 from convc.lower.state import state_layouts
 from convc.lower.storage import Border, Storage, Storages, covers, merged_border
@@ -137,7 +138,7 @@ class _Lowering:
     def run(self) -> Program:
         groups = group_nodes(self.graph)
         if self.next:
-            groups = inline_cheap(self.graph, groups)
+            groups = updates_early(self.graph, inline_cheap(self.graph, groups))
         calls = {g.output: self.call_of(g) for g in groups if not self.is_view(g)}
         inner = frozenset[str]().union(*(g.inner for g in groups))
         borders: dict[str, Border] = {}

@@ -7,7 +7,6 @@ from convc.loops.rewrites import reorder, split
 from convc.loops.simplify import simplify_kernel
 from convc.schedule.structure import Loop, Structure, analyse, depends_on
 
-
 _PHASE = "_phase"
 
 

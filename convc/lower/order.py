@@ -1,0 +1,82 @@
+"""The order in which a training step runs: updates of state as early as their operands allow.
+
+A gradient is then read while it is in a cache, and its memory is free again before the next one is computed.
+"""
+
+from __future__ import annotations
+
+from convc.graph.ir import Graph
+from convc.graph.state import next_values
+from convc.lower.groups import Group, is_pointwise
+
+
+def updates_early(graph: Graph, groups: list[Group]) -> list[Group]:
+    """The groups with each update of a state right behind its last operand, and all who read the value it replaces."""
+    successors = next_values(graph)
+    replaced = {value: name for name, value in successors.items()}
+    nodes = _updating(graph, set(replaced))
+    waiting = [g for g in groups if all(id(n) in nodes for n in g.nodes)]
+    updates = {id(g) for g in waiting}
+    read = {id(g): reads for g, reads in zip(groups, _state_read(graph, groups), strict=True)}
+    left = {name: {id(g) for g in groups if name in read[id(g)]} for name in successors}
+    computed = {*graph.inputs, *graph.weights}
+    order: list[Group] = []
+
+    def run(group: Group) -> None:
+        order.append(group)
+        computed.update(o for n in group.nodes for o in n.outputs)
+        for name in left.keys() & read[id(group)]:
+            left[name].discard(id(group))
+
+    def ready(group: Group) -> bool:
+        states = [replaced[o] for o in group.outputs if o in replaced]
+        return computed.issuperset(group.inputs) and all(
+            left[name] <= {id(group)} for name in states
+        )
+
+    for group in groups:
+        if id(group) in updates:
+            continue
+        run(group)
+        while (found := next((g for g in waiting if ready(g)), None)) is not None:
+            waiting.remove(found)
+            run(found)
+    # Those that are left wait for one another: their old values are copied.
+    for group in waiting:
+        run(group)
+    return order
+
+
+def _state_read(graph: Graph, groups: list[Group]) -> list[frozenset[str]]:
+    """The inputs of the graph that each group reads, itself or through views."""
+    shown = {name: frozenset((name,)) for name in graph.inputs}
+    result = []
+    for group in groups:
+        found = frozenset[str]().union(*(shown.get(i, frozenset()) for i in group.inputs))
+        result.append(found)
+        if len(group.nodes) == 1 and graph.view(group.nodes[0]) is not None:
+            shown |= dict.fromkeys(group.nodes[0].outputs, found)
+    return result
+
+
+def _updating(graph: Graph, next_names: set[str]) -> set[int]:
+    """The nodes (by id) of updates: pointwise on values of constant shapes, and only next values depend on them.
+
+    The gradients themselves stay where they are.
+    """
+    results = set(graph.outputs) - next_names
+    found: set[int] = set()
+    consumers = graph.consumers()
+    for node in reversed(graph.nodes):
+        shapes = [graph.types[name].shape for name in node.outputs]
+        if any(not isinstance(e, int) for shape in shapes for e in shape):
+            continue
+        if node.op.view is None and not is_pointwise(
+            node.op, tuple(graph.types[i] for i in node.inputs)
+        ):
+            continue
+        if results.isdisjoint(node.outputs) and all(
+            id(c) in found for name in node.outputs for c in consumers[name]
+        ):
+            found.add(id(node))
+    return found
