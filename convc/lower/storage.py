@@ -14,7 +14,7 @@ from convc.graph.ir import Graph, Node
 from convc.graph.state import next_values
 from convc.graph.view import Joined, Part, Permuted, Reshaped
 from convc.loops.ir import Axis, Layout
-from convc.lower.orders import CHANNELS_LAST, orders_of
+from convc.lower.orders import CHANNELS_LAST, TILES, orders_of
 from convc.lower.state import alike
 from convc.ops.matmul import MatMul
 from convc.program.ir import Held, Region, RegionKind
@@ -221,6 +221,8 @@ class Storages:
         type = self.graph.types[name]
         if name in self.alike and border is None and name not in self.borders:
             return type, self.alike[name]
+        if type.rank == len(TILES) and self.orders.get(name) == TILES:
+            return type, Layout.permuted(TILES)
         if not (self.spatial and type.rank == 4):
             return dense(type)
         order = self.orders.get(name, CHANNELS_LAST)

@@ -217,7 +217,7 @@ def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target
     """
     dtype = structure.updates[0].value.dtype
     lanes = vector.lanes(target.lanes(dtype.itemsize))
-    kernel, structure, row = _row_loop(structure, vector, still)
+    kernel, structure, row = _row_loop(structure, vector, still, moving)
     columns = vector.extent or 1
     rows = (row.extent or 8) if row is not None else 1
     staged = row is not None and _is_computed(still) and len(structure.reductions) == 1
@@ -272,16 +272,19 @@ def _staged(structure: Structure, vector: Loop) -> tuple[Kernel, Structure]:
 
 
 def _row_loop(
-    structure: Structure, vector: Loop, still: Expr
+    structure: Structure, vector: Loop, still: Expr, moving: Expr
 ) -> tuple[Kernel, Structure, Loop | None]:
-    """The output loop to tile beside the vectors: the innermost that the still factor moves with.
+    """The output loop to tile beside the vectors: the innermost that only the still factor moves with.
 
     Two loops that run through memory as one become one first (the pixels of a 1x1 convolution).
     """
     rows = [
         x
         for x in structure.outputs
-        if x.var != vector.var and x.extent != 1 and _moves_evenly(structure, still, x.var)
+        if x.var != vector.var
+        and x.extent != 1
+        and _moves_evenly(structure, still, x.var)
+        and not moves_with(moving, x.var)
     ]
     if not rows:
         return structure.kernel, structure, None
