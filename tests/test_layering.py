@@ -46,6 +46,7 @@ OWNERS = {
 OPTIONAL = {
     "PIL": "convc/keras/utils/images.py",
     "h5py": "convc/keras/",
+    "matplotlib": "convc/keras/visualization/curves.py",
     "ml_dtypes": "runtime/",
     "onnxruntime": "convc/onnx/peers.py",
 }

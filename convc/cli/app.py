@@ -10,9 +10,11 @@ import typer
 import convc
 from convc.cli.bench import bench
 from convc.cli.compile import compile  # noqa: A004
+from convc.cli.curves import curves
 from convc.cli.diff import diff
 from convc.cli.doctor import doctor
 from convc.cli.export import export
+from convc.cli.features import features
 from convc.cli.inspect import inspect
 from convc.cli.optimize import optimize
 from convc.cli.run import run
@@ -29,6 +31,8 @@ EXAMPLES: dict[Callable[..., None], str] = {
     optimize: "convc optimize model.onnx -o smaller.onnx",
     diff: "convc diff model.onnx --against onnxruntime",
     verify: "convc verify examples/digits/model.py --tolerance 1e-5",
+    features: "convc features model.keras --input photo.png --layer conv2d -o sheets",
+    curves: "convc curves training.csv -o curves.png",
     run_script: "convc run-script examples/tutorials/mnist_conv.py --data mnist.npz --epochs 1",
 }
 

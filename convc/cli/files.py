@@ -52,6 +52,11 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
             raise UsageError(f"{path}: expected a name that ends in .npy or .npz")
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file that appears when it is complete."""
+    write_atomically(path, [(0, data)])
+
+
 def encoded(save: Callable[[IO[bytes]], object]) -> bytes:
     """The bytes that a saving function writes."""
     stream = io.BytesIO()

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
         onnx_optimizing,
         peak,
         stepping,
+        training,
         training_graph,
     )
+    from convc.cli import pictures as pictures_in
     from convc.cli.differences import comparing
     from convc.keras import saving as keras_saving
+    from convc.keras.visualization import curves as curve_plots
+    from convc.keras.visualization import features as feature_pictures
     from convc.onnx import diagnosis as onnx_diagnosis
 else:
 
@@ -40,8 +44,10 @@ else:
     building = OnFirstUse("convc.cli.building")
     comparing = OnFirstUse("convc.cli.differences.comparing")
     convc_runtime = OnFirstUse("convc_runtime")
+    curve_plots = OnFirstUse("convc.keras.visualization.curves")
     description = OnFirstUse("convc_runtime.description")
     driver = OnFirstUse("convc.driver")
+    feature_pictures = OnFirstUse("convc.keras.visualization.features")
     files = OnFirstUse("convc.cli.files")
     formats = OnFirstUse("convc_runtime.format")
     keras_saving = OnFirstUse("convc.keras.saving")
@@ -50,8 +56,10 @@ else:
     onnx_optimizing = OnFirstUse("convc.cli.onnx_optimizing")
     numpy = OnFirstUse("numpy")
     peak = OnFirstUse("convc.cli.peak")
+    pictures_in = OnFirstUse("convc.cli.pictures")
     scripts = OnFirstUse("convc.scripts")
     stepping = OnFirstUse("convc.cli.stepping")
+    training = OnFirstUse("convc.cli.training")
     training_graph = OnFirstUse("convc.cli.training_graph")
 
 __all__ = [
@@ -59,8 +67,10 @@ __all__ = [
     "building",
     "comparing",
     "convc_runtime",
+    "curve_plots",
     "description",
     "driver",
+    "feature_pictures",
     "files",
     "formats",
     "keras_saving",
@@ -69,7 +79,9 @@ __all__ = [
     "onnx_diagnosis",
     "onnx_optimizing",
     "peak",
+    "pictures_in",
     "scripts",
     "stepping",
+    "training",
     "training_graph",
 ]

@@ -19,6 +19,7 @@ from convc.keras import (
     regularizers,
     saving,
     utils,
+    visualization,
 )
 from convc.keras import backend_functions as _backend_functions  # noqa: F401 - fills K in
 from convc.keras.engine.input import Input
@@ -39,4 +40,5 @@ __all__ = [
     "Variable", "activations", "applications", "backend", "callbacks", "config",
     "constraints", "datasets", "initializers", "layers", "losses", "metrics", "models", "ops",
     "optimizers", "preprocessing", "regularizers", "saving", "utils",
+    "visualization",
 ]  # fmt: skip

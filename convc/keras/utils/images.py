@@ -27,6 +27,14 @@ def pillow() -> Any:
     return PIL.Image
 
 
+def draw_on(image: Any) -> Any:
+    """What draws lines and text on an image of Pillow."""
+    pillow()
+    import PIL.ImageDraw
+
+    return PIL.ImageDraw.Draw(image)
+
+
 def load_img(
     path: str | os.PathLike[str] | bytes | IO[bytes],
     color_mode: str = "rgb",
