@@ -19,10 +19,10 @@ class Decompose:
         }
     after:
         graph g(x: float32[N, 4]) -> (y) {
-          reduce_max = reduce_max(x) {axes=(-1,), keepdims=true}
+          reduce_max = reduce_max(x) {axes=(1,), keepdims=true}
           sub = sub(x, reduce_max)
           exp = exp(sub)
-          reduce_sum = reduce_sum(exp) {axes=(-1,), keepdims=true}
+          reduce_sum = reduce_sum(exp) {axes=(1,), keepdims=true}
           y = div(exp, reduce_sum)
         }
     """
