@@ -52,6 +52,7 @@ from convc.loops.rewrites import (
 from convc.loops.simplify import linear, simplify_kernel
 from convc.schedule.accumulated import accumulated
 from convc.schedule.blocks import split_blocks
+from convc.schedule.choices import DEFAULT, Choice, Picker
 from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
 from convc.schedule.phases import is_phase, split_phases
 from convc.schedule.structure import (
@@ -62,22 +63,36 @@ from convc.schedule.structure import (
     loads_of,
     moves_with,
 )
-from convc.schedule.tiles import choose_tile
+from convc.schedule.tiles import Heights, TileSpace
 from convc.target import Target
 
 # Unrolled statements per kernel body: enough to hide latency, little enough to compile quickly.
 _UNROLL_BUDGET = 160
 
 
-def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
-    """The kernel as the CPU generator takes it, with notes on what was chosen."""
+def schedule_kernel(kernel: Kernel, target: Target, choice: Choice = DEFAULT) -> Kernel:
+    """The kernel as the CPU generator takes it, with notes on what was chosen.
+
+    A choice that the kernel can't have is as good as none.
+    """
+    return _scheduled(kernel, target, Picker(choice))
+
+
+def alternatives(kernel: Kernel, target: Target) -> list[Choice]:
+    """The choices that a kernel can have, those first that the estimate likes; the first is what it takes by itself."""
+    picker = Picker()
+    _scheduled(kernel, target, picker)
+    return picker.alternatives()
+
+
+def _scheduled(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
     for buffer in kernel.params:
         if buffer.role is Role.in_ and any(b != (0, 0) for b in buffer.layout.border):
             kernel = use_border(kernel, buffer.name)
     kernel = simplify_kernel(kernel)
     structure = analyse(kernel)
     if structure is None:
-        return _several(kernel, target)
+        return _several(kernel, target, picker)
     structure, vector = _vector_loop(split_blocks(split_phases(structure)))
     if vector is None:
         return (
@@ -97,21 +112,22 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
                 scheduled = accumulated(structure, vector, still, loads[0], target)
                 if scheduled is not None:
                     return scheduled
-                return _tiled(structure, vector, still, loads[0], target)
+                return _tiled(structure, vector, still, loads[0], target, picker)
         for still, moving in (factors, factors[::-1]):
             if isinstance(moving, Load) and moves_with(still, vector.var):
                 scheduled = accumulated(structure, vector, still, moving, target)
                 if scheduled is not None:
                     return scheduled
-    return _lanes(structure, vector, target)
+    return _lanes(structure, vector, target, picker)
 
 
-def _several(kernel: Kernel, target: Target) -> Kernel:
+def _several(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
     """Nests one after the other, each scheduled alone, all in one task."""
     body: list[Stmt] = []
     for stmt in kernel.body:
         alone = replace(kernel, body=(stmt,))
-        done = schedule_kernel(alone, target) if _is_nest(stmt) else finish(alone, target, "", "")
+        nest = _is_nest(stmt)
+        done = _scheduled(alone, target, picker) if nest else finish(alone, target, "", "")
         body.extend(_serial(done.body))
     return replace(finish(replace(kernel, body=()), target, "serial", ""), body=tuple(body))
 
@@ -210,7 +226,9 @@ def _by_group(structure: Structure, loop: Loop) -> tuple[Structure, Loop] | None
 _STAGED_BYTES = 64 << 10
 
 
-def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target: Target) -> Kernel:
+def _tiled(
+    structure: Structure, vector: Loop, still: Expr, moving: Load, target: Target, picker: Picker
+) -> Kernel:
     """A register tile: rows that only `still` moves with, times vectors that only `moving` moves with.
 
     Where `still` is itself computed (a normalised and activated input), it is computed once per tile and kept.
@@ -225,7 +243,17 @@ def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target
         depth = structure.reductions[0].extent or 1
         rows = max(1, min(rows, _STAGED_BYTES // (depth * dtype.itemsize)))
         kernel, structure = _staged(structure, vector)
-    tile = choose_tile(rows, columns, lanes, target.vector_registers, vector.grouped)
+    known = row is None or row.extent is not None
+    turns = row is not None and known and not staged and not vector.grouped
+    space = TileSpace(
+        rows,
+        -(-columns // lanes),
+        target.vector_registers,
+        grouped=vector.grouped,
+        orders=("", "rows") if turns else ("",),
+        known=known,
+    )
+    tile, order = picker.tile(space)
     width = tile.vectors * lanes
     weight = structure.buffers[moving.buffer]
     kernel = split(kernel, vector.var, width, "ob", "oi", "guard")
@@ -240,6 +268,8 @@ def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target
     for var in ("jp", "ov", "ol"):
         if var != "jp" or row is not None:
             kernel = sink(kernel, var)
+    if order == "rows":
+        kernel = _columns_inside(kernel)
     if staged:
         kernel = vectorize(sink(relayout(kernel, "staged", Layout.permuted((1, 0))), "sl"), "sl")
     if weight.space is Space.constant:
@@ -252,6 +282,17 @@ def _tiled(structure: Structure, vector: Loop, still: Expr, moving: Load, target
     kernel = vectorize(kernel, "ol")
     kernel = parallel_top(kernel)
     return finish(kernel, target, "tiled", f"{tile.rows}x{tile.vectors}x{lanes}")
+
+
+def _columns_inside(kernel: Kernel) -> Kernel:
+    """The loop over blocks of columns innermost of the loops around a tile."""
+    block, around = kernel.body, list[str]()
+    while len(block) == 1 and isinstance(block[0], For):
+        around.append(block[0].var)
+        block = block[0].body
+    for inner in around[around.index("ob") + 1 :] if "ob" in around else ():
+        kernel = reorder(kernel, "ob", inner)
+    return kernel
 
 
 def _is_computed(expr: Expr) -> bool:
@@ -418,7 +459,7 @@ def _pad_vectors(kernel: Kernel, structure: Structure, var: str, multiple: int) 
 # ---------------------------------------------------------------- lanes
 
 
-def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
+def _lanes(structure: Structure, vector: Loop, target: Target, picker: Picker) -> Kernel:
     """All accesses move along the vector loop together; rows share what they load.
 
     The phases of a strided window are unrolled: which taps they have is known then.
@@ -441,8 +482,7 @@ def _lanes(structure: Structure, vector: Loop, target: Target) -> Kernel:
     if small and row is not None and not guarded:
         taps *= max(1, len(phases)) * 2 if phases else 1
         limit = min(target.vector_registers // 2 - 2, max(1, _UNROLL_BUDGET // taps))
-        tiles = -(-(row.extent or 1) // limit)
-        height = -(-(row.extent or 1) // tiles)
+        height = picker.height(Heights(row.extent or 1, limit))
     if row is not None and height > 1:
         kernel = _ordered(structure, [row.var, *phases])
         kernel = split(kernel, row.var, height, "jt", "jp", "overlap")

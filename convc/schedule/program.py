@@ -11,6 +11,7 @@ from convc.loops.memory import physical_size
 from convc.program.deferred import Packed, as_array, deferred
 from convc.program.ir import Array, Program, Region, RegionKind
 from convc.schedule import cpu, cuda
+from convc.schedule.choices import DEFAULT, NO_CHOICES, Choice, Choices, kernel_key
 from convc.target import Target
 
 Trace = Callable[[str, Kernel], None]
@@ -21,26 +22,33 @@ COMPACT = 1.05
 
 
 def schedule(
-    program: Program, target: Target, trace: Trace | None = None, compact: bool = False
+    program: Program,
+    target: Target,
+    trace: Trace | None = None,
+    compact: bool = False,
+    choices: Choices = NO_CHOICES,
 ) -> Program:
     """The program with scheduled kernels; weights are flat arrays in their packed layouts.
+
+    `choices` are taken in place of estimates, by the key of the plain kernel.
 
     With `compact`, a kernel whose weights would be padded by more than `COMPACT` reads them as they are.
     """
     kernels: dict[str, Kernel] = {}
     for name, kernel in program.kernels.items():
-        scheduled = schedule_kernel(kernel, target)
+        choice = choices.get(kernel_key(kernel, target), DEFAULT) if choices else DEFAULT
+        scheduled = schedule_kernel(kernel, target, choice)
         kernels[name] = compacted(kernel, scheduled, target) if compact else scheduled
         if trace is not None:
             trace(name, kernels[name])
     return _with_packed_weights(replace(program, kernels=kernels))
 
 
-def schedule_kernel(kernel: Kernel, target: Target) -> Kernel:
-    """A plain kernel as the generator for a target takes it."""
+def schedule_kernel(kernel: Kernel, target: Target, choice: Choice = DEFAULT) -> Kernel:
+    """A plain kernel as the generator for a target takes it; choices are for CPUs."""
     match target.kind:
         case "cpu":
-            return cpu.schedule_kernel(kernel, target)
+            return cpu.schedule_kernel(kernel, target, choice)
         case "cuda":
             return cuda.schedule_kernel(kernel)
         case kind:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Most vectors that a tile may have.
+_VECTORS = 6
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -16,26 +19,66 @@ class Tile:
         return self.rows * self.vectors + self.vectors + 1 <= registers
 
 
-def choose_tile(rows: int, columns: int, lanes: int, registers: int, grouped: bool = False) -> Tile:
-    """The tile that wastes least: cycles per useful multiply-add, counting whole tiles.
+@dataclass(frozen=True)
+class TileSpace:
+    """The tiles that a kernel may have: of `rows` x `blocks` vectors. A tile of a grouped kernel ends with a group.
 
-    A step of the reduction costs the larger of its multiply-adds and its loads (vectors whole, rows as broadcasts,
-    two per cycle), and a few accumulators are needed to hide the latency of an addition. A tile ends with a group.
+    `orders` are the orders of the outer loops that it may have. Where the rows aren't `known` before a call, they are
+    a guess.
     """
-    blocks = -(-columns // lanes)
-    best: tuple[float, Tile] | None = None
-    for vectors in range(1, min(blocks, 6) + 1):
-        if grouped and blocks % vectors:
-            continue
-        for height in range(1, rows + 1):
-            tile = Tile(height, vectors)
-            if not tile.fits(registers):
-                break
-            tiles = -(-rows // height) * -(-blocks // vectors)
-            latency = 4 if registers >= 32 else 8
-            step = max(height * vectors, vectors + height / 2, latency)
-            cost = tiles * (step + 0.15 * (height + vectors))
-            if best is None or cost < best[0] - 1e-9:
-                best = (cost, tile)
-    assert best is not None
-    return best[1]
+
+    rows: int
+    blocks: int
+    registers: int
+    grouped: bool = False
+    orders: tuple[str, ...] = ("",)
+    known: bool = True
+
+    def allows(self, tile: Tile) -> bool:
+        """Whether a kernel may have a tile."""
+        inside = 1 <= tile.rows <= self.rows and 1 <= tile.vectors <= min(self.blocks, _VECTORS)
+        ends = not self.grouped or (tile.vectors > 0 and self.blocks % tile.vectors == 0)
+        return inside and ends and tile.fits(self.registers)
+
+    def tiles(self) -> list[Tile]:
+        """Every tile."""
+        most = self.registers
+        tall = range(1, min(self.rows, most) + 1)
+        found = [Tile(r, v) for v in range(1, min(self.blocks, _VECTORS) + 1) for r in tall]
+        return [tile for tile in found if self.allows(tile)]
+
+    def cost(self, tile: Tile) -> float:
+        """Cycles per step of the reduction for all rows and columns, counting whole tiles.
+
+        A step costs the larger of its multiply-adds and its loads (vectors whole, rows as broadcasts, two per cycle),
+        and a few accumulators are needed to hide the latency of an addition.
+        """
+        tiles = -(-self.rows // tile.rows) * -(-self.blocks // tile.vectors)
+        latency = 4 if self.registers >= 32 else 8
+        step = max(tile.rows * tile.vectors, tile.vectors + tile.rows / 2, latency)
+        return tiles * (step + 0.15 * (tile.rows + tile.vectors))
+
+    def ranked(self) -> list[Tile]:
+        """Every tile, those that waste least first."""
+        return sorted(self.tiles(), key=lambda tile: round(self.cost(tile), 6))
+
+
+def choose_tile(space: TileSpace) -> Tile:
+    """The tile that wastes least."""
+    return space.ranked()[0]
+
+
+@dataclass(frozen=True)
+class Heights:
+    """The rows that a kernel in lanes may work on at a time: up to `limit` of `rows`."""
+
+    rows: int
+    limit: int
+
+    def ranked(self) -> list[int]:
+        """Heights that cut the rows evenly, the tallest first."""
+        cuts = range(-(-self.rows // self.limit), self.rows + 1)
+        return list(dict.fromkeys(-(-self.rows // n) for n in cuts))
+
+    def allows(self, height: int) -> bool:
+        return height in self.ranked()

@@ -16,6 +16,7 @@ from convc.passes.decompose import Decompose
 from convc.plan.memory import plan_memory
 from convc.program.verify import verify_program
 from convc.schedule import program as schedules
+from convc.schedule.choices import Choice
 from convc.target import TARGETS, Target
 from tests.ops.cases import CASES
 
@@ -51,9 +52,9 @@ def test_what_the_generator_gets_was_lowered_and_scheduled(
     lowered = lower({"predict": Decompose()(case.graph())})  # type: ignore[attr-defined]
     sources = {id(k) for k in lowered.kernels.values()}
 
-    def watched(kernel: Kernel, target: Target) -> Kernel:
+    def watched(kernel: Kernel, target: Target, choice: Choice) -> Kernel:
         assert id(kernel) in sources
-        result = plain(kernel, target)
+        result = plain(kernel, target, choice)
         scheduled[id(result)] = result
         return result
 
