@@ -36,6 +36,31 @@ TILES: dict[Pair, tuple[Pair, ...]] = {
 
 
 @dataclass(frozen=True)
+class Algorithm:
+    """How a convolution is computed: directly, or with one of Winograd's tiles.
+
+    `strip` are the bytes of transforms per strip of rows, 0 for the whole map at once; None leaves that to an estimate.
+    """
+
+    tile: Pair | None = None
+    strip: int | None = None
+
+    def __str__(self) -> str:
+        if self.tile is None:
+            return "direct"
+        strips = {None: "", 0: ", whole"}.get(
+            self.strip, f", strips of {(self.strip or 0) >> 10} KiB"
+        )
+        return f"Winograd F({self.tile[0]}x{self.tile[1]}){strips}"
+
+
+DIRECT = Algorithm()
+
+Algorithms = tuple[tuple[str, Algorithm], ...]
+"""Algorithms that were chosen in place of estimates, by `convolution_key`."""
+
+
+@dataclass(frozen=True)
 class ChooseAlgorithm:
     """Convolutions of stride 1 become Winograd's where an estimate of work and memory traffic says that it wins.
 
@@ -57,6 +82,7 @@ class ChooseAlgorithm:
     name: ClassVar[str] = "choose-algorithm"
     growth: float = math.inf
     """How many times as large as the filter a transformed one may be."""
+    chosen: Algorithms = ()
 
     def __call__(self, graph: Graph) -> Graph:
         rewriter = Rewriter(graph)
@@ -70,24 +96,34 @@ class ChooseAlgorithm:
 
     def tile_for(self, node: Node, graph: Graph) -> Pair | None:
         """Winograd's tile for a convolution, or None if it is best computed as it is, or has to be."""
-        if not isinstance(node.op, Conv2d) or node.inputs[1] not in graph.weights:
+        tiles = self.tiles_for(node, graph)
+        if not tiles:
             return None
+        weight, output = graph.types[node.inputs[1]], graph.types[node.outputs[0]]
+        chosen = dict(self.chosen).get(key_of(node, graph)) if self.chosen else None
+        if chosen is not None and chosen.tile in (None, *tiles):
+            return chosen.tile
+        costs = {tile: cost(weight, output, tile) for tile in tiles}
+        best = min(costs, key=lambda t: costs[t])
+        if costs[best] * _GAIN >= cost(weight, output, None):
+            return None
+        return best
+
+    def tiles_for(self, node: Node, graph: Graph) -> list[Pair]:
+        """Winograd's tiles that a node can be computed with; none for what is no such convolution."""
+        if not isinstance(node.op, Conv2d) or node.inputs[1] not in graph.weights:
+            return []
         weight, output = graph.types[node.inputs[1]], graph.types[node.outputs[0]]
         plain = node.op.stride == (1, 1) and node.op.dilation == (1, 1) and node.op.groups == 1
         if not plain or weight.dtype is not DType.float32 or symbols_of(output.shape[2:]):
-            return None
+            return []
         _, _, height, width = numbers(weight.shape)
         limit = height * width * self.growth
-        tiles = [
+        return [
             (high, wide)
             for high, wide in TILES.get((height, width), ())
             if (high + height - 1) * (wide + width - 1) <= limit
         ]
-        costs = {tile: cost(weight, output, tile) for tile in tiles}
-        best = min(costs, key=lambda t: costs[t], default=None)
-        if best is None or costs[best] * _GAIN >= cost(weight, output, None):
-            return None
-        return best
 
     def filter(self, rewriter: Rewriter, node: Node, tile: Pair) -> None:
         """Emits the transforms and the products in a convolution's place."""
@@ -102,6 +138,19 @@ class ChooseAlgorithm:
         m = rewriter.add(MatMul(), v, u)
         height, width = numbers(rewriter.graph.types[node.outputs[0]].shape[2:])
         rewriter.apply(WinogradOutput(tile, kernel, height, width), (m,), node)
+
+
+def key_of(node: Node, graph: Graph) -> str:
+    """The `convolution_key` of a convolution that Winograd's algorithm could compute."""
+    assert isinstance(node.op, Conv2d)
+    x, w = (graph.types[name] for name in node.inputs)
+    outputs, _, *kernel = numbers(w.shape)
+    return convolution_key(x, outputs, (kernel[0], kernel[1]), node.op.padding)
+
+
+def convolution_key(x: TensorType, outputs: int, kernel: Pair, padding: tuple[Pair, Pair]) -> str:
+    """What a convolution of stride 1 computes, whichever algorithm does: its input, filters and padding."""
+    return f"conv2d {x} by {outputs} of {kernel[0]}x{kernel[1]}, padding {padding}"
 
 
 def cost(weight: TensorType, output: TensorType, tile: Pair | None) -> float:

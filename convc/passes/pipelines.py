@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from convc.errors import UsageError
-from convc.passes.choose_algorithm import ChooseAlgorithm
+from convc.passes.choose_algorithm import Algorithms, ChooseAlgorithm
 from convc.passes.decompose import Decompose
 from convc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from convc.passes.eliminate_dead_code import EliminateDeadCode
@@ -11,7 +13,7 @@ from convc.passes.fold_batch_norm import FoldBatchNorm
 from convc.passes.fold_constants import FoldConstants
 from convc.passes.fold_padding import FoldPadding
 from convc.passes.hoist_transposes import HoistTransposes
-from convc.passes.manager import Pipeline
+from convc.passes.manager import Pass, Pipeline
 from convc.passes.simplify_algebra import SimplifyAlgebra
 from convc.passes.simplify_shapes import SimplifyShapes
 from convc.passes.sink_transposes import SinkTransposes
@@ -116,3 +118,22 @@ def pipeline_for(mode: str, kind: str, optimize: str = "speed") -> Pipeline:
         raise UsageError(f"optimize: expected one of {', '.join(GOALS)}, got {optimize!r}")
     name = mode if kind == "cpu" else f"{mode}-{kind}"
     return PIPELINES.get(f"{name}-{optimize}", PIPELINES.get(name, PIPELINES[mode]))
+
+
+def with_algorithms(pipeline: Pipeline, chosen: Algorithms) -> Pipeline:
+    """The pipeline with algorithms that were chosen in place of estimates."""
+
+    def told(step: Pass) -> Pass:
+        return (
+            replace(step, chosen=chosen) if isinstance(step, ChooseAlgorithm | SplitRows) else step
+        )
+
+    return Pipeline(pipeline.name, tuple((told(step), why) for step, why in pipeline.steps))
+
+
+def before_algorithms(pipeline: Pipeline) -> tuple[Pipeline, ChooseAlgorithm | None]:
+    """The passes of a pipeline up to its choice of algorithms, and that choice; all passes where it has none."""
+    for place, (step, _) in enumerate(pipeline.steps):
+        if isinstance(step, ChooseAlgorithm):
+            return Pipeline(pipeline.name, pipeline.steps[:place]), step
+    return pipeline, None

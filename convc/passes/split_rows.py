@@ -15,6 +15,7 @@ from convc.ops.matmul import MatMul
 from convc.ops.pool import AvgPool2d, MaxPool2d
 from convc.ops.shape import Concat, Slice
 from convc.ops.winograd import WinogradInput, WinogradOutput
+from convc.passes.choose_algorithm import Algorithms, convolution_key
 from convc.passes.rewriter import Rewriter
 from convc.types import TensorType
 
@@ -69,6 +70,7 @@ class SplitRows:
     name: ClassVar[str] = "split-rows"
     whole: int = _WHOLE_BYTES
     strip: int = _STRIP_BYTES
+    chosen: Algorithms = ()
 
     def __call__(self, graph: Graph) -> Graph:
         chains = [c for node in graph.nodes if (c := chain_from(graph, node)) is not None]
@@ -91,13 +93,30 @@ class SplitRows:
         assert isinstance(chain.last.op, WinogradOutput)
         row = bytes_per_row(v) + bytes_per_row(m)
         rows = numbers(v.shape[1:])[1]
-        if row * rows <= self.whole or graph.weights[chain.product.inputs[1]].nbytes > self.strip:
+        strip = self.chosen_strip(graph, chain)
+        if strip is None:
+            strip = self.strip
+            weights = graph.weights[chain.product.inputs[1]].nbytes
+            if row * rows <= self.whole or weights > strip:
+                return None
+        if strip == 0:
             return None
         unit = math.lcm(chain.last.op.tile[0], *(pool_stride(n.op) for n in chain.tail))
         units = -(-rows * chain.last.op.tile[0] // unit)
-        each = max(1, self.strip // (row * unit // chain.last.op.tile[0]))
+        each = max(1, strip // (row * unit // chain.last.op.tile[0]))
         strips = -(-units // each)
         return -(-units // strips) * unit if strips > 1 else None
+
+    def chosen_strip(self, graph: Graph, chain: Chain) -> int | None:
+        """The bytes of a strip that were chosen for a chain's convolution, if any were."""
+        if not self.chosen:
+            return None
+        first, (outputs,) = chain.first, numbers(graph.types[chain.product.outputs[0]].shape[-1:])
+        assert isinstance(first.op, WinogradInput)
+        x = graph.types[first.inputs[0]]
+        key = convolution_key(x, outputs, first.op.kernel, first.op.padding)
+        found = dict(self.chosen).get(key)
+        return found.strip if found is not None and found.tile == first.op.tile else None
 
 
 def bytes_per_row(type: TensorType) -> int:
