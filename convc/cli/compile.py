@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convc.cli.heavy import building
+from convc.cli.heavy import building, driver, training
 from convc.cli.options import (
     Batch,
     Debug,
@@ -18,8 +18,15 @@ from convc.cli.options import (
     parse_batch,
     parse_shapes,
 )
-from convc.cli.tables import bytes_text, seconds_text, show_facts, show_json, show_layers
-from convc.errors import UsageError
+from convc.cli.tables import (
+    bytes_text,
+    seconds_text,
+    show,
+    show_facts,
+    show_json,
+    show_layers,
+)
+from convc.errors import TargetError, UsageError
 
 if TYPE_CHECKING:
     from convc.cli.building import Built
@@ -82,31 +89,100 @@ def compile(
             help="The goal: with size, the weights take about what the model's take.",
         ),
     ] = "speed",
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train",
+            help="Compile training too: predict, train_step, test_step and metrics on one state, without Python.",
+        ),
+    ] = False,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer",
+            metavar="NAME",
+            help="With --train: adam, sgd, … instead of the script's.",
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss", metavar="NAME", help="With --train: the loss, instead of the script's."
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="NAME,…",
+            help="With --train: what is measured, instead of the script's.",
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compile a model to native code."""
-    if target.startswith("cuda-") and emit is None and output is None:
+    """Compile a model to native code.
+
+    With --train the application trains it as well, from C or Python and with no framework (examples/train_c):
+    `convc compile model.py --train -o model.o`, where the script has called model.compile(optimizer, loss, metrics),
+    or with --optimizer adam --loss sparse_categorical_crossentropy --metrics accuracy.
+    """
+    if target.startswith("cuda-") and emit is None and output is None and not train:
         emit = "cuda"
     kind, path = destination(source, output, emit)
     if threads is not None and kind != "cvc":
         raise UsageError(f"--threads: only a .cvc file keeps it, {path} can't")
-    build = building.build_cuda if kind == "cuda" else building.build
     options = building.options_of(exact, verify, optimize)
-    built = build(
-        source, target, parse_batch(batch), dump is not None, options, parse_shapes(shape)
-    )
+    common = (source, target, parse_batch(batch), dump is not None, options, parse_shapes(shape))
+    if train:
+        require_trainable(kind)
+        built = training.build(*common, optimizer=optimizer, loss=loss, metrics=metrics)
+    else:
+        require_train(optimizer=optimizer, loss=loss, metrics=metrics)
+        built = (building.build_cuda if kind == "cuda" else building.build)(*common)
     if dump is not None:
         built.stages.write(dump)
     files = building.emit(built, kind, path, threads)
     facts = facts_of(built, files, threads)
+    states = training.state_rows(built.artifact.description) if train else []
     if as_json:
         entries = {entry: [r.to_json() for r in rows] for entry, rows in built.rows.items()}
-        show_json(facts | {"entries": entries})
+        show_json(facts | {"entries": entries} | ({"states": states} if train else {}))
         return
     for entry, rows in built.rows.items():
         show_layers(f"{built.name}, {entry}", [r.to_json() for r in rows])
+    if states:
+        show_states(built.name, states)
     show_facts("", readable(facts))
+
+
+def require_trainable(kind: str) -> None:
+    """TargetError for files of code that can't be trained."""
+    if kind == "cuda":
+        raise TargetError("--train compiles for CPUs: expected --emit cvc, so or obj, got cuda")
+
+
+def require_train(**options: str | None) -> None:
+    """UsageError for an option of --train without it."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name} is for training: say --train too")
+
+
+def show_states(name: str, states: list[dict[str, Any]]) -> None:
+    """Prints what a context of the model keeps; what the optimizer keeps for a parameter stands beside that."""
+    slots = [s for s in states if s["kind"] == "optimizer"]
+    rows = []
+    for state in states:
+        if state["kind"] == "optimizer" and state["shape"]:
+            continue
+        own = [s for s in slots if s["name"].rpartition("/")[0] == f"optimizer/{state['name']}"]
+        names = ", ".join(s["name"].rpartition("/")[2] for s in own)
+        size = bytes_text(sum(s["bytes"] for s in own)) if own else ""
+        shape = f"{state['dtype']}{state['shape']}"
+        rows.append((state["kind"], state["name"], shape, bytes_text(state["bytes"]), names, size))
+    columns = ("kind", "state", "type", ">memory", "optimizer's", ">memory")
+    show(f"{name}, state", columns, rows)
 
 
 def destination(source: str, output: Path | None, emit: str | None) -> tuple[str, Path]:
@@ -143,7 +219,14 @@ def facts_of(built: Built, files: list[Path], threads: int | None) -> dict[str, 
         "seconds": built.seconds,
         "phases": built.phases,
         "python_seconds": built.python_seconds,
-    }
+    } | state_facts(built)
+
+
+def state_facts(built: Built) -> dict[str, Any]:
+    """The bytes of state by kind, for a model that trains."""
+    if isinstance(built.compiled, driver.Planned) or not built.artifact.description.states:
+        return {}
+    return {"state_bytes": training.state_bytes(built.artifact.description)}
 
 
 def readable(facts: dict[str, Any]) -> dict[str, str]:
@@ -152,7 +235,7 @@ def readable(facts: dict[str, Any]) -> dict[str, str]:
     files = ", ".join(f"{f['path']} ({bytes_text(f['bytes'])})" for f in facts["files"])
     memory = bytes_text(facts["arena_bytes_batch_1"])
     least = bytes_text(facts["live_bytes_batch_1"])
-    return {
+    found = {
         "target": facts["target"],
         "kernels": f"{facts['kernels']} in {facts['steps']} calls, {facts['flops'] / 1e6:.2f} MFLOP per image",
         "memory": f"{memory} for one image (largest live set {least}); {facts['arena_bytes']} bytes for a batch of N",
@@ -160,3 +243,8 @@ def readable(facts: dict[str, Any]) -> dict[str, str]:
         "compiled": f"in {seconds_text(facts['seconds'])}: {phases} (Python {seconds_text(facts['python_seconds'])})",
         "written": files,
     }
+    if "state_bytes" not in facts:
+        return found
+    kinds = facts["state_bytes"]
+    state = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in kinds.items() if size)
+    return {**found, "state": f"{bytes_text(sum(kinds.values()))} in each context: {state}"}

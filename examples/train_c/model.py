@@ -9,7 +9,7 @@ model = keras.Sequential(
     [
         keras.Input((8, 8, 1), name="image"),
         layers.Conv2D(16, 3, padding="same", use_bias=False, name="conv1"),
-        layers.BatchNormalization(name="norm1"),
+        layers.BatchNormalization(momentum=0.9, name="norm1"),
         layers.ReLU(),
         layers.MaxPooling2D(),
         layers.Conv2D(32, 3, padding="same", activation="relu", name="conv2"),

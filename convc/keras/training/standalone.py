@@ -23,6 +23,7 @@ from convc.keras.metrics import Mean, Metric
 from convc.keras.training.data import target_name
 from convc.keras.training.optimizer import PREFIX
 from convc.keras.training.run import Run
+from convc.keras.training.settings import Settings
 from convc.keras.training.step import ITERATIONS, LOSS, RATE
 from convc.keras.training.tracing import STATE, Trace, state_names
 from convc.ops.elementwise import Identity
@@ -208,8 +209,11 @@ def require_compiled(model: Any, optimizer: str | None, loss: str | None, metric
         return
     if loss is None and not model.compiled:
         raise ModelError(f"{name}: --loss is missing, such as sparse_categorical_crossentropy")
+    settings = model.started_run().settings if model.compiled else Settings(None)
     model.compile(
-        optimizer or model.optimizer or "rmsprop",
-        loss if loss is not None else model.loss,
-        metrics=list(metrics) or None,
+        optimizer or settings.optimizer or "rmsprop",
+        settings.loss if loss is None else loss,
+        settings.loss_weights,
+        list(metrics) or settings.metrics,
+        settings.weighted_metrics,
     )
