@@ -74,9 +74,8 @@ class Settings:
                     )
                 continue
             several = len(names) > 1
-            weight = weights[port.name]
             output = Resolved(
-                scored_by(wanted[port.name], target, port.type), 1.0 if weight is None else weight
+                scored_by(wanted[port.name], target, port.type), loss_weight(weights[port.name])
             )
             for kind, asked in (("metrics", plain), ("weighted_metrics", weighted)):
                 for item in asked[port.name]:
@@ -115,6 +114,17 @@ class Settings:
         """The keys of the losses that are shown besides their sum."""
         names = [n for n, r in self.resolved.items() if r.loss is not None]
         return [f"{name}_loss" for name in names] if len(names) > 1 else []
+
+
+def loss_weight(value: Any) -> float:
+    """How much an output's loss counts. UsageError for what is no number."""
+    if value is None:
+        return 1.0
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        hint = " (metrics come after loss_weights)" if isinstance(value, str) else ""
+        raise UsageError(f"loss_weights: expected numbers, got {value!r}{hint}") from None
 
 
 def per_output(

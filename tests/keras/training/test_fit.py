@@ -323,6 +323,9 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(UsageError, match="leaves nothing of 100 rows"):
         model.fit(IMAGES, LABELS, validation_split=0.999)
     model = keras.Sequential([keras.Input((8,)), layers.Dense(3, name="dense")])
+    model.compile("adam", "mse", ["accuracy"])
+    with pytest.raises(UsageError, match=r"loss_weights: .* got 'accuracy' \(metrics come after"):
+        model.fit(IMAGES, ONE_HOT)
     model.compile("adam", {"b": "mse"})
     with pytest.raises(UsageError, match=r"'b'.*the outputs are dense"):
         model.fit(IMAGES, ONE_HOT)
