@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from convc import compilations
 from convc.artifact import Artifact, assemble, c_identifier, entry_info
 from convc.codegen import llvm, llvmc
 from convc.codegen.cache import Cache, default_folder, generator_fingerprint, key_of
-from convc.codegen.pool import Pool
+from convc.codegen.pool import Pool, is_foreign
 from convc.codegen.support import support_ir, support_object
 from convc.errors import IRError, UsageError, type_text
 from convc.graph.ir import Graph
@@ -27,20 +28,26 @@ from convc.loops.verify import verify_kernel
 from convc.lower.program import lower
 from convc.passes.defer_weights import defer_weights
 from convc.passes.fix_batch import fix_batch
-from convc.passes.pipelines import pipeline_for
+from convc.passes.manager import Pipeline
+from convc.passes.pipelines import before_algorithms, pipeline_for, with_algorithms
 from convc.plan.in_place import reuse_in_place
 from convc.plan.memory import lower_bound, plan_memory
 from convc.program.deferred import deferred
 from convc.program.ir import Array, Entry, Program
 from convc.program.verify import verify_program
 from convc.report import Row, Summary, extent_json, rows_of, total_flops
+from convc.schedule.choices import NO_CHOICES
 from convc.schedule.program import schedule
 from convc.scripts import Model as Source
 from convc.scripts import Shapes, load_model
 from convc.target import Target
 from convc.target import target as find_target
+from convc.tuning.network import Network
+from convc.tuning.records import Records, Selected, cpu_model, read_records
+from convc.tuning.search import Progress, Tuned, tune
 
 T = TypeVar("T")
+Kernels = Mapping[str, Kernel]
 Trace = Callable[[str, str, object], None]
 """Called after each step with its kind ("graph", "program", "kernel", "llvm"), its name and the result."""
 
@@ -51,6 +58,10 @@ class Options:
 
     `optimize` is "speed", or "size" for weights that take about what the model's take. `recall` takes the whole
     compilation out of the cache, and keeps it there; single kernels come out of it anyway.
+
+    `tune` are seconds to spend on this machine for choices that are faster than the estimates'; `records` is the file
+    that keeps them, by default in the cache's folder, and gives them to later compilations. `selected` are such
+    choices; where there are any, neither file nor machine is asked.
 
     With `in_place`, inputs `p` that have a next value, the output `next/p`, are state of the model's contexts.
 
@@ -64,6 +75,9 @@ class Options:
     )
     in_place: bool = False
     recall: bool = True
+    tune: float | None = None
+    records: Path | None = None
+    selected: Selected | None = None
 
     @property
     def keeps(self) -> bool:
@@ -112,6 +126,7 @@ class Compiled:
     summary: Summary
     timings: Timings
     plan: Callable[[], Planned]
+    tuned: Tuned | None = None
 
     @cached_property
     def planned(self) -> Planned:
@@ -136,9 +151,16 @@ def compile_graphs(
     target: Target,
     options: Options | None = None,
     trace: Trace | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Compiled:
-    """Compile a model's entry graphs, which share parameters, for a CPU: out of the cache if that was done before."""
-    options, timings, key = options or Options(), Timings(), None
+    """Compile a model's entry graphs, which share parameters, for a CPU: out of the cache if that was done before.
+
+    `progress` is told what is being tuned, where the options say so.
+    """
+    options = options or Options()
+    if options.tune is not None:
+        return tune_graphs(name, graphs, target, options, trace, progress)
+    options, timings, key = with_records(options, target), Timings(), None
     cache = Cache(default_folder())
     if cache.folder is not None and options.keeps and trace is None:
         with timings.phase("cache"):
@@ -189,7 +211,7 @@ def plan_graphs(
     with timings.phase("passes"):
         if options.mode != "training":
             graphs = defer_weights(graphs)
-        pipeline = pipeline_for(options.mode, target.kind, options.optimize)
+        pipeline = pipeline_of(options, target)
         graphs = {
             entry: pipeline.run(graph, lambda n, g: note("graph", n, g), options.verify)
             for entry, graph in graphs.items()
@@ -202,13 +224,98 @@ def plan_graphs(
                 trace("kernel", f"lowered/{kernel.name}", kernel)
     with timings.phase("schedule"):
         small = options.optimize == "size"
-        program = schedule(lowered, target, lambda n, k: note("kernel", n, k), compact=small)
+        program = schedule(
+            lowered,
+            target,
+            lambda n, k: note("kernel", n, k),
+            compact=small,
+            choices=dict(options.selected.kernels) if options.selected else NO_CHOICES,
+        )
     with timings.phase("plan"):
         program = plan_memory(reuse_in_place(program))
         note("program", "planned", program)
     with timings.phase("report"):
         rows = rows_of(program, lowered.kernels)
     return Planned(name, program, lowered, graphs, rows, timings)
+
+
+def pipeline_of(options: Options, target: Target) -> Pipeline:
+    """The graph passes of a compilation, with the algorithms that were selected for it."""
+    pipeline = pipeline_for(options.mode, target.kind, options.optimize)
+    chosen = options.selected.convolutions if options.selected else ()
+    return with_algorithms(pipeline, chosen) if chosen else pipeline
+
+
+def with_records(options: Options, target: Target) -> Options:
+    """The options with what earlier tuning on this CPU selected; UsageError for a damaged file that the user named."""
+    selected = options.selected
+    if selected is None and target.kind == "cpu":
+        selected = records_of(options).selected(cpu_model(), target)
+    return replace(options, records=None, selected=selected or None)
+
+
+def records_of(options: Options) -> Records:
+    """The records that a compilation may use: a warning for a damaged file, a UsageError if the user named it."""
+    named = options.records is not None
+    records = read_records(options.records or default_records(), strict=named)
+    if records.warning:
+        warnings.warn(records.warning, stacklevel=2)
+    return records
+
+
+def tune_graphs(
+    name: str,
+    graphs: Mapping[str, Graph],
+    target: Target,
+    options: Options,
+    trace: Trace | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Compiled:
+    """Compile with choices that are timed on this machine first, and put on record. UsageError where it can't be."""
+    budget = checked_budget(options, target)
+    records = records_of(options)
+    plain = replace(options, tune=None, records=None, selected=Selected())
+
+    def with_selected(selected: Selected) -> Options:
+        return replace(plain, selected=selected)
+
+    def planned(graphs: Mapping[str, Graph], selected: Selected) -> tuple[Program, Kernels]:
+        made = plan_graphs(name, graphs, target, with_selected(selected))
+        return made.program, made.lowered.kernels
+
+    def model(selected: Selected) -> Model:
+        return compile_graphs(name, graphs, target, with_selected(selected)).artifact.model(1)
+
+    graphs = defer_weights(graphs)
+    pipeline, choose = before_algorithms(pipeline_of(plain, target))
+    before = {entry: pipeline.run(graph) for entry, graph in graphs.items()} if choose else {}
+    network = Network(graphs, before, choose, target, planned, model)
+    known = records.selected(cpu_model(), target)
+    tuned = tune(network, target.name, budget, records, known, progress or (lambda progress: None))
+    records.write()
+    compiled = compile_graphs(name, graphs, target, with_selected(tuned.selected), trace)
+    return replace(compiled, tuned=tuned)
+
+
+def checked_budget(options: Options, target: Target) -> float:
+    """The seconds to tune for; UsageError where this machine can't run the target, or there is nothing to tune."""
+    budget = options.tune
+    if not isinstance(budget, int | float) or isinstance(budget, bool) or not 0 < budget < 1e6:
+        raise UsageError(f"tune: expected a number of seconds above 0, got {budget!r}")
+    if options.mode == "training":
+        raise UsageError("tune: expected an inference model, got a step of training")
+    here = cpu.features() or llvmc.host_cpu()[1]
+    if target.kind != "cpu" or is_foreign(target) or not set(target.features) <= here:
+        raise UsageError(
+            f"tune: this machine can't run {target.name} to time it: tune on one that can"
+        )
+    return float(budget)
+
+
+def default_records() -> Path | None:
+    """The file of tuning records in the cache's folder; None without one."""
+    folder = default_folder()
+    return None if folder is None else folder / "tuning" / "records.json"
 
 
 def checked(trace: Trace | None) -> Trace:
@@ -368,13 +475,18 @@ def compile(
     trace: Trace | None = None,
     options: Options | None = None,
     optimize: str | None = None,
+    tune: float | None = None,
 ) -> CompiledModel:
     """Compiles a model or a graph, or the model that a script `path.py[:name]` defines.
 
     `batch` is a number, or "dynamic" for any at run time; `threads` are those of a call, also of a saved .cvc (default:
     one per CPU that the process may use). `optimize` is "speed" or "size" (weights that take about what the
-    model's take); where it isn't given, the options say it. A ConvcError says what does not fit.
+    model's take); where it isn't given, the options say it. `tune` are seconds to spend on this machine for choices
+    that are faster than estimated ones; later compilations take them from their records. A ConvcError says what does
+    not fit.
     """
+    if tune is not None:
+        options = replace(options or Options(), tune=tune)
     if optimize is not None:
         options = replace(options or Options(), optimize=optimize)
     machine = host_target(target)

@@ -25,6 +25,7 @@ RANKS = (
     ("passes", "lower", "schedule", "plan", "codegen", "onnx", "scripts", "report"),
     ("artifact",),
     ("compilations",),
+    ("tuning",),
     ("driver",),
     ("keras", "onnx.backend"),
     ("cli",),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from convc_runtime import Model
-from convc_runtime.description import TensorInfo, evaluate
-from numpy.typing import NDArray
+from convc_runtime.description import evaluate
+
+from convc.tuning.inputs import random_inputs
+
+__all__ = ["Latency", "fixed_batch", "flops_of", "for_seconds", "latency_of", "random_inputs"]
 
 PERCENTILES = (50, 90, 99)
 LEAST_RUNS = 10
@@ -53,26 +55,10 @@ def for_seconds(run: Callable[[], object], seconds: float, least: int) -> list[f
     return spent
 
 
-def random_inputs(model: Model, batch: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """An array for each input of a model's first entry: normal floats, small integers."""
-    rng = np.random.default_rng(seed)
-    symbols = dict.fromkeys(model.description.symbols, batch)
-    return {info.name: random_array(info, symbols, rng) for info in model.inputs}
-
-
 def fixed_batch(model: Model) -> int:
     """The first dimension of the first input of a model without symbols; 1 where there is none."""
     shape = model.inputs[0].shape if model.inputs else ()
     return evaluate(shape[0], {}) if shape else 1
-
-
-def random_array(
-    info: TensorInfo, symbols: Mapping[str, int], rng: np.random.Generator
-) -> NDArray[Any]:
-    shape = tuple(evaluate(e, symbols) for e in info.shape)
-    if "float" in info.dtype:
-        return rng.standard_normal(shape).astype(np.float32)
-    return rng.integers(0, 2, shape).astype(info.dtype)
 
 
 def flops_of(model: Model, batch: int) -> int | None:
