@@ -378,3 +378,13 @@ def test_structures_of_inputs_and_outputs_are_kept(monkeypatch: pytest.MonkeyPat
     found = model.predict({"a": np.ones((2, 4)), "b": np.ones((2, 6))})
     assert {k: v.shape for k, v in found.items()} == {"sum": (2, 2), "both": (2, 10)}
     assert model.input_names == ["b", "a"]
+
+
+def test_a_list_of_one_output_is_returned_without_the_list() -> None:
+    i = keras.Input((3,))
+    model = keras.Model(inputs=[i], outputs=[layers.Dense(2)(i)])
+    x = np.ones((4, 3), np.float32)
+    assert model.predict(x, verbose=0).shape == (4, 2)
+    assert model(x).shape == (4, 2)
+    assert (model.input_shape, model.output_shape) == ((None, 3), (None, 2))
+    assert isinstance(model.output, list)

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convc.errors import UsageError
 from convc.keras.callbacks.callback import Callback, Logs
 from convc.keras.callbacks.events import EventWriter, histogram, scalar
@@ -50,7 +52,7 @@ class TensorBoard(Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self._steps += 1
         if self.update_freq != "epoch" and self._steps % self.update_freq == 0:
-            values = [scalar(f"batch_{n}", float(v)) for n, v in (logs or {}).items()]
+            values = [scalar(f"batch_{n}", float(np.mean(v))) for n, v in (logs or {}).items()]
             self._writer("train").write(self._steps, values)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -73,7 +75,7 @@ class TensorBoard(Callback):
 
     def _scalars(self, run: str, epoch: int, values: Logs) -> None:
         writer = self._writer(run)
-        writer.write(epoch, [scalar(f"epoch_{n}", float(v)) for n, v in values.items()])
+        writer.write(epoch, [scalar(f"epoch_{n}", float(np.mean(v))) for n, v in values.items()])
         writer.flush()
 
     def _writer(self, run: str) -> EventWriter:

@@ -74,6 +74,13 @@ def map_tensors(function: Callable[[KerasTensor], Any], structure: Any) -> Any:
             return structure
 
 
+def sole(structure: Any) -> Any:
+    """A list or tuple of one item as that item: what functional models return for `outputs=[tensor]`, as in Keras."""
+    return (
+        structure[0] if isinstance(structure, (list, tuple)) and len(structure) == 1 else structure
+    )
+
+
 _losses: ContextVar[list[KerasTensor] | None] = ContextVar("convc_keras_losses", default=None)
 
 

@@ -21,6 +21,7 @@ from convc.keras.engine.call import (
     flatten,
     map_tensors,
     record,
+    sole,
 )
 from convc.keras.engine.naming import (
     entered,
@@ -400,11 +401,11 @@ class Layer:
 
     @property
     def input_shape(self) -> Any:
-        return map_tensors(lambda t: t.shape, self.input)
+        return sole(map_tensors(lambda t: t.shape, self.input))
 
     @property
     def output_shape(self) -> Any:
-        return map_tensors(lambda t: t.shape, self.output)
+        return sole(map_tensors(lambda t: t.shape, self.output))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

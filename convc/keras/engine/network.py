@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convc.errors import ModelError
-from convc.keras.engine.call import Call, flatten, map_tensors
+from convc.keras.engine.call import Call, flatten, map_tensors, sole
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.tensor import KerasTensor
 
@@ -47,7 +47,7 @@ class Network:
             args, kwargs = map_tensors(lambda t: values.get(_key(t), t), (call.args, call.kwargs))
             found = flatten(call.operation(*args, **kwargs))
             values.update(zip(map(_key, call.outputs), found, strict=True))
-        return map_tensors(lambda t: values[_key(t)], self.outputs)
+        return sole(map_tensors(lambda t: values[_key(t)], self.outputs))
 
     def _arranged(self, inputs: Any) -> Iterator[KerasTensor]:
         """The given tensors in the order of the model's own inputs; a dict goes by input names."""

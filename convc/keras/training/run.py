@@ -342,9 +342,12 @@ class Run:
             self.session.write(name, array)
         self._writes += 1
 
-    def logs(self) -> dict[str, float]:
-        """The means and metrics since the last reset, by name in alphabetical order."""
-        found = {LOSS: self.mean(LOSS)}
+    def logs(self) -> dict[str, Any]:
+        """The means and metrics since the last reset, by name in alphabetical order.
+
+        Floats, and arrays for metrics of several numbers (an `F1Score` of each class).
+        """
+        found: dict[str, Any] = {LOSS: self.mean(LOSS)}
         for key in self.settings.tracked:
             found[key] = self.mean(key)
         for key, metric in self.settings.keyed():
@@ -360,13 +363,19 @@ class Run:
             return self.session.scalar(name)
         return float(self._waiting.get(name, 0.0))
 
-    def metric_value(self, key: str, metric: Metric) -> dict[str, float]:
+    def metric_value(self, key: str, metric: Metric) -> dict[str, Any]:
         if type(metric).result is Mean.result:
             return {key: self.mean(key)}
         result = metric.result()
         if isinstance(result, Mapping):
-            return {name: float(np.asarray(value)) for name, value in result.items()}
-        return {key: float(np.asarray(result))}
+            return {name: logged(value) for name, value in result.items()}
+        return {key: logged(result)}
+
+
+def logged(result: Any) -> Any:
+    """A metric's result as the logs have it: a float, or an array of several numbers."""
+    array = np.asarray(result)
+    return array if array.ndim else float(array)
 
 
 def renamed_slot(name: str, names: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from convc.keras.callbacks.callback import CallbackList
 from convc.keras.callbacks.functions import TerminateOnNaN
 from convc.keras.callbacks.history import History
 from convc.keras.callbacks.progbar import ProgbarLogger
-from convc.keras.engine.call import flatten, map_tensors
+from convc.keras.engine.call import flatten, map_tensors, sole
 from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.naming import nearest
@@ -371,7 +371,7 @@ class Trainer(Layer):
         listed = self._callbacks(callbacks, verbose, 1, batches.steps)
         return self._in_order(self._evaluate(run, batches, listed), return_dict)
 
-    def _evaluate(self, run: Run, batches: Source, callbacks: CallbackList) -> dict[str, float]:
+    def _evaluate(self, run: Run, batches: Source, callbacks: CallbackList) -> dict[str, Any]:
         listeners, bar = listening(callbacks, "test")
         callbacks.on_test_begin()
         run.reset_metrics()
@@ -391,7 +391,7 @@ class Trainer(Layer):
         callbacks.on_test_end(found)
         return found
 
-    def _in_order(self, logs: dict[str, float], return_dict: bool) -> Any:
+    def _in_order(self, logs: dict[str, Any], return_dict: bool) -> Any:
         if return_dict:
             return logs
         known = [n for n in self.metrics_names if n in logs]
@@ -456,7 +456,8 @@ class Trainer(Layer):
     def _arranged(self, outputs: list[Array]) -> Any:
         """Arrays in the structure of the model's outputs."""
         following = iter(outputs)
-        return map_tensors(lambda t: next(following), self.traced().outputs)
+        arranged = map_tensors(lambda t: next(following), self.traced().outputs)
+        return sole(arranged) if self.traced_once is not None else arranged
 
     # ------------------------------------------------------------ single batches
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,3 +80,24 @@ def test_training_metrics_begin_anew_each_epoch() -> None:
     assert history["seen"] == [20, 20, 20]
     assert all(0 <= v <= 20 for v in history["wrong"])
     assert all(0 <= v <= 1 for v in history["accuracy"])
+
+
+def test_a_metric_of_several_numbers_is_an_array_in_the_logs(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, activation="sigmoid")])
+    model.compile("sgd", "bce", metrics=[metrics.F1Score(threshold=0.5)])
+    x = np.random.default_rng(0).random((20, 4)).astype(np.float32)
+    y = (x[:, :2] > 0.5).astype(np.float32)
+    written = [
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.TensorBoard(tmp_path),
+    ]
+    history = model.fit(
+        x, y, epochs=2, validation_data=(x, y), callbacks=written, verbose=2
+    ).history
+    assert [v.shape for v in history["f1_score"]] == [(2,), (2,)]
+    score = metrics.F1Score(threshold=0.5)
+    score.update_state(y, model.predict(x, verbose=0))
+    _, found = model.evaluate(x, y, verbose=0)
+    np.testing.assert_allclose(found, np.asarray(score.result()), rtol=1e-5)
+    np.testing.assert_array_equal(history["val_f1_score"][-1], found)
+    assert "[" in (tmp_path / "log.csv").read_text()
