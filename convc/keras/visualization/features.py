@@ -103,7 +103,8 @@ def feature_maps(
     `model` is a model or a path (model.py[:name], .keras, .h5, .onnx). Without `layers` it is every layer whose output
     has two spatial axes. A layer inside another is `outer/inner`; the second call of a shared layer is `layer:2`.
     Values of the graph (ONNX' tensors) may be named too. Where the channels stand is what the layer says
-    (Keras) or in front (ONNX) unless `channels` ("first" or "last") says it. ModelError for a name that isn't there, with those near it.
+    (Keras) or in front (ONNX) unless `channels` ("first" or "last") says it. ModelError, with the names near it, for a
+    name that isn't there.
     """
     if channels not in (None, *SIDES):
         raise UsageError(f"channels: expected one of {', '.join(SIDES)}, got {channels!r}")
