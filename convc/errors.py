@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tokenize
+import zipfile
+import zlib
+
 
 class ConvcError(Exception):
     """Something that the user can mend. The message is one line: the thing, what was expected, what came."""
@@ -61,3 +65,10 @@ def type_text(value: object) -> str:
     """What a value is, with its article: "an int", "a str"."""
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
+DAMAGED_ARRAYS = (
+    OSError, ValueError, TypeError, KeyError, SyntaxError, EOFError, MemoryError, RuntimeError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy.load and its .npz files raise where a file is damaged, besides where it is missing."""

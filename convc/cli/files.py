@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +11,7 @@ import numpy as np
 from convc_runtime.format import write_atomically
 from numpy.typing import NDArray
 
-from convc.errors import InputFileError, UsageError
+from convc.errors import DAMAGED_ARRAYS, InputFileError, UsageError
 
 Array = NDArray[Any]
 
@@ -29,7 +28,7 @@ def read_arrays(path: Path) -> Array | dict[str, Array]:
         raise InputFileError(f"{path}: no such file (expected .npy or .npz)") from None
     except OSError as error:
         raise InputFileError(f"{path}: {error.strerror or error} (expected .npy or .npz)") from None
-    except (ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise InputFileError(
             f"{path}: not a .npy or .npz file that numpy can read ({error})"
         ) from None

@@ -68,3 +68,13 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
 def test_a_place_that_can_not_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="No such file or directory"):
         write_arrays(tmp_path / "none" / "y.npy", {"y": ONE})
+
+
+def test_damaged_compression_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).normal(size=3000))
+    data = bytearray(path.read_bytes())
+    data[200:260] = b"\xff" * 60
+    path.write_bytes(data)
+    with pytest.raises(InputFileError, match=r"not a \.npy or \.npz file that numpy can read"):
+        read_arrays(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -78,7 +79,7 @@ def test_doctor_looks_behind_a_problem_too(
         node("Reshape", "x s", "d"),
     ]
     path = tmp_path / "bad.onnx"
-    inputs = {"x": (np.float32, ["n", 4]), "s": (np.int64, [2])}
+    inputs: dict[str, Any] = {"x": (np.float32, ["n", 4]), "s": (np.int64, [2])}
     onnx.save(model_of(nodes, inputs, ["c", "d"]), path)
     code, out, _ = outcome(capsys, "doctor", path)
     assert code == UnsupportedError.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,8 @@ def test_the_program_computes_the_graph(made: Any) -> None:
     }
     given |= training.first_state()
     given |= {n: np.array([0, 1, 2]) for n in graph.inputs if n not in given}
-    found = run_program(program, given, {"N": 3}, "step")
-    wanted = run_graph(graph, {n: given[n] for n in graph.inputs})
+    found: Mapping[str, Any] = run_program(program, given, {"N": 3}, "step")
+    wanted: Mapping[str, Any] = run_graph(graph, {n: given[n] for n in graph.inputs})
     for name, value in wanted.items():
         actual = found[name.removeprefix("next/")]
         np.testing.assert_allclose(actual, value, rtol=2e-3, atol=2e-3, err_msg=name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from convc.errors import UsageError
+
 Logs = dict[str, Any]
 
 BATCH_HOOKS = {
@@ -94,13 +96,19 @@ class CallbackList:
         self.params = params or {}
         self.model = model
         for callback in self.callbacks:
-            callback.set_model(model)
-            callback.set_params(self.params)
+            self._introduce(callback)
 
     def append(self, callback: Callback) -> None:
+        self._introduce(callback)
+        self.callbacks.append(callback)
+
+    def _introduce(self, callback: Any) -> None:
+        if isinstance(callback, type) or not hasattr(callback, "set_model"):
+            raise UsageError(
+                f"callbacks: expected objects of class Callback; received {callback!r}"
+            )
         callback.set_model(self.model)
         callback.set_params(self.params)
-        self.callbacks.append(callback)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if not name.startswith("on_"):

@@ -6,13 +6,11 @@ Source: Y. LeCun, C. Cortes, http://yann.lecun.com/exdb/mnist/; the file is Kera
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from convc.errors import InputFileError
+from convc.errors import DAMAGED_ARRAYS, InputFileError
 from convc.keras.datasets.cache import Split, checked, dataset_file, dataset_folder, same_length
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
@@ -37,7 +35,7 @@ def read(path: Path) -> tuple[Split, Split]:
             arrays = {n: file[n] for n in ("x_train", "y_train", "x_test", "y_test")}
     except KeyError as error:
         raise InputFileError(f"{path}: expected an .npz file with {error.args[0]}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:
+    except DAMAGED_ARRAYS as error:
         raise InputFileError(f"{path}: damaged, or no .npz file of numbers: {error}") from None
     return _part(path, arrays, "train"), _part(path, arrays, "test")
 

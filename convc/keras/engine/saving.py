@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from convc.errors import InputFileError, ModelError, OutputError, UsageError
+from convc.errors import DAMAGED_ARRAYS, InputFileError, ModelError, OutputError, UsageError
 from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.serialization import serialize_keras_object
@@ -189,7 +188,7 @@ def _read_npz(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except DAMAGED_ARRAYS as error:
         raise InputFileError(f"{path} is not a readable .npz file: {error}") from None
 
 
@@ -201,7 +200,7 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
             if "order" in metadata:
                 names = [n for n in json.loads(metadata["order"]) if n in set(names)]
             return {name: file.get_tensor(name) for name in names}
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
         raise InputFileError(f"{path} is not a readable .safetensors file: {error}") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -103,8 +104,8 @@ def plain_array(value: Any) -> Array:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
     array = np.asarray(value)
-    if array.dtype == object or array.dtype.kind in "SUMmV":
-        raise DataError(f"expected numbers; received an array of dtype {array.dtype}")
+    if array.dtype.kind not in "biuf" and array.dtype != DType.bfloat16.numpy:
+        raise DataError(f"expected real numbers; received an array of dtype {array.dtype}")
     return array
 
 
@@ -128,7 +129,7 @@ def input_array(owner: str, port: Port, value: Any) -> Array:
 
 def feedable(array: Array, wanted: DType) -> Array:
     """An array that an entry can take: C-contiguous, its floats in the wanted dtype."""
-    if array.dtype.kind in "fc" or array.dtype.name == "bfloat16":
+    if array.dtype.kind == "f" or array.dtype == DType.bfloat16.numpy:
         dtype = wanted.numpy if wanted.is_float else np.dtype(np.float32)
     else:
         dtype = np.dtype(array.dtype.type)  # in this machine's byte order
@@ -187,6 +188,10 @@ def float_of(ports: Ports, name: str) -> Any:
 
 def class_weights(ports: Ports, feeds: Feeds, class_weight: Mapping[int, float]) -> Feeds:
     """Weights per sample from those of its class; classes that aren't named weigh 1."""
+    if not isinstance(class_weight, Mapping):
+        raise UsageError(
+            f"class_weight: expected a dict from classes to weights; received {class_weight!r}"
+        )
     if len(ports.outputs) != 1:
         raise UsageError("class_weight is only for models with a single output")
     (port,) = ports.outputs
@@ -318,7 +323,8 @@ class SequenceSource:
 class IterableSource:
     """What can be iterated over: a generator, which goes on from epoch to epoch, or a data set, from its start.
 
-    Without `steps` an epoch ends where the data end.
+    Without `steps` an epoch ends where the data end. DataError where they have no batch at all; an epoch after the
+    first one that finds none is empty, with a warning.
     """
 
     def __init__(
@@ -331,21 +337,26 @@ class IterableSource:
     def epoch(self, number: int, start: int = 0) -> Iterator[Feeds]:
         if self._running is None:
             self._running = iter(self.iterable)
-        for step in range(self.fixed) if self.fixed else iter(int, 1):
+        for step in range(self.fixed) if self.fixed else itertools.count():
             try:
                 batch = next(self._running)
             except StopIteration:
                 self._running = None
-                if self.fixed:
-                    self.warn(step)
+                if step == 0 and number == 0:
+                    raise DataError("expected batches; the data had none") from None
+                if self.fixed or step == 0:
+                    self.warn(step, number)
                 return
             if step >= start:
                 yield self.convert(*unpacked(batch))
 
-    def warn(self, step: int) -> None:
+    def warn(self, step: int, number: int) -> None:
+        where = (
+            f"after {step} of {self.fixed} steps" if self.fixed else f"before epoch {number + 1}"
+        )
         warnings.warn(
-            f"the data ended after {step} of {self.fixed} steps: they must have steps_per_epoch * epochs "
-            f"batches (a data set's .repeat() may help)",
+            f"the data ended {where}: they must have steps_per_epoch * epochs batches "
+            f"(a data set's .repeat() may help)",
             stacklevel=2,
         )
 
@@ -390,6 +401,10 @@ def source(
     key: int = 0,
 ) -> Source:
     """The source of batches for what a user passes as x and y. UsageError where arguments exclude one another."""
+    if steps is not None and (type(steps) is bool or not is_number(steps) or steps < 1):
+        raise UsageError(f"steps (steps_per_epoch): expected a number from 1; received {steps!r}")
+    if isinstance(shuffle, str) and shuffle != "batch":
+        raise UsageError(f"shuffle: expected True, False or 'batch'; received {shuffle!r}")
     if is_array_like(x):
         feeds = feeds_of(ports, x, y, sample_weight, class_weight)
         rows = len(next(iter(feeds.values())))
@@ -429,9 +444,9 @@ def split(
     feeds: tuple[Any, Any, Any], fraction: float
 ) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
     """The first rows for training and the last `fraction` of them for validation."""
-    if not 0 < fraction < 1:
+    if not isinstance(fraction, (int, float, np.floating)) or not 0 < fraction < 1:
         raise UsageError(
-            f"validation_split: expected a number between 0 and 1; received {fraction}"
+            f"validation_split: expected a number between 0 and 1; received {fraction!r}"
         )
     rows = {len(a) for a in leaves(feeds)}
     if not all(is_array_like(part) for part in feeds if part is not None) or len(rows) != 1:

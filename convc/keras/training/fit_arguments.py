@@ -30,6 +30,23 @@ def verbosity(verbose: Any) -> int:
     raise UsageError(f"verbose: expected 'auto', 0, 1 or 2; received {verbose!r}")
 
 
+def number_of_epochs(value: Any) -> int:
+    """UsageError for what is no number from 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise UsageError(f"epochs: expected a number from 0; received {value!r}")
+    return int(value)
+
+
+def checked_frequency(value: Any) -> Any:
+    """`validation_freq` again; UsageError for what `due` can't read."""
+    is_count = isinstance(value, (int, np.integer)) and value >= 1
+    if isinstance(value, str) or not (is_count or hasattr(value, "__contains__")):
+        raise UsageError(
+            f"validation_freq: expected a number from 1 or a list of epochs; received {value!r}"
+        )
+    return value
+
+
 def listening(callbacks: CallbackList, phase: str) -> tuple[list[Callback], ProgbarLogger | None]:
     """Who hears of each batch, and the progress line, which doesn't need to."""
     bars = [c for c in callbacks.callbacks if isinstance(c, ProgbarLogger)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import ModelError, UsageError
+from convc.errors import DataError, ModelError, UsageError
 from convc.graph.ir import Graph
 from convc.keras import optimizers
 from convc.keras.callbacks.callback import CallbackList
@@ -38,10 +38,12 @@ from convc.keras.training.data import (
 )
 from convc.keras.training.fit_arguments import (
     LEGACY_COMPILE,
+    checked_frequency,
     due,
     flat,
     keys_of,
     listening,
+    number_of_epochs,
     refuse_unknown,
     verbosity,
 )
@@ -245,8 +247,9 @@ class Trainer(Layer):
 
         Returns the history: a value per epoch for the loss and each metric, those on validation data as `val_…`.
         """
-        epochs = int(others.pop("nb_epoch", epochs))
+        epochs = number_of_epochs(others.pop("nb_epoch", epochs))
         refuse_unknown("fit", others)
+        validation_freq = checked_frequency(validation_freq)
         self._require_settings("fit")
         x = self._ready(x)
         if validation_split and validation_data is None:
@@ -280,7 +283,8 @@ class Trainer(Layer):
             if first_step == 0:
                 run.reset_metrics()
             listed.on_epoch_begin(epoch)
-            self._train_epoch(run, batches, epoch, first_step, key, listed)
+            if not self._train_epoch(run, batches, epoch, first_step, key, listed):
+                break  # the data have ended, with a warning
             logs, first_step = run.logs(), 0
             if validation is not None and due(validation_freq, epoch):
                 found = self._evaluate(run, validation, listed)
@@ -295,7 +299,8 @@ class Trainer(Layer):
 
     def _train_epoch(
         self, run: Run, batches: Source, epoch: int, start: int, key: int, callbacks: CallbackList
-    ) -> None:
+    ) -> bool:
+        """The steps of an epoch from `start` on; False if it has none at all."""
         listeners, bar = listening(callbacks, "train")
         step = start
         for feeds in batches.epoch(epoch, start):
@@ -315,6 +320,7 @@ class Trainer(Layer):
             step += 1
             if self.stop_training:
                 break
+        return step > 0
 
     def _callbacks(
         self,
@@ -343,7 +349,9 @@ class Trainer(Layer):
             self.build_for(unpacked(x[0])[0])
         else:
             running = iter(x)
-            first = next(running)
+            first = next(running, None)
+            if first is None:
+                raise DataError(f"model {self.name!r}: expected batches; the data had none")
             self.build_for(unpacked(first)[0])
             return chain([first], running)
         return x

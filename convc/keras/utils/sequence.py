@@ -11,7 +11,8 @@ class PyDataset:
     """Base of data sets in Python: `len(data)` batches, of which `data[k]` is the k-th, `(x, y)` or `(x, y, weights)`.
 
     `__getitem__` may be called from several threads at once and in any order. `on_epoch_begin` and `on_epoch_end` are
-    called between epochs. The arguments say how many threads (or processes) read ahead, and how many batches at most.
+    called between epochs. `workers` threads read ahead in `fit`, from two on. `use_multiprocessing` is kept
+    for classes that read it: no processes are started.
     """
 
     def __init__(

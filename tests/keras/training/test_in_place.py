@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_the_context_holds_what_the_step_would_return(rule: Rule, dtype: DType) 
     for k in range(4):
         given = inputs_of(dtype, k)
         losses = [c.entries["step"](given) for c in contexts]
-        oracle = run_graph(step, {**exact, **given})
+        oracle: Mapping[str, Any] = run_graph(step, {**exact, **given})
         np.testing.assert_allclose(losses[0], oracle["loss"], rtol=tolerance)
         exact = {n.removeprefix("next/"): a for n, a in oracle.items() if n.startswith("next/")}
     for name in names:
@@ -81,8 +82,8 @@ def test_the_program_is_text_and_interpreted_alike() -> None:
     assert "holds float32[4, 2, 3, 3] @(d2, d3, d1, d0)" in text
     assert parse_program(text, program.kernels, program.weights) == program
     given = {**state, **inputs_of(DType.float32, 0)}
-    found = run_program(program, given, {"N": 9}, "step")
-    oracle = run_graph(step, given)
+    found: Mapping[str, Any] = run_program(program, given, {"N": 9}, "step")
+    oracle: Mapping[str, Any] = run_graph(step, given)
     for name in next_values(step):
         np.testing.assert_allclose(found[name], oracle[f"next/{name}"], rtol=1e-3, atol=1e-5)
 
