@@ -79,7 +79,13 @@ class State:
 
     def set(self, name: str, values: Any) -> None:
         """Gives a state new values, of its own shape. InputError for others."""
-        state, array = self.view(name), np.asarray(values)
+        state = self.view(name)
+        array = np.asarray(values)
+        if isinstance(values, int) and state.dtype.kind in "iu":
+            limits = np.iinfo(state.dtype)
+            if not limits.min <= values <= limits.max:
+                raise InputError(f"state {name}: {values} is no {state.dtype}")
+            array = array.astype(state.dtype)
         if array.shape != state.shape:
             raise InputError(f"state {name}: expected shape {state.shape}, got {array.shape}")
         if not np.can_cast(array.dtype, state.dtype, "same_kind"):

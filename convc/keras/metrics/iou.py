@@ -63,12 +63,13 @@ class IoU(Metric):
         return found * ops.expand_dims(ops.cast(labels != ignored, "float32"), -1)
 
     def result(self) -> Any:
-        matrix = np.asarray(self.total_cm).astype(np.float64)
-        right = np.diag(matrix)
-        either = (matrix.sum(0) + matrix.sum(1) - right)[self.target_class_ids]
-        valid = either > 1e-9
-        shares = np.where(valid, right[self.target_class_ids] / (either + backend.epsilon()), 0.0)
-        return as_tensor(np.float32(shares.sum() / (valid.sum() + backend.epsilon())))
+        matrix = ops.cast(as_tensor(self.total_cm), "float64")
+        right = ops.sum(matrix * np.eye(self.num_classes), 0)
+        either = ops.sum(matrix, 0) + ops.sum(matrix, 1) - right
+        times = np.bincount(self.target_class_ids, minlength=self.num_classes)
+        valid = ops.where(either > 1e-9, times.astype(np.float64), 0.0)
+        shares = valid * right / (either + backend.epsilon())
+        return ops.cast(ops.sum(shares) / (ops.sum(valid) + backend.epsilon()), "float32")
 
     def get_config(self) -> dict[str, Any]:
         own = {
