@@ -96,7 +96,7 @@ def set_threads(count: Any) -> None:
 
 def get_value(x: Any) -> Any:
     """A copy of the numbers of a variable or of a tensor that depends on no input (Keras 2's `K.get_value`)."""
-    return np.array(x.numpy() if hasattr(x, "numpy") else x)
+    return np.array(x.numpy() if hasattr(x, "numpy") else x)[()]
 
 
 def set_value(x: Any, value: Any) -> None:

@@ -100,3 +100,12 @@ def test_values_that_only_the_run_knows_are_refused() -> None:
     model.compile("sgd", branching)
     with pytest.raises(ModelError, match=r"test_backend_functions\.py"):
         model.fit(X, np.zeros((2, 1)), verbose=0)
+
+
+def test_numbers_without_axes_are_scalars() -> None:
+    rate = keras.optimizers.Adam(0.00123456).learning_rate
+    assert isinstance(rate.numpy(), np.float32)
+    assert round(rate.numpy(), 5) == np.float32(0.00123)
+    assert round(rate, 5) == 0.00123
+    assert isinstance(keras.backend.get_value(rate), np.float32)
+    assert f"{(keras.ops.sum(np.ones(3, np.float32))).numpy():.1f}" == "3.0"

@@ -183,9 +183,12 @@ class Operators:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.asarray(self._value("conversion to a numpy array", ""), dtype=dtype)
 
-    def numpy(self) -> Array:
-        """The values, if they don't depend on a model input."""
-        return self._value(".numpy()", "")
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._value("round()", "use convc.keras.ops.round").item(), digits)
+
+    def numpy(self) -> Any:
+        """The values, if they don't depend on a model input: an array, or a numpy scalar without axes."""
+        return self._value(".numpy()", "")[()]
 
     def _value(self, what: str, instead: str) -> Array:
         tensor = as_tensor(self)

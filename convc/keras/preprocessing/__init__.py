@@ -1,5 +1,5 @@
 """Data on its way to a model."""
 
-from convc.keras.preprocessing import image
+from convc.keras.preprocessing import image, sequence
 
-__all__ = ["image"]
+__all__ = ["image", "sequence"]
