@@ -524,7 +524,7 @@ def _has_guards(structure: Structure, phases: tuple[str, ...]) -> bool:
     known = {*phases, *(x.var for x in structure.reductions)}
     return any(
         isinstance(e, Select)
-        and any(isinstance(x, Load) for x in subexpressions(e))
+        and any(isinstance(x, Load) for y in (e.then, e.otherwise) for x in subexpressions(y))
         and not {v.name for v in subexpressions(e.condition) if isinstance(v, Var)} <= known
         for u in structure.updates
         for e in subexpressions(u.value)
