@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from convc.program.printer import print_program
 from convc.report import Row, Summary, extent_json, total_flops
 from convc.scripts import Shapes
 from convc.target import Target
+from convc.tuning.search import Progress
 from convc.types import Extent, evaluate, symbols_of
 
 __all__ = [
@@ -98,14 +100,19 @@ def build(
     keep: bool = False,
     options: driver.Options | None = None,
     shapes: Shapes | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Built:
-    """Compiles `model.py[:name]` for a CPU; `keep` keeps every stage to be shown."""
+    """Compiles `model.py[:name]` for a CPU; `keep` keeps every stage to be shown.
+
+    `progress` is told what is being tuned.
+    """
     machine = driver.host_target(target)
     if machine.kind != "cpu":
         raise TargetError(
             f"target {target}: expected a CPU here: only compile --emit cuda makes code for it"
         )
-    return _build(source, machine, batch, keep, options, shapes, driver.compile_graphs)
+    compiler = partial(driver.compile_graphs, progress=progress)
+    return _build(source, machine, batch, keep, options, shapes, compiler)
 
 
 def build_cuda(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convc.cli import tuning
 from convc.cli.heavy import building, driver, training
 from convc.cli.options import (
     Batch,
@@ -118,6 +120,22 @@ def compile(
             help="With --train: what is measured, instead of the script's.",
         ),
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            "--tune",
+            metavar="20s",
+            help="Time tiles, orders and algorithms on this machine for so long, and keep what is faster.",
+        ),
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            "--records",
+            metavar="FILE",
+            help="What tuning found, for this and later compilations. [default: in the cache folder]",
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -133,26 +151,36 @@ def compile(
     if threads is not None and kind != "cvc":
         raise UsageError(f"--threads: only a .cvc file keeps it, {path} can't")
     options = building.options_of(exact, verify, optimize)
+    options = replace(options, tune=tuning.parse_budget(tune), records=records)
+    if (tune is not None or records is not None) and (train or kind == "cuda"):
+        raise UsageError("--tune and --records are for inference on a CPU")
     common = (source, target, parse_batch(batch), dump is not None, options, parse_shapes(shape))
     if train:
         require_trainable(kind)
         built = training.build(*common, optimizer=optimizer, loss=loss, metrics=metrics)
     else:
         require_train(optimizer=optimizer, loss=loss, metrics=metrics)
-        built = (building.build_cuda if kind == "cuda" else building.build)(*common)
+        with tuning.warnings_in_one_line(), tuning.shown_progress(as_json) as progress:
+            if kind == "cuda":
+                built = building.build_cuda(*common)
+            else:
+                built = building.build(*common, progress=progress)
     if dump is not None:
         built.stages.write(dump)
     files = building.emit(built, kind, path, threads)
     facts = facts_of(built, files, threads)
     states = training.state_rows(built.artifact.description) if train else []
+    tuned = built.compiled.tuned if isinstance(built.compiled, driver.Compiled) else None
     if as_json:
         entries = {entry: [r.to_json() for r in rows] for entry, rows in built.rows.items()}
-        show_json(facts | {"entries": entries} | ({"states": states} if train else {}))
+        found = tuning.tuned_facts(tuned)
+        show_json(facts | {"entries": entries} | ({"states": states} if train else {}) | found)
         return
     for entry, rows in built.rows.items():
         show_layers(f"{built.name}, {entry}", [r.to_json() for r in rows])
     if states:
         show_states(built.name, states)
+    tuning.show_tuned(tuned)
     show_facts("", readable(facts))
 
 

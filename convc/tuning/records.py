@@ -92,9 +92,13 @@ class Records:
         self.found.update({record.place: record for record in records})
 
     def write(self) -> None:
-        """Writes the file, whole or not at all. OutputError where it can't be written."""
+        """Writes the file, whole or not at all; what others have put there meanwhile stays.
+
+        OutputError where it can't be written.
+        """
         if self.path is None:
             return
+        self.found = read_records(self.path).found | self.found
         data = {"format": FORMAT, "records": [to_json(r) for _, r in sorted(self.found.items())]}
         text = json.dumps(data, indent=1) + "\n"
         try:

@@ -129,6 +129,7 @@ class _Search:
     timed: int = 0
     recorded: int = 0
     left: int = 0
+    changed: bool = False
     defaults: list[Record] = field(default_factory=list)
     """A record for each job that has one, with the default in its choice's place."""
 
@@ -153,6 +154,7 @@ class _Search:
         for job in jobs:
             if job.key in known:
                 self.recorded += 1
+                self.changed |= known[job.key] != job.candidates[0]
                 self.defaults.append(self.record(job, job.candidates[0], 0.0, 0.0))
             elif len(job.candidates) > 1:
                 new.append(job)
@@ -187,6 +189,7 @@ class _Search:
         self.records.add([self.record(job, verdict.choice, before, after)])
         self.defaults.append(self.record(job, default, before, before))
         if verdict.choice != default:
+            self.changed = True
             texts = (str(default), str(verdict.choice))
             self.gains.append(Gain(job.what, job.layers, job.calls, *texts, before, after))
 
@@ -198,7 +201,7 @@ class _Search:
         """The result, after the whole network was timed with what was selected."""
         before = after = None
         kept = True
-        if self.gains or self.recorded:
+        if self.changed:
             self.progress(Progress(self.spent(), self.budget, "the whole network"))
             rest = max(self.budget - self.spent(), 0.1 * self.budget)
             before, after = self.subject.compare(selected, rest)
