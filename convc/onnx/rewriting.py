@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from convc_runtime import WriteError
+from convc_runtime.format import write_atomically
 from onnx import AttributeProto, GraphProto, inliner, version_converter
 
 from convc.errors import ConvcError, UnsupportedError, UsageError
@@ -100,16 +103,31 @@ def written_back(graph: Graph, read: Read) -> onnx.ModelProto:
 
 
 def save(model: onnx.ModelProto, path: Path) -> list[Path]:
-    """Writes a model; past 2 GiB its weights go to a file beside it. Returns what was written."""
+    """Writes a model; past 2 GiB its weights go to a file beside it. Returns what was written.
+
+    Files appear once they are whole. WriteError if they can't be written.
+    """
     size = sum(len(t.raw_data) for t in model.graph.initializer)
     if size <= LARGEST_FILE - (1 << 20):
         onnx.checker.check_model(model, full_check=True)
-        onnx.save(model, path)
+        write_atomically(path, [(0, model.SerializeToString())])
         return [path]
     beside = path.with_suffix(".onnx.data")
-    beside.unlink(missing_ok=True)
-    onnx.save(model, path, save_as_external_data=True, location=beside.name, size_threshold=1024)
-    onnx.checker.check_model(str(path))
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            scratch = Path(folder) / path.name
+            onnx.save(
+                model,
+                scratch,
+                save_as_external_data=True,
+                location=beside.name,
+                size_threshold=1024,
+            )
+            onnx.checker.check_model(str(scratch))
+            scratch.with_name(beside.name).replace(beside)
+            scratch.replace(path)
+    except OSError as error:
+        raise WriteError(f"can't write {path}: {error.strerror or error}") from None
     return [path, beside]
 
 

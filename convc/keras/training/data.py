@@ -441,7 +441,7 @@ def source(
 
 
 def split(
-    feeds: tuple[Any, Any, Any], fraction: float
+    feeds: tuple[Any, Any, Any], fraction: Any
 ) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
     """The first rows for training and the last `fraction` of them for validation."""
     if not isinstance(fraction, (int, float, np.floating)) or not 0 < fraction < 1:
