@@ -104,14 +104,19 @@ def inner_layers(model: keras.Model) -> list[Any]:
 
 
 def train(
-    model: keras.Model, rate: float, part: Pair, epochs: int, log: str | None = None
+    model: keras.Model, rate: float, part: Pair, epochs: int, log: str | None = None, first: int = 0
 ) -> float:
-    """Trains a model on a part of the data and returns the milliseconds of its fastest step."""
+    """Trains a model on a part of the data and returns the milliseconds of its fastest step.
+
+    `first` is the number of the first epoch, so that a log goes on where another training ended.
+    """
     model.compile(
         keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
     callbacks = [keras.callbacks.CSVLogger(log, append=True)] if log else []
-    model.fit(*part, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=callbacks)
+    x, y = part
+    last = first + epochs
+    model.fit(x, y, BATCH, last, verbose=0, callbacks=callbacks, initial_epoch=first)
     weights = model.get_weights()
     seconds = []
     for _ in range(20):
@@ -162,9 +167,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     model = with_head(base)
     if options.curves:
         Path(options.curves).unlink(missing_ok=True)
-    for name, trainable, rate in (("frozen base", False, RATE), ("then unfrozen", True, RATE / 3)):
+    plan = (("frozen base", False, RATE), ("then unfrozen", True, RATE / 3))
+    for number, (name, trainable, rate) in enumerate(plan):
         set_trainable(base, trainable)
-        step = train(model, rate, shots, options.epochs, options.curves)
+        first = number * options.epochs
+        step = train(model, rate, shots, options.epochs, options.curves, first)
         found[name] = {"step": step, "accuracy": report(name, model, step, test)}
 
     scratch = with_head(fresh())

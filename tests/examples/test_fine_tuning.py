@@ -34,7 +34,7 @@ def test_a_few_steps(
     found = example["main"](["--epochs", "4", "--base-epochs", "3", "--curves", str(log)])
     assert list(found) == ["frozen base", "then unfrozen", "from nothing"]
     assert found["then unfrozen"]["accuracy"] > 0.5
-    assert read_log(log)["epoch"] == [0, 1, 2, 3]
+    assert read_log(log)["epoch"] == [0, 1, 2, 3, 4, 5, 6, 7]
     assert "5 to 9 from 50 pictures, 448 to test on" in capsys.readouterr().out
 
 
