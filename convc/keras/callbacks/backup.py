@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -105,7 +106,8 @@ def write_state(path: Path, arrays: Mapping[str, Any], numbers: Mapping[str, int
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror or error}") from None
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import UsageError
+from convc.errors import OutputError, UsageError
 from convc.keras.callbacks.callback import Logs
 from convc.keras.callbacks.monitor import MonitorCallback
 
@@ -72,7 +72,10 @@ class ModelCheckpoint(MonitorCallback):
         path = self._path(epoch, batch, logs)
         if not self._wanted(epoch, logs, path):
             return
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"can't write {path}: {error.strerror or error}") from None
         if self.save_weights_only:
             self.model.save_weights(path, overwrite=True)
         else:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from convc.errors import OutputError
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Protobuf's wire types."""
 
@@ -95,10 +97,13 @@ class EventWriter:
     """Appends events to a new file in a folder that TensorBoard watches."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
-        taken = len(list(folder.glob(f"{name}.*")))
-        self._file = (folder / f"{name}.{taken}").open("ab")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            taken = len(list(folder.glob(f"{name}.*")))
+            self._file = (folder / f"{name}.{taken}").open("ab")
+        except OSError as error:
+            raise OutputError(f"can't write {folder}: {error.strerror or error}") from None
         self._event(field(3, BYTES, "brain.Event:2"))
 
     def write(self, step: int, values: Sequence[bytes]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from convc import keras
-from convc.errors import ConvcError, DataError, UsageError
+from convc.errors import ConvcError, DataError, OutputError, UsageError
 from convc.keras.training import data
 from convc.types import DType
 
@@ -104,3 +105,14 @@ def test_nothing_was_trained_where_arguments_are_refused() -> None:
         made.fit(X, Y, validation_data=(X, Y), validation_freq=0, verbose=0)
     for one, other in zip(before, made.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("ModelCheckpoint", "x.keras"), ("TensorBoard", "logs"), ("CSVLogger", "x.csv"), ("BackupAndRestore", "state")],
+)  # fmt: skip
+def test_files_that_callbacks_cannot_write_are_named(tmp_path: Path, kind: str, name: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    callback = getattr(keras.callbacks, kind)(tmp_path / "file" / name)
+    with pytest.raises(OutputError, match=f"can't write .*{name}"):
+        model().fit(X, Y, callbacks=[callback], verbose=0)
