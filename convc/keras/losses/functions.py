@@ -163,6 +163,17 @@ def smoothed(y_true: KerasTensor, label_smoothing: float) -> Any:
     return y_true * (1.0 - label_smoothing) + label_smoothing / classes
 
 
+def check_shapes(loss: str, y_true: KerasTensor, y_pred: KerasTensor, hint: str) -> None:
+    """ModelError, with the hint, for targets that have another shape than the predictions."""
+    pairs = zip(y_true.shape, y_pred.shape, strict=False)
+    differ = any(None not in (a, b) and a != b and 1 not in (a, b) for a, b in pairs)
+    if y_true.ndim != y_pred.ndim or differ:
+        raise ModelError(
+            f"{user_line()}: {loss}: expected targets of the predictions' shape {y_pred.shape}; "
+            f"received shape {y_true.shape}: {hint}"
+        )
+
+
 def categorical_crossentropy(
     y_true: Any,
     y_pred: Any,
@@ -172,6 +183,12 @@ def categorical_crossentropy(
 ) -> Any:
     """-sum(t * log(p)) over the classes, computed from the logits where they are known."""
     y_true, y_pred = (classes_last(t, axis) for t in pair(y_true, y_pred))
+    check_shapes(
+        "categorical_crossentropy",
+        y_true,
+        y_pred,
+        "labels that are class numbers need sparse_categorical_crossentropy or keras.utils.to_categorical",
+    )
     y_true = smoothed(y_true, label_smoothing)
     logits = logits_of(y_pred, from_logits, Softmax)
     if logits is not None:
@@ -214,6 +231,7 @@ def sparse_categorical_crossentropy(
         raise ModelError(
             f"{user_line()}: sparse_categorical_crossentropy: expected labels of rank {y_pred.ndim - 1} for "
             f"predictions of shape {y_pred.shape}; received shape {labels.shape}"
+            + ("; rows of classes need categorical_crossentropy" * (labels.ndim == y_pred.ndim))
         )
     y_pred = classes_last(y_pred, axis)
     labels = ops.cast(labels, "int64")
@@ -252,6 +270,12 @@ def binary_crossentropy(
 ) -> Any:
     """The mean of the elements' cross entropies, computed from the logits where they are known."""
     y_true, y_pred = pair(y_true, y_pred)
+    check_shapes(
+        "binary_crossentropy",
+        y_true,
+        y_pred,
+        "class numbers need sparse_categorical_crossentropy, two classes one output",
+    )
     if label_smoothing:
         y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
     return ops.mean(binary_losses(y_true, y_pred, from_logits), axis)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import DataError, ModelError, UsageError
+from convc.errors import DataError, ModelError, UnsupportedError, UsageError
 from convc.graph.ir import Graph
 from convc.keras import optimizers
 from convc.keras.callbacks.callback import CallbackList
@@ -38,6 +38,7 @@ from convc.keras.training.data import (
 )
 from convc.keras.training.fit_arguments import (
     LEGACY_COMPILE,
+    OWN_STEPS,
     checked_frequency,
     due,
     flat,
@@ -124,6 +125,7 @@ class Trainer(Layer):
                 raise UsageError(f"compile has no argument {name!r}{nearest(name, known)}")
             if value is not None and name == "target_tensors":
                 raise UsageError("compile: target_tensors isn't supported: pass y to fit")
+        self._refuse_own_steps()
         self._drop_run()
         self.optimizer = optimizers.get(optimizer)
         self.loss = loss
@@ -131,6 +133,15 @@ class Trainer(Layer):
         asked = (loss, loss_weights, metrics, weighted_metrics)
         self._settings = Settings(self.optimizer, *asked, trained=trained)
         self.compiled = True
+
+    def _refuse_own_steps(self) -> None:
+        """A class' own `train_step` would not be called: steps are compiled as a whole."""
+        for name in OWN_STEPS:
+            if hasattr(type(self), name):
+                raise UnsupportedError(
+                    f"model {self.name!r}: {type(self).__name__}.{name} isn't supported: steps are compiled from the "
+                    f"loss, metrics and add_loss; several models may take turns with train_on_batch"
+                )
 
     def _drop_run(self) -> None:
         if self._run is not None:
