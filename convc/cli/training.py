@@ -13,8 +13,9 @@ from convc import driver
 from convc.cli.building import Built
 from convc.cli.stages import Stages
 from convc.errors import TargetError, UsageError
+from convc.keras import saving
 from convc.keras.training.standalone import require_compiled, standalone
-from convc.scripts import Shapes, load_model
+from convc.scripts import KERAS_SUFFIXES, Shapes, load_model
 from convc.target import Target
 
 KINDS = ("parameter", "statistic", "optimizer", "metric", "control")
@@ -45,7 +46,9 @@ def build(
             f"{source}: --train is for model scripts and Keras files: ONNX has no loss"
         )
     start = time.perf_counter()
-    model: Any = load_model(source, shapes)
+    model = model_of(
+        source, shapes, compiled=optimizer is None and loss is None and metrics is None
+    )
     require_compiled(model, optimizer, loss, names_in(metrics))
     made = standalone(model)
     graphs = driver.at_batch(made.graphs, batch)
@@ -57,6 +60,13 @@ def build(
     compiled = driver.compile_graphs(model.name, graphs, machine, options, trace)
     compiled = replace(compiled, artifact=compiled.artifact.with_state(made.states))
     return Built(model.name, machine, graphs, compiled, stages, time.perf_counter() - start)
+
+
+def model_of(source: str, shapes: Shapes | None, compiled: bool) -> Any:
+    """The model of a script or a Keras file; with `compiled`, the file says how it is trained and where it stands."""
+    if compiled and source.endswith(KERAS_SUFFIXES):
+        return saving.load_model(source, compile=True, input_shapes=shapes)
+    return load_model(source, shapes)
 
 
 def cpu_target(name: str) -> Target:

@@ -352,8 +352,6 @@ static inline int convc_write_new(const char *path, const unsigned char *data, u
     return failed;
 }
 
-static inline long convc_process(void) { return (long)getpid(); }
-
 /* Waits until a file's new name is on the disk. */
 static inline void convc_keep_name(const char *path, char *folder) {
     char *slash;
@@ -378,18 +376,17 @@ static inline int convc_write_new(const char *path, const unsigned char *data, u
     return failed ? (errno ? errno : -1) : 0;
 }
 
-static inline long convc_process(void) { return 0; }
 static inline void convc_keep_name(const char *path, char *folder) { (void)path, (void)folder; }
 
 #endif
 
 static inline int32_t convc_write_saved(convc_context *context, const char *path, const unsigned char *saved,
                                         uint64_t size) {
-    const size_t room = strlen(path) + 40;
+    const size_t room = strlen(path) + 8;
     char *temporary = (char *)malloc(room);
     int failed;
     if (!temporary) return convc_report(context, CONVC_ERROR_MEMORY);
-    snprintf(temporary, room, "%s.%ld.part", path, convc_process());
+    snprintf(temporary, room, "%s.part", path);
     failed = convc_write_new(temporary, saved, size);
     if (!failed && rename(temporary, path) != 0) failed = errno ? errno : -1;
     if (failed) remove(temporary);
@@ -401,7 +398,9 @@ static inline int32_t convc_write_saved(convc_context *context, const char *path
     return CONVC_ERROR_FILE;
 }
 
-/* Writes the whole state to a file, which replaces an older one only when it is complete and on the disk. */
+/* Writes the whole state to a file, which replaces an older one only when it is complete and on the disk. Until then
+   it is called PATH.part: what a killed program leaves of that is overwritten by the next. One program at a time may
+   save to a path. */
 static inline int32_t convc_save_state(convc_context *context, const char *path) {
     const uint64_t size = convc_saved_size(context->model);
     unsigned char *saved = (unsigned char *)malloc(size);

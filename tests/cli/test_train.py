@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import convc_runtime
 import numpy as np
 import pytest
 
+from convc import keras
 from tests.cli.test_main import outcome
 
 SCRIPT = """
@@ -93,3 +95,28 @@ def test_what_is_refused(
     assert code == exit_code
     assert message in " ".join(err)
     assert [p.name for p in tmp_path.iterdir()] == ["m.py"]
+
+
+def test_a_keras_file_goes_on_where_it_stands(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    keras.utils.set_random_seed(5)
+    model: Any = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="d")], name="m")
+    model.compile(keras.optimizers.Adam(0.05), "mse", metrics=["mae"])
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(6, n)).astype(np.float32) for n in (4, 3))
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    path, target = tmp_path / "m.keras", "x86-64-v2"
+    model.save(path)
+    for name in ("host", target):
+        command = ("compile", path, "--train", "--target", name, "-o", tmp_path / f"{name}.cvc")
+        assert outcome(capsys, *command)[0] == 0
+    here, there = (convc_runtime.load(tmp_path / f"{n}.cvc").context() for n in ("host", target))
+    assert here.get("iterations") == 3
+    expected = model.train_on_batch(x, y)
+    here.entries["train_step"](x, y)
+    np.testing.assert_allclose(here.entries["metrics"](), expected, rtol=1e-6)
+    there.set_state_bytes(here.state_bytes())
+    assert there.state_bytes() == here.state_bytes()
+    np.testing.assert_allclose(there.entries["predict"](x), model.predict_on_batch(x), rtol=1e-5)

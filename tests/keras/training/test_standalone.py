@@ -28,7 +28,7 @@ def two_outputs() -> Any:
     a = layers.Dense(1, activation="sigmoid", name="a")(x)
     b = layers.Dense(3, activation="softmax", name="b")(x)
     model = keras.Model(image, [a, b], name="two")
-    settings = {"use_ema": True, "clipnorm": 1.0, "gradient_accumulation_steps": 2}
+    settings: dict[str, Any] = {"use_ema": True, "clipnorm": 1.0, "gradient_accumulation_steps": 2}
     model.compile(
         optimizer=keras.optimizers.AdamW(0.01, **settings),
         loss={"a": "binary_crossentropy", "b": "sparse_categorical_crossentropy"},
