@@ -1,118 +1,80 @@
-"""HDF5 files from anywhere: only plain numeric arrays that lie in the file itself are read, none beyond its size."""
+"""HDF5 files from anywhere, read by a process of their own: on a damaged one libhdf5 may crash or never return.
+
+Only plain numeric arrays that lie in the file itself are read, none far beyond its size (see hdf5_worker).
+"""
 
 from __future__ import annotations
 
-import math
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from convc.errors import InputFileError, UsageError
+from convc.keras.engine import hdf5_worker
+from convc.keras.engine.hdf5_worker import LENGTH
 from convc.keras.engine.tensor import Array
 from convc.types import DType
 
-_LARGEST_ATTRIBUTE = 256 << 20
-_SPREAD = 2000
-"""How many times its stored size an array may take in memory (deflate reaches 1032)."""
+CPU_SECONDS = 15
+"""How much CPU time a small file may take; healthy ones of some megabytes take a tenth of a second."""
+_BYTES_PER_SECOND = 10 << 20
+_MEMORY = 4 << 30
+_MISSING = (
+    "files in HDF5 (.h5, and the weights in .keras) need the package h5py: pip install 'convc[h5]'"
+)
 
 
 def h5py() -> ModuleType:
-    """The package, which is an extra."""
+    """The package, which is an extra, for writing."""
     try:
         import h5py as module  # optional: the extra "h5"
     except ImportError:
-        raise UsageError(
-            "files in HDF5 (.h5, and the weights in .keras) need the package h5py: pip install 'convc[h5]'"
-        ) from None
+        raise UsageError(_MISSING) from None
     found: ModuleType = module
     return found
 
 
 class Hdf5:
-    """A file that is being read; `name` is what errors call it."""
+    """A file that another process is reading; `name` is what errors call it."""
 
-    def __init__(self, file: Any, name: str) -> None:
-        self._file = file
+    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
+        self._process = process
         self.name = name
 
     def __contains__(self, path: str) -> bool:
-        return self._found(path) is not None
-
-    def _found(self, path: str) -> Any:
-        """The group or dataset at a path, each step a link within the file; None if there is none."""
-        module, place = h5py(), self._file
-        for part in filter(None, path.split("/")):
-            if not isinstance(place, module.Group):
-                return None
-            link = place.get(part, getlink=True)
-            if link is None:
-                return None
-            if not isinstance(link, module.HardLink):
-                kind = "another file" if isinstance(link, module.ExternalLink) else "another place"
-                raise InputFileError(f"{self.name}: {path} is a link to {kind}; convc follows none")
-            place = place[part]
-        return place
+        return bool(self._ask("contains", path))
 
     def names(self, path: str = "") -> list[str]:
         """The names in a group, none for what isn't there."""
-        group = self._found(path)
-        return list(group) if isinstance(group, h5py().Group) else []
-
-    def group(self, path: str) -> Any:
-        found = self._found(path)
-        if not isinstance(found, h5py().Group):
-            raise InputFileError(f"{self.name}: group {path or '/'} isn't there")
-        return found
+        return [str(name) for name in self._ask("names", path)]
 
     def shape(self, path: str) -> tuple[int, ...] | None:
         """The shape of the array at a path, or None where there is none."""
-        found = self._found(path)
-        return tuple(found.shape) if isinstance(found, h5py().Dataset) else None
+        found = self._ask("shape", path)
+        return None if found is None else tuple(found)
 
     def array(self, path: str) -> Array:
         """The array at a path; InputFileError for what isn't a plain numeric array stored in this file."""
-        module, dataset = h5py(), self._found(path)
-        if not isinstance(dataset, module.Dataset) or dataset.shape is None:
-            raise InputFileError(f"{self.name}: there is no array at {path}")
-        where = f"{self.name}: array {path}"
-        bfloat16 = dataset.attrs.get("dtype") in ("bfloat16", b"bfloat16")
-        if dataset.dtype.kind not in "fiub" and not (bfloat16 and dataset.dtype.kind == "V"):
-            raise InputFileError(f"{where} has type {dataset.dtype}; expected numbers")
-        if dataset.external or dataset.is_virtual:
-            raise InputFileError(f"{where} lies in another file; convc reads this one only")
-        size = math.prod(dataset.shape) * dataset.dtype.itemsize
-        stored = dataset.id.get_storage_size()
-        if size > stored * _SPREAD + (1 << 16):
-            raise InputFileError(
-                f"{where} says {size:,} bytes of shape {dataset.shape} but stores {stored:,}"
-            )
-        try:
-            found = np.asarray(dataset[()])
-        except (OSError, RuntimeError, ValueError, MemoryError) as error:
-            raise InputFileError(f"{where} can't be read: {_line(error)}") from None
-        return found.view(DType.bfloat16.numpy) if bfloat16 and found.dtype.kind == "V" else found
+        found = self._ask("array", path)
+        dtype = DType.bfloat16.numpy if found["dtype"] == "bfloat16" else np.dtype(found["dtype"])
+        array = np.empty(found["shape"], dtype)
+        self._fill(array.reshape(-1).view(np.uint8).data)
+        return array
 
     def attribute(self, path: str, name: str) -> Any:
         """A text, number, or list of texts kept as an attribute; None if there is none."""
-        place = self._found(path) if path else self._file
-        if place is None or name not in place.attrs:
-            return None
-        identity = place.attrs.get_id(name)
-        if 0 in identity.shape:
-            return []
-        if identity.get_storage_size() > _LARGEST_ATTRIBUTE:
-            raise InputFileError(f"{self.name}: attribute {name} of {path or '/'} is too large")
-        try:
-            value = place.attrs[name]
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
-            raise InputFileError(
-                f"{self.name}: attribute {name} of {path or '/'} can't be read: {_line(error)}"
-            ) from None
-        return _text(value)
+        return self._ask("attribute", path, name)
 
     def texts(self, path: str, name: str) -> list[str]:
         """A list of texts, which Keras spreads over `name0`, `name1`, … where one attribute would be too large."""
@@ -126,41 +88,112 @@ class Hdf5:
             chunk += 1
         return parts
 
+    def _ask(self, *question: str) -> Any:
+        self.send(json.dumps(question).encode())
+        return self.answer()
+
+    def send(self, message: bytes) -> None:
+        """A frame to the other process; InputFileError where it has ended."""
+        try:
+            pipe = _pipe(self._process.stdin)
+            pipe.write(len(message).to_bytes(LENGTH, "little"))
+            pipe.write(message)
+            pipe.flush()
+        except OSError:
+            raise self._ended() from None
+
+    def answer(self) -> Any:
+        """What the other process found; InputFileError where that is an error."""
+        found = json.loads(self._received())
+        if "refused" in found:
+            raise InputFileError(f"{self.name}{found['refused']}")
+        return found["found"]
+
+    def _received(self) -> bytes:
+        """The next frame."""
+        head = bytearray(LENGTH)
+        self._exactly(memoryview(head))
+        message = bytearray(int.from_bytes(head, "little"))
+        self._exactly(memoryview(message))
+        return bytes(message)
+
+    def _fill(self, target: memoryview) -> None:
+        """Reads a frame of that many bytes to where it belongs."""
+        head = bytearray(LENGTH)
+        self._exactly(memoryview(head))
+        if int.from_bytes(head, "little") != len(target):
+            raise InputFileError(f"{self.name} is damaged: an array has another size than it says")
+        self._exactly(target)
+
+    def _exactly(self, target: memoryview) -> None:
+        pipe = _pipe(self._process.stdout)
+        while len(target):
+            count = pipe.readinto(target)  # type: ignore[attr-defined]  # a buffered reader's
+            if not count:
+                raise self._ended()
+            target = target[count:]
+
+    def _ended(self) -> InputFileError:
+        """Why the other process has ended, in a line."""
+        code = self._process.wait()
+        if code in (-getattr(signal, "SIGXCPU", 24), -getattr(signal, "SIGKILL", 9)):
+            return InputFileError(
+                f"{self.name}: the HDF5 library does not finish reading it: damaged?"
+            )
+        if code < 0:
+            reason = signal.Signals(-code).name
+            return InputFileError(
+                f"{self.name}: the HDF5 library crashes reading it ({reason}): damaged?"
+            )
+        return InputFileError(
+            f"{self.name}: the process that reads it ended with exit code {code}: damaged?"
+        )
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
 
 def _list_of_texts(value: Any) -> list[str]:
     return [str(v) for v in value] if isinstance(value, list) else []
 
 
-def _text(value: Any) -> Any:
-    match value:
-        case bytes():
-            return value.decode("utf-8", "replace")
-        case np.ndarray():
-            return [_text(v) for v in value.ravel().tolist()]
-        case np.generic():
-            return _text(value.item())
-        case _:
-            return value
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
 @contextmanager
 def opened(source: Path | BinaryIO, name: str) -> Iterator[Hdf5]:
     """A file for reading; InputFileError if it isn't HDF5."""
-    module = h5py()
-    try:
-        file = module.File(source, "r")
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputFileError(f"{name} is not a readable HDF5 file: {_line(error)}") from None
-    try:
-        yield Hdf5(file, name)
-    except RecursionError:
-        raise
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for damaged parts
-        raise InputFileError(f"{name} is damaged: {_line(error)}") from None
-    finally:
-        with suppress(OSError, RuntimeError):
-            file.close()
+    if importlib.util.find_spec("h5py") is None:
+        raise UsageError(_MISSING)
+    content = None if isinstance(source, Path) else source.read()
+    size = source.stat().st_size if isinstance(source, Path) else len(content or b"")
+    settings = {
+        "path": str(source.absolute()) if isinstance(source, Path) else None,
+        "seconds": CPU_SECONDS + size // _BYTES_PER_SECOND,
+        "bytes": _MEMORY + 8 * size,
+        "modules": sys.path,
+    }
+    with tempfile.TemporaryFile() as messages:
+        process = subprocess.Popen(
+            [sys.executable, "-P", hdf5_worker.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+        try:
+            file = Hdf5(process, name)
+            file.send(json.dumps(settings).encode())
+            if content is not None:
+                file.send(content)
+            file.answer()
+            yield file
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):
+            _pipe(pipe).close()
+    process.wait()
