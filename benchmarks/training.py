@@ -1,157 +1,175 @@
-"""What a compiled training step costs: `python -m benchmarks.training [--row TEXT] [--threads 1 2] [--kernels]`.
+"""Training step times of convc and of other frameworks side by side: `python -m benchmarks.training --help`.
 
-Milliseconds per step, the best of several runs, and what share of the machine's FMA peak that is.
+Float32. In each round every contender takes its turn on every network and number of threads, in a process of its own
+that reports the median of its steps; the result is the median of the rounds with their spread. Differences of less than
+5 % are ties. Other frameworks may live in other environments: `--python torch=/path/to/bin/python` (a contender's
+name, or its beginning: `keras` is for keras-tf and keras-jax). What each kernel of ours takes:
+`python -m benchmarks.training_steps --kernels`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from convc_runtime import Context, Model
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.inference import RESULTS, machine
+from benchmarks.tables import fallen
+from benchmarks.training_contenders import PACKAGES
 from benchmarks.training_networks import ROWS, Row
+from benchmarks.training_tables import Result, judge, report, write_docs
 from convc.cli.peak import fma_peak
-from convc.cli.stepping import Stepper
-from convc.driver import Compiled, Options, compile_graphs, host_target
-from convc.graph.ir import Graph
-from convc.keras import losses, metrics
-from convc.keras.training.model import Training, training_of
-from convc.keras.training.scoring import Scoring
-from convc.report import total_flops
-from convc.types import Dim, DType, TensorType, evaluate
 
-SEED = 7
-STEP = "train_step"
-
-
-def scoring() -> Scoring:
-    """Crossentropy of integer labels, and accuracy."""
-    type = TensorType(DType.int64, (Dim.symbol("N"),))
-    accuracy = ("accuracy", metrics.SparseCategoricalAccuracy())
-    loss = losses.SparseCategoricalCrossentropy()
-    return Scoring("scores", type, None, loss, 1.0, [accuracy], ())
+ROOT = Path(__file__).parents[1]
+KEPT = RESULTS / "training.json"
+DEFAULT = ("convc", "torch", "keras-tf", "keras-jax")
+PROCESS_SECONDS = 600
+ASK = """
+import importlib.metadata as m, sys
+names = {"tensorflow": ("tensorflow", "tensorflow-cpu")}.get(sys.argv[1], (sys.argv[1],))
+print(next((d.version for n in names for d in m.distributions(name=n)), ""))
+"""
 
 
-def compile_row(row: Row) -> tuple[Training, Compiled]:
-    training = training_of(row.network(), [scoring()], row.rule)
-    graphs = {STEP: training.graphs[STEP]}
-    return training, compile_graphs(
-        "training", graphs, host_target(), Options("training", in_place=True)
-    )
+def python_of(contender: str, given: Mapping[str, str]) -> str:
+    """The interpreter for a contender: the one given for the longest beginning of its name."""
+    fitting = [name for name in given if contender == name or contender.startswith(f"{name}-")]
+    return given[max(fitting, key=len)] if fitting else sys.executable
 
 
-def given(graph: Graph, training: Training, batch: int) -> dict[str, Any]:
-    """Random images and labels, and the first state."""
-    rng = np.random.default_rng(SEED)
-    found: dict[str, Any] = dict(training.first_state())
-    for name in graph.inputs:
-        type = graph.types[name]
-        shape = [batch if isinstance(e, Dim) else e for e in type.shape]
-        if name in found:
-            continue
-        if name == "learning_rate":
-            found[name] = np.array(1e-3, type.dtype.numpy)
-        elif type.dtype.is_float:
-            found[name] = rng.uniform(0, 1, shape).astype(type.dtype.numpy)
-        else:
-            found[name] = rng.integers(0, 10, shape).astype(type.dtype.numpy)
-    return {n: np.array(found[n], order="C") for n in graph.inputs}
+def version_of(contender: str, python: str) -> str:
+    """The version of a contender's package in an interpreter; empty where it isn't installed."""
+    command = [python, "-c", ASK, PACKAGES[contender]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.stdout.strip()
 
 
-def started(model: Model, inputs: dict[str, Any]) -> tuple[Context, dict[str, Any]]:
-    """A context with the first state, and the inputs that aren't state."""
-    context = model.context()
-    names = {s.name for s in context.states}
-    for name in names:
-        context.set(name, inputs[name])
-    return context, {n: a for n, a in inputs.items() if n not in names}
+def environment(threads: int, cache: str) -> dict[str, str]:
+    """Variables of a worker: our cache is empty at first; OpenMP's threads don't wait busily for long."""
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")]),
+        "CONVC_CACHE_DIR": cache,
+        "OMP_NUM_THREADS": str(threads),
+        "GOMP_SPINCOUNT": "20000",
+    }
 
 
-def seconds_per_step(model: Model, inputs: dict[str, Any], seconds: float) -> float:
-    """The fastest of the steps that fit into so many seconds."""
-    context, inputs = started(model, inputs)
-    entry = context.entries[STEP]
-    out = entry(inputs)
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        entry(inputs, out=out)
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def flops(compiled: Compiled, batch: int) -> float:
-    return float(evaluate(total_flops(compiled.rows[STEP]), {"N": batch}))
-
-
-def fastest(stepper: Stepper, seconds: float) -> list[float]:
-    """The least seconds that each step took in whole runs."""
-    best = [float("inf")] * len(stepper.entry.steps)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or best[-1] == float("inf"):
-        best = [min(b, stepper.run(i)) for i, b in enumerate(best)]
-    return best
-
-
-def kernels_table(row: Row, compiled: Compiled, inputs: dict[str, Any], seconds: float) -> Table:
-    """The steps of the entry with their kernels, the slowest first, as far as they count."""
-    (entry,) = compiled.program.entries
-    stepper = Stepper(compiled.program, entry, compiled.artifact, inputs)
-    times = fastest(stepper, seconds)
-    table = Table("ms", "kernel", "strategy", "tile", "ops", "layers", "shapes", title=row.name)
-    order = sorted(range(len(times)), key=lambda i: -times[i])
-    for i in order:
-        if times[i] < 0.01 * sum(times):
-            break
-        step = entry.steps[i]
-        kernel = compiled.program.kernels[step.kernel]
-        notes = dict(kernel.notes)
-        shapes = " ".join("x".join(map(str, b.shape)) for b in kernel.params)
-        table.add_row(
-            f"{times[i] * 1e3:.3f}", step.kernel, notes.get("strategy", ""), notes.get("tile", ""),
-            notes.get("ops", ""), " ".join(step.layers), shapes,
+def measure(result: Result, python: str, seconds: float, cache: str) -> None:
+    """Runs one process and adds what it found."""
+    command = [python, "-m", "benchmarks.training_worker", result.contender, result.network]
+    command += [str(result.threads), str(seconds), repr(time.time())]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROCESS_SECONDS, cwd=ROOT,
+            env=environment(result.threads, cache),
         )  # fmt: skip
-    table.add_row(f"{sum(times) * 1e3:.3f}", f"{len(times)} steps", "", "", "", "", "")
-    return table
+    except subprocess.TimeoutExpired:
+        result.failure = f"a process took more than {PROCESS_SECONDS} s"
+        return
+    if done.returncode:
+        result.failure = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return
+    result.add(json.loads(done.stdout.splitlines()[-1]))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--row", default="", help="only rows with this in their names")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement")
-    parser.add_argument("--kernels", action="store_true", help="what each kernel takes")
-    options = parser.parse_args(arguments)
-    console = Console(width=None if not options.kernels else 260)
-    table = Table(
-        "network (batch)", "GFLOP/step", "threads", "ms/step", "share of peak", "compile s"
+def compare(
+    rows: Sequence[Row], pythons: Mapping[str, str], given: argparse.Namespace
+) -> list[Result]:
+    """Whole rounds, so that all have equally many processes: `--processes`, or those that fit into `--minutes`."""
+    results = [
+        Result(row.name, row.batch, t, name, row.classes)
+        for row in rows
+        for t in given.threads
+        for name in pythons
+    ]
+    peaks: dict[int, float] = {}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="convc-bench-") as cache:
+        for done in range(given.processes):
+            spent = time.monotonic() - began
+            if done and spent * (done + 1) / done > given.minutes * 60:
+                break
+            for t in given.threads:
+                peaks[t] = max(peaks.get(t, 0.0), fma_peak.__wrapped__(t))
+            for result in results:
+                if not result.failure:
+                    measure(result, pythons[result.contender], given.seconds, cache)
+            print(f"round {done + 1}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    judge(results, peaks)
+    return results
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("benchmarks.training", description=__doc__)
+    parser.add_argument("--row", default="", help="only networks with this in their names")
+    parser.add_argument(
+        "--contenders",
+        help=f"names out of {', '.join(PACKAGES)}; default: those of {', '.join(DEFAULT)} that are there",
     )
-    for row in ROWS:
-        if options.row not in row.name:
-            continue
-        start = time.perf_counter()
-        training, compiled = compile_row(row)
-        took = time.perf_counter() - start
-        inputs = given(training.graphs[STEP], training, row.batch)
-        work = flops(compiled, row.batch)
-        if options.kernels:
-            console.print(kernels_table(row, compiled, inputs, options.seconds))
-        for threads in options.threads:
-            model = compiled.artifact.model(threads)
-            best = seconds_per_step(model, inputs, options.seconds)
-            model.close()
-            share = work / best / fma_peak(threads)
-            table.add_row(
-                f"{row.name} ({row.batch})", f"{work / 1e9:.2f}", str(threads), f"{best * 1e3:.2f}",
-                f"{share:.0%}", f"{took:.1f}",
-            )  # fmt: skip
-    console.print(table)
+    parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--processes", type=int, default=5, help="of each contender")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each process's steps")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="begin no round that would end later"
+    )
+    parser.add_argument("--json", type=Path, help="write the results there")
+    parser.add_argument("--quick", action="store_true", help="one short process of each")
+    parser.add_argument(
+        "--write-docs",
+        action="store_true",
+        help="keep the results and write docs/training-benchmarks.md",
+    )
+    parser.add_argument("--remark", action="append", default=[], help="a sentence for the notes")
+    given = parser.parse_args(argv)
+    names = given.contenders.split(",") if given.contenders else list(DEFAULT)
+    for name in names:
+        if name not in PACKAGES:
+            parser.error(f"unknown contender {name!r}: expected one of {', '.join(PACKAGES)}")
+    if not all("=" in one for one in given.python):
+        parser.error("--python: expected NAME=PATH")
+    given.contenders = names
+    given.python = dict(one.split("=", 1) for one in given.python)
+    if given.quick:
+        given.processes, given.seconds = 1, 0.3
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = arguments(argv)
+    pythons = {name: python_of(name, given.python) for name in given.contenders}
+    versions = {name: version_of(name, python) for name, python in pythons.items()}
+    versions["convc"] = versions.get("convc") or "from its source"
+    present = {n: p for n, p in pythons.items() if versions[n]}
+    facts: dict[str, Any] = machine() | {
+        "versions": {n: versions[n] for n in present},
+        "absent": {n: PACKAGES[n] for n in pythons if n not in present},
+        "remarks": given.remark,
+        "seconds": given.seconds,
+        "load_before": os.getloadavg()[0],
+    }
+    rows = [row for row in ROWS if given.row in row.name]
+    results = [r.to_json() for r in compare(rows, present, given)]
+    facts["processes"] = max((len(r["medians"]) for r in results), default=0)
+    facts["load_after"] = os.getloadavg()[0]
+    report(results, facts)
+    document = {"machine": facts, "results": results}
+    if KEPT.exists():
+        for line in fallen(results, json.loads(KEPT.read_text())["results"]):
+            print(line)
+    if given.json:
+        given.json.write_text(json.dumps(document, indent=1) + "\n")
+    if given.write_docs:
+        RESULTS.mkdir(exist_ok=True)
+        KEPT.write_text(json.dumps(document, indent=1) + "\n")
+        write_docs(document)
 
 
 if __name__ == "__main__":
