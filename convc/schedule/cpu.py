@@ -238,9 +238,9 @@ def _tiled(
     kernel, structure, row = _row_loop(structure, vector, still, moving)
     columns = vector.extent or 1
     rows = (row.extent or 8) if row is not None else 1
-    staged = row is not None and _is_computed(still) and len(structure.reductions) == 1
-    if staged:
-        depth = structure.reductions[0].extent or 1
+    (depth, *more) = (loop.extent for loop in structure.reductions)
+    staged = row is not None and _is_computed(still) and depth is not None and not more
+    if staged and depth is not None:
         rows = max(1, min(rows, _STAGED_BYTES // (depth * dtype.itemsize)))
         kernel, structure = _staged(structure, vector)
     known = row is None or row.extent is not None

@@ -79,3 +79,18 @@ def test_statements_that_are_no_nest_are_finished_too() -> None:
         if isinstance(e, Call)
     }
     assert calls.isdisjoint({"fma", "exp"})
+
+
+def test_a_product_of_a_computed_factor_summed_over_the_batch_is_scheduled() -> None:
+    """The gradient of weights behind a mask: nothing of unknown length is kept on the stack."""
+    kernel = parse_kernel("""
+    kernel k(in x: float32[N, 8], in z: float32[N, 8], in g: float32[N, 48], out y: float32[8, 48]) {
+      for i in 8 { for o in 48 {
+        alloc acc: float32[] register
+        acc[] = 0.0
+        for m in N { acc[] = fma(select(0.0 < z[m, i], x[m, i] * 2.0, 0.0), g[m, o], acc[]) }
+        y[i, o] = acc[]
+      } }
+    }""")
+    scheduled = schedule_kernel(kernel, TARGETS["x86-64-avx2"])
+    assert ("strategy", "scalar") not in scheduled.notes
