@@ -138,19 +138,22 @@ def to_json(record: Record) -> dict[str, Any]:
 
 def from_json(data: dict[str, Any]) -> Record:
     """The inverse; ValueError, KeyError or TypeError for what is no record."""
-    texts = {name: _text(data[name]) for name in ("cpu", "target", "key", "what")}
-    seconds = {name: float(data[name]) for name in ("default_seconds", "seconds")}
+    cpu, target, key, what = (_text(data[name]) for name in ("cpu", "target", "key", "what"))
+    before, after = (float(data[name]) for name in ("default_seconds", "seconds"))
     choice = data["choice"]
+    chosen: Choice | Algorithm
     tile = None if choice["tile"] is None else _pair(choice["tile"])
     match data["kind"]:
         case "kernel":
             if choice["order"] not in ORDERS:
                 raise ValueError(f"order: expected one of {ORDERS}, got {choice['order']!r}")
-            return Record(**texts, **seconds, choice=Choice(tile, choice["order"]))
+            chosen = Choice(tile, choice["order"])
         case "convolution":
             strip = None if choice["strip"] is None else _count(choice["strip"])
-            return Record(**texts, **seconds, choice=Algorithm(tile, strip))
-    raise ValueError(f"kind: expected kernel or convolution, got {data['kind']!r}")
+            chosen = Algorithm(tile, strip)
+        case kind:
+            raise ValueError(f"kind: expected kernel or convolution, got {kind!r}")
+    return Record(cpu, target, key, what, chosen, before, after)
 
 
 def _text(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from convc.passes.choose_algorithm import Algorithm
 from convc.schedule.choices import Choice
@@ -26,7 +27,7 @@ class Network:
     now: float = 0.0
     timed: list[str] = field(default_factory=list)
 
-    def jobs(self, kind: type) -> list[Job]:  # type: ignore[type-arg]
+    def jobs(self, kind: type) -> list[Job[Any]]:
         return [
             Job(key, f"what {key} is", (f"layer {key}",), 2, next(iter(times.values())), (*times,))
             for key, times in self.times.items()
@@ -39,12 +40,12 @@ class Network:
     def kernels(self, selected: Selected) -> Sequence[Job[Choice]]:
         return self.jobs(Choice)
 
-    def timer(self, job: Job) -> Callable[[object], float]:  # type: ignore[type-arg]
+    def timer(self, job: Job[Any]) -> Callable[[Any], float]:
         self.timed.append(job.key)
 
-        def seconds(choice: object) -> float:
+        def seconds(choice: Any) -> float:
             self.now += 1.0
-            return self.times[job.key][choice]  # type: ignore[index]
+            return self.times[job.key][choice]
 
         return seconds
 

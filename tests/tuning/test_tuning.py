@@ -14,6 +14,7 @@ from convc.errors import UsageError
 from convc.graph.ir import Graph
 from convc.keras import layers
 from convc.passes.choose_algorithm import Algorithm
+from convc.passes.pipelines import before_algorithms
 from convc.schedule.choices import Choice, kernel_key
 from convc.schedule.cpu import alternatives
 from convc.tuning.candidates import convolution_jobs
@@ -76,7 +77,7 @@ def test_every_algorithm_of_a_convolution_agrees(model: keras.Model) -> None:
 
 
 def convolution_keys(model: keras.Model) -> list[str]:
-    pipeline, choose = driver.before_algorithms(driver.pipeline_of(OPTIONS, driver.host_target()))
+    pipeline, choose = before_algorithms(driver.pipeline_of(OPTIONS, driver.host_target()))
     graphs: list[Graph] = [pipeline.run(g) for g in model.graphs().values()]
     assert choose is not None
     return [job.key for job in convolution_jobs(graphs, choose)[0]]
