@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, BinaryIO
@@ -48,8 +48,9 @@ def h5py() -> ModuleType:
 class Hdf5:
     """A file that another process is reading; `name` is what errors call it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], source: BinaryIO, name: str) -> None:
         self._process = process
+        self._source = source
         self.name = name
 
     def __contains__(self, path: str) -> bool:
@@ -69,8 +70,18 @@ class Hdf5:
         found = self._ask("array", path)
         dtype = DType.bfloat16.numpy if found["dtype"] == "bfloat16" else np.dtype(found["dtype"])
         array = np.empty(found["shape"], dtype)
-        self._fill(array.reshape(-1).view(np.uint8).data)
+        target = array.reshape(-1).view(np.uint8).data
+        if "offset" in found:
+            self._take(path, found["offset"], target)
+            return array.astype(dtype.newbyteorder("="), copy=False)
+        self._fill(target)
         return array
+
+    def _take(self, path: str, offset: int, target: memoryview) -> None:
+        """Reads an array's bytes from where they lie in the file."""
+        self._source.seek(offset)
+        if self._source.readinto(target) != len(target):  # type: ignore[attr-defined]  # BinaryIO lacks it
+            raise InputFileError(f"{self.name}: array {path} ends beyond the file: damaged?")
 
     def attribute(self, path: str, name: str) -> Any:
         """A text, number, or list of texts kept as an attribute; None if there is none."""
@@ -172,7 +183,10 @@ def opened(source: Path | BinaryIO, name: str) -> Iterator[Hdf5]:
         "bytes": _MEMORY + 8 * size,
         "modules": sys.path,
     }
-    with tempfile.TemporaryFile() as messages:
+    with (
+        tempfile.TemporaryFile() as messages,
+        source.open("rb") if isinstance(source, Path) else nullcontext(source) as bytes_of,
+    ):
         process = subprocess.Popen(
             [sys.executable, "-P", hdf5_worker.__file__],
             stdin=subprocess.PIPE,
@@ -181,7 +195,7 @@ def opened(source: Path | BinaryIO, name: str) -> Iterator[Hdf5]:
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
         try:
-            file = Hdf5(process, name)
+            file = Hdf5(process, bytes_of, name)
             file.send(json.dumps(settings).encode())
             if content is not None:
                 file.send(content)
