@@ -170,7 +170,7 @@ def limit(seconds: int, memory: int) -> None:
 
 
 def answer(stream: BinaryIO, found: Any, array: Any = None) -> None:
-    text = json.dumps(found).encode()
+    text = json.dumps(found, default=str).encode()  # a damaged attribute may be anything
     stream.write(frame(text) + text)
     if array is not None:
         data = memoryview(array.reshape(-1).view("u1"))
