@@ -1,4 +1,4 @@
-"""`convc doctor`: everything in an ONNX model that convc can't compile, at once."""
+"""`convc doctor`: everything in an ONNX or Keras file that convc can't compile, at once."""
 
 from __future__ import annotations
 
@@ -6,24 +6,34 @@ from typing import Annotated
 
 import typer
 
-from convc.cli.heavy import onnx_diagnosis
+from convc.cli.heavy import keras_saving, onnx_diagnosis, scripts
 from convc.cli.options import Debug, Json, Shape, parse_shapes
 from convc.cli.tables import show_json
 from convc.errors import UnsupportedError
 
 
 def doctor(
-    source: Annotated[str, typer.Argument(metavar="MODEL", help="model.onnx.")],
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help="model.onnx, model.keras or model.h5.")
+    ],
     shape: Shape = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List all that convc can't compile of an ONNX model: node, operator, opset, types, why, and what works instead."""
-    problems = onnx_diagnosis.diagnose(source, parse_shapes(shape))
-    if as_json:
-        show_json({"model": source, "problems": [p.to_json() for p in problems]})
+    """List all that convc can't compile of an ONNX or Keras file: node or layer, why, and what works instead.
+
+    Of an ONNX node also the operator, opset and types.
+    """
+    shapes = parse_shapes(shape)
+    if source.endswith(scripts.KERAS_SUFFIXES):
+        lines = keras_saving.problems_of(source, shapes)
+        listed = [{"problem": line} for line in lines]
     else:
-        lines = [p.text() for p in problems]
+        problems = onnx_diagnosis.diagnose(source, shapes)
+        lines, listed = [p.text() for p in problems], [p.to_json() for p in problems]
+    if as_json:
+        show_json({"model": source, "problems": listed})
+    else:
         typer.echo("\n".join(lines) if lines else f"{source}: everything compiles")
-    if problems:
+    if lines:
         raise typer.Exit(UnsupportedError.exit_code)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from convc.cli.heavy import scripts
 from convc.errors import ConvcError, InputFileError
-from convc.scripts import LENT_AS, describe, kind_of, lending
 
 PASS_ON: dict[str, Any] = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 """What comes after the script is the script's, options too."""
@@ -34,10 +34,10 @@ def run_script(
     folder = str(script.resolve().parent)
     sys.path.insert(0, folder)
     try:
-        with lending(LENT_AS):
+        with scripts.lending(scripts.LENT_AS):
             runpy.run_path(str(script), run_name="__main__")
     except ConvcError as error:
-        raise kind_of(error)(describe(error, script)) from error
+        raise scripts.kind_of(error)(scripts.describe(error, script)) from error
     except Exception as error:
         show(error, script)
         raise typer.Exit(1) from None

@@ -102,4 +102,4 @@ def test_a_large_map_runs_in_strips_of_little_memory() -> None:
     assert program.arena < padded + transforms / 2
     x = np.random.default_rng(0).standard_normal((1, 256, 256, 16)).astype(np.float32)
     exact = convc.compile(model, batch=1, options=Options(mode="exact"))
-    np.testing.assert_allclose(compiled(x), exact(x), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(compiled(x), exact(x), rtol=0, atol=2e-5)

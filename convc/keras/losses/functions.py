@@ -36,8 +36,16 @@ def pair(y_true: Any, y_pred: Any) -> tuple[KerasTensor, KerasTensor]:
 
 
 def matched(y_true: Any, y_pred: Any) -> tuple[KerasTensor, KerasTensor]:
-    """Both as floats of one rank."""
-    return same_rank(*pair(y_true, y_pred))
+    """Both as floats of one rank. ModelError where one would be spread along the last axis of the other."""
+    true, predicted = same_rank(*pair(y_true, y_pred))
+    if true.ndim == predicted.ndim > 0:
+        a, b = true.shape[-1], predicted.shape[-1]
+        if isinstance(a, int) and isinstance(b, int) and a != b:
+            raise ModelError(
+                f"{user_line()}: expected targets of the predictions' shape {predicted.shape}; "
+                f"received shape {true.shape}"
+            )
+    return true, predicted
 
 
 def mean_squared_error(y_true: Any, y_pred: Any) -> Any:

@@ -180,6 +180,19 @@ def feeds_of(
     return feeds
 
 
+def check_labels(target: str, labels: Any, classes: int, ignored: int | None) -> None:
+    """DataError for a label that is no class: the step would read another's score."""
+    if labels.size == 0 or (labels.min() >= 0 and labels.max() < classes):
+        return
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if ignored is not None:
+        wrong = wrong[wrong != ignored]
+    if wrong.size:
+        raise DataError(
+            f"{target}: expected labels from 0 to {classes - 1}, for {classes} classes; received {wrong[0]}"
+        )
+
+
 def float_of(ports: Ports, name: str) -> Any:
     """The dtype of an output's weights."""
     port = next(p for p in ports.outputs if weight_name(p.name) == name)

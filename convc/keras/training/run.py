@@ -12,7 +12,7 @@ from convc.graph.ir import Graph
 from convc.keras import backend
 from convc.keras.engine.tensor import Array, Variable
 from convc.keras.metrics import Mean, Metric
-from convc.keras.training.data import Feeds, Ports, target_name, weight_name
+from convc.keras.training.data import Feeds, Ports, check_labels, target_name, weight_name
 from convc.keras.training.model import Training, trained_in, training_of, with_input_dtypes
 from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.session import Session
@@ -50,6 +50,7 @@ class Run:
         """The names of the weights that are state: trained ones, and moving statistics."""
         self.trained = settings.trained or trained_in(model)
         self._varying: set[str] = set()
+        self._classes: dict[str, tuple[int, int | None]] = {}
         """Frozen weights that were assigned to since a step was compiled."""
         self._constants: dict[str, dict[Variable, Array]] = {}
         self._writes = 0
@@ -126,6 +127,7 @@ class Run:
     def train(self, feeds: Feeds) -> None:
         """One step on a batch."""
         entry = self.entry("train", feeds)
+        self.check(feeds)
         self.rate[...] = self.settings.optimizer.rate_at(self.iterations)
         self.seed[1] = self.iterations & 0xFFFFFFFF
         self.session.step(entry, {**feeds, RATE: self.rate, SEED_INPUT: self.seed})
@@ -134,8 +136,16 @@ class Run:
 
     def test(self, feeds: Feeds) -> None:
         """Adds a batch to the sums of the loss and the metrics."""
-        self.session.step(self.entry("test", feeds), feeds)
+        entry = self.entry("test", feeds)
+        self.check(feeds)
+        self.session.step(entry, feeds)
         self._writes += 1
+
+    def check(self, feeds: Feeds) -> None:
+        """DataError for labels that are no classes."""
+        for target, (classes, ignored) in self._classes.items():
+            if target in feeds:
+                check_labels(target, feeds[target], classes, ignored)
 
     def predict(self, feeds: Feeds) -> list[Array]:
         """The outputs for a batch."""
@@ -195,6 +205,7 @@ class Run:
                 self._varying,
             )
             self._trainings = {signature: made}
+            self._classes = self.settings.classes(self.ports)
             self._begin(made)
         return self._trainings[signature].graphs[f"{kind}_step"]
 

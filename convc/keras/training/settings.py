@@ -9,7 +9,8 @@ from typing import Any
 from convc.errors import UsageError
 from convc.keras import losses, metrics
 from convc.keras.engine.naming import nearest
-from convc.keras.losses import Loss
+from convc.keras.losses import Loss, sparse_categorical_crossentropy
+from convc.keras.losses.loss import LossFunctionWrapper
 from convc.keras.metrics import Metric
 from convc.keras.training.data import Ports, target_name, weight_name
 from convc.keras.training.model import Trained
@@ -85,6 +86,17 @@ class Settings:
                         base = f"weighted_{base}"
                     getattr(output, kind).append((self.free_key(base, output), metric))
             self.resolved[port.name] = output
+
+    def classes(self, ports: Ports) -> dict[str, tuple[int, int | None]]:
+        """For each target of integer labels: the number of classes, and the label that doesn't count."""
+        found = {}
+        for port in ports.outputs:
+            loss = self.resolved[port.name].loss if port.name in self.resolved else None
+            if isinstance(loss, LossFunctionWrapper) and loss.fn is sparse_categorical_crossentropy:
+                count = port.type.shape[loss.fn_kwargs.get("axis", -1)]
+                if isinstance(count, int):
+                    found[target_name(port.name)] = (count, loss.fn_kwargs.get("ignore_class"))
+        return found
 
     def free_key(self, base: str, output: Resolved) -> str:
         """A key of the logs that no other metric has."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convc import keras
-from convc.errors import ConvcError, DataError, OutputError, UsageError
+from convc.errors import ConvcError, DataError, ModelError, OutputError, UsageError
 from convc.keras.training import data
 from convc.types import DType
 
@@ -116,3 +116,33 @@ def test_files_that_callbacks_cannot_write_are_named(tmp_path: Path, kind: str, 
     callback = getattr(keras.callbacks, kind)(tmp_path / "file" / name)
     with pytest.raises(OutputError, match=f"can't write .*{name}"):
         model().fit(X, Y, callbacks=[callback], verbose=0)
+
+
+def classifier(loss: Any = "sparse_categorical_crossentropy") -> Any:
+    made = keras.Sequential(
+        [keras.Input((X.shape[1],)), keras.layers.Dense(3, activation="softmax")]
+    )
+    made.compile("sgd", loss)
+    return made
+
+
+@pytest.mark.parametrize("wrong", [3, -1])
+def test_labels_that_are_no_classes_are_refused(wrong: int) -> None:
+    labels = np.zeros(len(X), np.int64)
+    labels[1] = wrong
+    for method in ("fit", "evaluate"):
+        with pytest.raises(DataError, match=f"from 0 to 2, for 3 classes; received {wrong}"):
+            getattr(classifier(), method)(X, labels, verbose=0)
+
+
+def test_a_label_that_does_not_count_is_no_class() -> None:
+    labels = np.zeros(len(X), np.int64)
+    labels[1] = 255
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=255)
+    assert np.isfinite(classifier(loss).fit(X, labels, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber", "mape"])
+def test_targets_are_not_spread_over_predictions(loss: str) -> None:
+    with pytest.raises(ModelError, match="targets of the predictions' shape"):
+        classifier(loss).fit(X, np.zeros((len(X), 7), np.float32), verbose=0)
