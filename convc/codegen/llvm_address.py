@@ -1,0 +1,147 @@
+"""Addresses of loads and stores: what is constant goes into an offset, each variable into its level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convc.codegen.llvm_registers import RegisterWriter
+from convc.loops.ir import (
+    INDEX,
+    Binary,
+    Buffer,
+    Const,
+    Expr,
+    Kernel,
+    Var,
+    binary,
+    index,
+    subexpressions,
+)
+from convc.loops.simplify import Linear, linear, simplify
+from convc.target import Target
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a load or store goes: a pointer, a constant byte offset, and how far one lane is from the next."""
+
+    pointer: str
+    offset: int
+    lane_step: int
+
+
+class AddressWriter(RegisterWriter):
+    """Pointers to elements of buffers, each part computed once."""
+
+    def __init__(self, kernel: Kernel, target: Target, name: str) -> None:
+        super().__init__(kernel, target, name)
+        self._offsets: dict[tuple[int, ...], tuple[list[tuple[Expr, int]], int]] = {}
+        self._forms: dict[tuple[object, ...], Linear] = {}
+        # By id, with the expression, which is thus kept alive.
+        self._variables: dict[int, tuple[Expr, tuple[tuple[str, ...], bool]]] = {}
+        self._alive: list[Expr | tuple[Expr, ...]] = []
+
+    def address(self, buffer: Buffer, at: tuple[Expr, ...]) -> Address:
+        """The pointer of an access: what is constant goes into the offset, each variable into its level."""
+        size = buffer.dtype.itemsize
+        terms, offset = self.physical_offset(buffer, at)
+        lane_step = 0
+        dynamic: dict[Expr, int] = {}
+        for atom, coefficient in terms:
+            if not isinstance(atom, Var):
+                parts, rest = self.specialised_form(atom)
+                offset += rest * coefficient
+                for part, factor in parts.items():
+                    lane_step += self.add_term(dynamic, part, factor * coefficient)
+            elif atom.name in self.constants:
+                offset += self.constants[atom.name] * coefficient
+            else:
+                lane_step += self.add_term(dynamic, atom, coefficient)
+        return Address(self.pointer_to(buffer, dynamic), offset * size, lane_step * size)
+
+    def add_term(self, dynamic: dict[Expr, int], atom: Expr, coefficient: int) -> int:
+        """Sorts a term of an address: the lane's coefficient is returned, others are collected."""
+        lane = self.lane
+        if lane is not None and isinstance(atom, Var):
+            if atom.name == lane.var:
+                return coefficient
+        elif lane is not None and Var(lane.var) in subexpressions(atom):
+            raise self.error(f"an address isn't linear in the lane {lane.var}")
+        dynamic[atom] = dynamic.get(atom, 0) + coefficient
+        return 0
+
+    def physical_offset(
+        self, buffer: Buffer, at: tuple[Expr, ...]
+    ) -> tuple[list[tuple[Expr, int]], int]:
+        """The element offset of a logical index as a linear form, computed once per access."""
+        key = (*(id(i) for i in at), id(buffer))
+        if key not in self._offsets:
+            layout = buffer.layout
+            total: Expr = Const(0, INDEX)
+            for axis, stride in zip(layout.axes, layout.strides(buffer.shape), strict=True):
+                position = binary("+", at[axis.dim], layout.border[axis.dim][0])
+                position = binary("//", position, axis.divide)
+                if axis.modulus is not None:
+                    position = binary("%", position, axis.modulus)
+                total = binary("+", total, binary("*", position, index(stride)))
+            terms, constant = linear(simplify(total, self.ranges))
+            self._offsets[key] = (list(terms.items()), constant)
+            self._alive.append(at)
+        return self._offsets[key]
+
+    def specialised_form(self, atom: Expr) -> Linear:
+        """The linear form of a specialised part of an address, computed once per numbers and ranges."""
+        names, _ = self.variables(atom)
+        key = (
+            id(atom),
+            *(self.constants.get(n) for n in names),
+            *(self.ranges.get(n) for n in names),
+        )
+        if key not in self._forms:
+            self._forms[key] = linear(self.specialised(atom))
+        return self._forms[key]
+
+    def variables(self, expr: Expr) -> tuple[tuple[str, ...], bool]:
+        """The variables of a part of an address, and whether it follows from them alone."""
+        if id(expr) not in self._variables:
+            inside = list(subexpressions(expr))
+            names = tuple(dict.fromkeys(e.name for e in inside if isinstance(e, Var)))
+            pure = all(isinstance(e, (Var, Const, Binary)) for e in inside)
+            self._variables[id(expr)] = (expr, (names, pure))
+        return self._variables[id(expr)][1]
+
+    def pointer_to(self, buffer: Buffer, terms: dict[Expr, int]) -> str:
+        """A pointer plus its dynamic terms, each level adding its own to the one around it."""
+        pointer = self.pointers[buffer.name]
+        if not terms:
+            return pointer
+        key = self.pointer_key(pointer, buffer.dtype.itemsize, terms)
+        known = self.f.find(key) if key is not None else None
+        if known is not None:
+            return known
+        by_level: dict[int, dict[Expr, int]] = {}
+        for atom, coefficient in terms.items():
+            by_level.setdefault(self.level_of(atom), {})[atom] = coefficient
+        for level in sorted(by_level):
+            amount = self.linear_value((by_level[level], 0), level, buffer.dtype.itemsize)
+            pointer = self.f.once(f"getelementptr i8, ptr {pointer}, i64 {amount}", level)
+        if key is not None:
+            self.f.remember(key, pointer)
+        return pointer
+
+    def pointer_key(self, pointer: str, size: int, terms: dict[Expr, int]) -> object | None:
+        """What a pointer with terms follows from, where each is a value by now: unrolled loops ask again and again."""
+        parts: list[object] = [pointer, size]
+        for atom, coefficient in terms.items():
+            parts += [coefficient] if isinstance(atom, Var) else [coefficient, id(atom)]
+            names, pure = self.variables(atom)
+            if not pure:
+                return None
+            for name in names:
+                if name not in self.names or name in self.data:
+                    return None
+                parts.append(self.names[name][0].text)
+        return tuple(parts)
+
+    def moved(self, pointer: str, offset: int) -> str:
+        return self.f.once(f"getelementptr i8, ptr {pointer}, i64 {offset}") if offset else pointer
