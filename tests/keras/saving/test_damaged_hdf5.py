@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from convc.errors import InputFileError
-from convc.keras.engine import hdf5
+from convc.keras.engine import hdf5, hdf5_worker
 from convc.keras.engine.hdf5 import Hdf5, opened
 
 h5py = pytest.importorskip("h5py")
@@ -86,13 +86,13 @@ def script(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads with another process in place of the usual one."""
     path = tmp_path / "worker.py"
     path.write_text(text)
-    monkeypatch.setattr(hdf5.hdf5_worker, "__file__", str(path))
+    monkeypatch.setattr(hdf5_worker, "__file__", str(path))
 
 
 def test_a_library_that_never_returns_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = hdf5.hdf5_worker.__file__
+    worker = hdf5_worker.__file__
     hang = (
         "import runpy, h5py\ndef hang(*_):\n    while True: pass\n"
         f"h5py.File = hang\nrunpy.run_path({worker!r}, run_name='__main__')"
