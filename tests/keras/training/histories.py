@@ -80,7 +80,7 @@ def moments(keras: Any) -> Any:
     """What callbacks hear, and when; two that change the training are among them."""
     heard: list[Any] = []
 
-    class Listener(keras.callbacks.Callback):  # type: ignore[misc]
+    class Listener(keras.callbacks.Callback):
         def on_train_begin(self, logs: Any = None) -> None:
             heard.append(["train begins", sorted(logs or {})])
 
