@@ -11,7 +11,7 @@ from convc_runtime.description import terms
 from convc.loops.cost import flops
 from convc.loops.ir import Buffer, Kernel, Layout
 from convc.program.ir import Program
-from convc.types import Dim, Extent, size_of
+from convc.types import Dim, Extent, evaluate, size_of, symbols_of
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,25 @@ def rows_of(program: Program, lowered: Mapping[str, Kernel]) -> dict[str, list[R
         ]
         for entry in program.entries
     }
+
+
+# A kernel without vectors is worth a warning from this share of an entry's arithmetic on.
+_WORTH_A_WARNING = 0.02
+
+
+def warnings_of(rows: list[Row]) -> list[str]:
+    """A line for each kernel with more than a little of the arithmetic that runs without vectors, at a batch of 1."""
+    total = _at_one(total_flops(rows))
+    slow = ((r, _at_one(r.flops) / total) for r in rows if r.algorithm == "scalar" and total)
+    return [
+        f"{' + '.join(r.layers) or r.operators} ({r.operators}) runs without vectors: {share:.0%} of the arithmetic"
+        for r, share in slow
+        if share >= _WORTH_A_WARNING
+    ]
+
+
+def _at_one(extent: Extent) -> int:
+    return evaluate(extent, dict.fromkeys(symbols_of((extent,)), 1))
 
 
 def total_flops(rows: list[Row]) -> Extent:

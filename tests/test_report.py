@@ -8,7 +8,7 @@ import pytest
 
 from convc import driver
 from convc.loops.ir import Axis, Buffer, Layout
-from convc.report import layout_text, total_flops
+from convc.report import Row, layout_text, total_flops, warnings_of
 from convc.types import Dim, DType
 
 N = Dim.symbol("N")
@@ -50,3 +50,12 @@ def test_rows_count_what_layers_compute(tmp_path: Path) -> None:
     assert counted["edges"].weight_bytes >= 4 * 9 * 2 * 16
     assert counted["edges"].algorithm
     assert counted["edges"].to_json()["flops"] == str(counted["edges"].flops)
+
+
+def test_a_kernel_without_vectors_is_warned_of_where_it_counts() -> None:
+    def row(layer: str, algorithm: str, flops: int) -> Row:
+        return Row("k", (layer,), "op", "float32[N]", "N", algorithm, "", N * flops, 0)
+
+    rows = [row("a", "tiled", 900), row("b", "scalar", 90), row("c", "scalar", 10)]
+    assert warnings_of(rows) == ["b (op) runs without vectors: 9% of the arithmetic"]
+    assert warnings_of([row("a", "scalar", 0)]) == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convc.cli import tuning
-from convc.cli.heavy import building, driver, training
+from convc.cli.heavy import building, driver, report, training
 from convc.cli.options import (
     Batch,
     Debug,
@@ -171,9 +171,10 @@ def compile(
     facts = facts_of(built, files, threads)
     states = training.state_rows(built.artifact.description) if train else []
     tuned = built.compiled.tuned if isinstance(built.compiled, driver.Compiled) else None
+    warnings = [line for rows in built.rows.values() for line in report.warnings_of(rows)]
     if as_json:
         entries = {entry: [r.to_json() for r in rows] for entry, rows in built.rows.items()}
-        found = tuning.tuned_facts(tuned)
+        found = tuning.tuned_facts(tuned) | {"warnings": warnings}
         show_json(facts | {"entries": entries} | ({"states": states} if train else {}) | found)
         return
     for entry, rows in built.rows.items():
@@ -182,6 +183,8 @@ def compile(
         show_states(built.name, states)
     tuning.show_tuned(tuned)
     show_facts("", readable(facts))
+    for line in warnings:
+        typer.echo(f"convc: warning: {line}", err=True)
 
 
 def require_trainable(kind: str) -> None:

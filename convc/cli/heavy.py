@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from convc_runtime import description
     from convc_runtime import format as formats
 
-    from convc import driver, scripts
+    from convc import driver, report, scripts
     from convc.cli import (
         accuracy,
         building,
@@ -57,6 +57,7 @@ else:
     numpy = OnFirstUse("numpy")
     peak = OnFirstUse("convc.cli.peak")
     pictures_in = OnFirstUse("convc.cli.pictures")
+    report = OnFirstUse("convc.report")
     scripts = OnFirstUse("convc.scripts")
     stepping = OnFirstUse("convc.cli.stepping")
     training = OnFirstUse("convc.cli.training")
@@ -80,6 +81,7 @@ __all__ = [
     "onnx_optimizing",
     "peak",
     "pictures_in",
+    "report",
     "scripts",
     "stepping",
     "training",
