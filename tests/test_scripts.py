@@ -177,3 +177,22 @@ def test_a_script_imports_its_neighbours_and_prints_to_stderr(
 )
 def test_specs_split_into_file_and_name(spec: str, path: str, name: str | None) -> None:
     assert split_spec(spec) == (Path(path), name)
+
+
+KERAS_2_IMPORTS = """
+from keras.layers.advanced_activations import LeakyReLU
+from keras.layers.convolutional import Conv2D, MaxPooling2D, UpSampling2D, ZeroPadding2D
+from keras.layers.core import Activation, Dense, Dropout, Flatten
+from keras.layers.merge import Concatenate, add
+from keras.layers.normalization import BatchNormalization
+from keras.layers.pooling import GlobalAveragePooling2D
+from keras.models import Sequential
+from keras.utils import np_utils
+model = Sequential([ZeroPadding2D(1, input_shape=(4, 4, 1)), Conv2D(2, 3), Flatten(), Dense(2)])
+assert np_utils.to_categorical([0, 1]).shape == (2, 2)
+"""
+
+
+def test_paths_of_keras_2_lead_to_the_same_layers(tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text(KERAS_2_IMPORTS)
+    assert load_model(str(tmp_path / "old.py")).graphs()

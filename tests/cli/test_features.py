@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convc import keras
 from convc.cli import main
 from tests.test_imports import ROOT
 
 MODEL = str(ROOT / "examples" / "digits" / "model.py")
+
+
+@pytest.fixture(autouse=True)
+def fresh_names() -> None:
+    """Layers without a name of their own are numbered from the beginning."""
+    keras.backend.clear_session()
 
 
 @pytest.fixture

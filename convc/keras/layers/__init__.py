@@ -14,19 +14,7 @@ from convc.keras.layers.activation import (
     Softmax,
     ThresholdedReLU,
 )
-from convc.keras.layers.convolutional import (
-    Conv2D,
-    Conv2DTranspose,
-    Convolution2D,
-    Convolution2DTranspose,
-    Deconv2D,
-    Deconvolution2D,
-    DepthwiseConv2D,
-    DepthwiseConvolution2D,
-    SeparableConv2D,
-    SeparableConvolution2D,
-)
-from convc.keras.layers.core import (
+from convc.keras.layers.basic import (
     Activation,
     ActivityRegularization,
     AlphaDropout,
@@ -40,6 +28,18 @@ from convc.keras.layers.core import (
     SpatialDropout1D,
     SpatialDropout2D,
     SpatialDropout3D,
+)
+from convc.keras.layers.convolution import (
+    Conv2D,
+    Conv2DTranspose,
+    Convolution2D,
+    Convolution2DTranspose,
+    Deconv2D,
+    Deconvolution2D,
+    DepthwiseConv2D,
+    DepthwiseConvolution2D,
+    SeparableConv2D,
+    SeparableConvolution2D,
 )
 from convc.keras.layers.embedding import Embedding
 from convc.keras.layers.group_normalization import GroupNormalization, RMSNormalization
@@ -61,14 +61,14 @@ from convc.keras.layers.merging import (
     multiply,
     subtract,
 )
-from convc.keras.layers.normalization import (
+from convc.keras.layers.norm import (
     BatchNormalization,
     LayerNormalization,
     Normalization,
     Rescaling,
     UnitNormalization,
 )
-from convc.keras.layers.pooling import (
+from convc.keras.layers.pool import (
     AveragePooling2D,
     AvgPool2D,
     GlobalAveragePooling2D,

@@ -9,7 +9,7 @@ from convc.keras import constraints, initializers, regularizers
 from convc.keras.engine.arguments import positive
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import apply, as_tensor, cast
-from convc.keras.layers.core import marked
+from convc.keras.layers.basic import marked
 from convc.ops.shape import Gather
 from convc.types import DType
 

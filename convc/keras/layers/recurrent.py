@@ -19,7 +19,7 @@ from convc.keras.engine.tensor import (
     promoted,
     reshape,
 )
-from convc.keras.layers.core import refuse_masked
+from convc.keras.layers.basic import refuse_masked
 from convc.ops import broadcasting, matmul
 from convc.ops import shape as shapes
 

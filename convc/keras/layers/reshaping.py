@@ -10,7 +10,7 @@ from convc.keras.engine.arguments import borders, choice, is_integer, pair, posi
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import apply as applied
 from convc.keras.engine.tensor import as_tensor, floating, reshape, transpose
-from convc.keras.layers.convolutional import ImageLayer
+from convc.keras.layers.convolution import ImageLayer
 from convc.ops import resize
 from convc.ops import shape as shapes
 from convc.types import Extent, size_of

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from convc.errors import ModelError
 from convc.keras.engine.arguments import is_integer, positive, refuse
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, floating, reshape, transpose
-from convc.keras.layers.convolutional import (
+from convc.keras.layers.basic import refuse_masked
+from convc.keras.layers.convolution import (
     Conv2D,
     Conv2DTranspose,
     DepthwiseConv2D,
@@ -15,8 +16,7 @@ from convc.keras.layers.convolutional import (
     Pair,
     SeparableConv2D,
 )
-from convc.keras.layers.core import refuse_masked
-from convc.keras.layers.pooling import AveragePooling2D, MaxPooling2D
+from convc.keras.layers.pool import AveragePooling2D, MaxPooling2D
 from convc.ops import reduce
 from convc.ops import shape as shapes
 

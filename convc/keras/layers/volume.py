@@ -17,7 +17,7 @@ from convc.keras.engine.tensor import (
     reshape,
     transpose,
 )
-from convc.keras.layers.convolutional import same_padding
+from convc.keras.layers.convolution import same_padding
 from convc.ops import broadcasting, pool, reduce, volume
 from convc.ops import shape as shapes
 

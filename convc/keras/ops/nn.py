@@ -22,7 +22,7 @@ from convc.keras.engine.tensor import (
     reshape,
     transpose,
 )
-from convc.keras.layers.convolutional import paddings
+from convc.keras.layers.convolution import paddings
 from convc.keras.ops.reductions import axes_of, variance
 from convc.ops import broadcasting, elementwise, matmul, norm, pool, reduce
 from convc.ops import conv as conv_kernels

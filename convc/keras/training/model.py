@@ -14,7 +14,7 @@ from convc.graph.state import NEXT
 from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import Variable
-from convc.keras.layers.normalization import BatchNormalization
+from convc.keras.layers.norm import BatchNormalization
 from convc.keras.training.optimizer import first_state
 from convc.keras.training.penalties import constraints_of, regularization
 from convc.keras.training.rules import Rule
