@@ -85,19 +85,22 @@ def rows_of(program: Program, lowered: Mapping[str, Kernel]) -> dict[str, list[R
     }
 
 
-# A kernel without vectors is worth a warning from this share of an entry's arithmetic on.
+# A kernel without vectors is worth a warning from this share of an entry's arithmetic and this many operations on.
 _WORTH_A_WARNING = 0.02
+_LEAST_FLOPS = 100_000
 
 
 def warnings_of(rows: list[Row]) -> list[str]:
     """A line for each kernel with more than a little of the arithmetic that runs without vectors, at a batch of 1."""
     total = _at_one(total_flops(rows))
-    slow = ((r, _at_one(r.flops) / total) for r in rows if r.algorithm == "scalar" and total)
-    return [
-        f"{' + '.join(r.layers) or r.operators} ({r.operators}) runs without vectors: {share:.0%} of the arithmetic"
-        for r, share in slow
-        if share >= _WORTH_A_WARNING
-    ]
+    found = []
+    for row in rows:
+        count = _at_one(row.flops)
+        if row.algorithm == "scalar" and count >= max(_LEAST_FLOPS, _WORTH_A_WARNING * total):
+            name = " + ".join(row.layers) or row.operators
+            share = f"{count / total:.0%} of the arithmetic"
+            found.append(f"{name} ({row.operators}) runs without vectors: {share}")
+    return found
 
 
 def _at_one(extent: Extent) -> int:
