@@ -206,8 +206,7 @@ def test_a_wrong_weight_is_named(
 ) -> None:
     def wrong(program: Program) -> Program:
         name = next(n for n in program.weights if "scores" in n)
-        array = np.array(program.weights[name])
-        array.reshape(-1)[0] += 1
+        array = np.array(program.weights[name]) + np.float32(1)  # of every feature: some may be zero
         return replace(program, weights={**program.weights, name: array})
 
     scheduled(monkeypatch, wrong)
