@@ -206,7 +206,8 @@ def test_a_wrong_weight_is_named(
 ) -> None:
     def wrong(program: Program) -> Program:
         name = next(n for n in program.weights if "scores" in n)
-        array = np.array(program.weights[name]) + np.float32(1)  # of every feature: some may be zero
+        # All of them: some features may be zero.
+        array = np.array(program.weights[name]) + np.float32(1)
         return replace(program, weights={**program.weights, name: array})
 
     scheduled(monkeypatch, wrong)
