@@ -207,7 +207,7 @@ def test_a_wrong_weight_is_named(
     def wrong(program: Program) -> Program:
         name = next(n for n in program.weights if "scores" in n)
         # All of them: some features may be zero.
-        array = np.array(program.weights[name]) + np.float32(1)
+        array: Any = np.array(program.weights[name], np.float32) + 1
         return replace(program, weights={**program.weights, name: array})
 
     scheduled(monkeypatch, wrong)
