@@ -27,6 +27,8 @@ def verdict(ours: Row, peers: Sequence[Row]) -> str:
     best = fastest(peers)
     if not ours["medians"] or best is None:
         return ""
+    if ours["error"] > limit_of(ours):
+        return "not counted"
     ratio = ours["milliseconds"] / best["milliseconds"]
     scattered = max(ours["spread"], best["spread"]) > TIE
     if scattered and overlap(ours["medians"], best["medians"]):
@@ -125,7 +127,7 @@ def ratios(results: Iterable[Row]) -> dict[tuple[str, int, int], float]:
     found = {}
     for name, batch, threads, rows in groups(results):
         ours, best = rows.get("convc"), fastest(peers_of(rows))
-        if ours and ours["medians"] and best is not None:
+        if ours and ours["medians"] and ours["error"] <= limit_of(ours) and best is not None:
             found[name, batch, threads] = best["milliseconds"] / ours["milliseconds"]
     return found
 

@@ -69,6 +69,12 @@ def test_a_peer_whose_results_are_wrong_is_not_counted() -> None:
     assert verdict(row("convc", 5.0), peers) == "2.00x as fast as b"
 
 
+def test_our_own_wrong_results_are_not_counted() -> None:
+    ours, peers = row("convc", 5.0, 1e-2), [row("b", 10.0)]
+    assert verdict(ours, peers) == "not counted"
+    assert ratios([ours, *peers]) == {}
+
+
 def test_a_line_that_fell_is_named() -> None:
     before = [row("convc", 5.0), row("a", 10.0)]
     assert fallen([row("convc", 5.2), row("a", 10.0)], before) == []
