@@ -31,7 +31,7 @@ from convc.ops.activations import (
     ThresholdedRelu,
 )
 from convc.ops.augment import RandomAffine, RandomBrightness, RandomContrast, RandomCrop
-from convc.ops.base import Padding, axes_of, axis_of
+from convc.ops.base import Pair, axes_of, axis_of
 from convc.ops.broadcasting import (
     Add,
     And,
@@ -126,7 +126,7 @@ from convc.ops.shape import (
     SpaceToDepth,
     Transpose,
 )
-from convc.ops.volume import Conv3d
+from convc.ops.volume import Conv3d, ConvTranspose3d
 from convc.types import Dim, DType, Extent, TensorType
 
 LAST = (1 << 63) - 1
@@ -165,12 +165,12 @@ def plain(kind: str, *fields: str, **renamed: str) -> Rule:
     return rule
 
 
-def pads_of(padding: Padding) -> list[int]:
+def pads_of(padding: Sequence[Pair]) -> list[int]:
     """ONNX' order: all starts, then all ends."""
-    (top, bottom), (left, right) = padding
-    if min(top, bottom, left, right) < 0:
+    pads = [pair[k] for k in range(2) for pair in padding]
+    if min(pads) < 0:
         raise UnsupportedError(f"ONNX takes no negative padding, got {padding}")
-    return [top, left, bottom, right]
+    return pads
 
 
 def window(op: Any) -> dict[str, Any]:
@@ -450,9 +450,14 @@ def is_inf(e: Emitter, op: IsInf, x: str) -> str:
 
 
 def conv3d(e: Emitter, op: Conv3d, x: str, w: str) -> str:
-    pads = [p[k] for k in range(2) for p in op.padding]
     return e("Conv", x, w, kernel_shape=e.types[w].shape[2:], dilations=op.dilation, group=op.groups,
-             strides=op.stride, pads=pads)  # fmt: skip
+             strides=op.stride, pads=pads_of(op.padding))  # fmt: skip
+
+
+def conv_transpose3d(e: Emitter, op: ConvTranspose3d, x: str, w: str) -> str:
+    return e("ConvTranspose", x, w, kernel_shape=e.types[w].shape[2:], dilations=op.dilation,
+             output_padding=op.output_padding, group=op.groups, strides=op.stride,
+             pads=pads_of(op.padding))  # fmt: skip
 
 
 # ---------------------------------------------------------------- the table
@@ -505,6 +510,7 @@ RULES: dict[type[Op], Rule] = {
     CumSum: cum_sum,
     GatherElements: plain("GatherElements", "axis"),
     Conv3d: conv3d,
+    ConvTranspose3d: conv_transpose3d,
     Maximum: plain("Max"),
     Minimum: plain("Min"),
     LessEqual: plain("LessOrEqual"),

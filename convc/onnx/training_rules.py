@@ -18,16 +18,19 @@ from convc.ops.loss import SigmoidCrossentropy
 from convc.ops.pool import AvgPool2dGradient, MaxPool2dGradient, MaxPool2dPosition, PoolGradient
 from convc.ops.random import KEY_STEP, MULTIPLIER, ROUNDS, DropoutMask
 from convc.ops.reduce import Count, FirstEqual
+from convc.ops.volume import Conv3dWeightGradient
 from convc.types import DType, Extent, size_of
 
 
-def weight_gradient(e: Emitter, op: Conv2dWeightGradient, x: str, dy: str) -> str:
+def weight_gradient(
+    e: Emitter, op: Conv2dWeightGradient | Conv3dWeightGradient, x: str, dy: str
+) -> str:
     """A convolution of x with dy, whose batch is the sum: stride and dilation change places. Groups stand beside
     one another in its channels.
     """
-    rows, columns = op.kernel
-    wide = reordered_groups(e, x, op.groups) if op.groups > 1 else transposed(e, x, (1, 0, 2, 3))
-    back = transposed(e, dy, (1, 0, 2, 3))
+    swapped = (1, 0, *range(2, len(op.kernel) + 2))
+    wide = reordered_groups(e, x, op.groups) if op.groups > 1 else transposed(e, x, swapped)
+    back = transposed(e, dy, swapped)
     made = e(
         "Conv",
         wide,
@@ -37,8 +40,8 @@ def weight_gradient(e: Emitter, op: Conv2dWeightGradient, x: str, dy: str) -> st
         pads=pads_of(op.padding),
         group=op.groups,
     )
-    whole = cut(e, made, ((None, None, 1), (None, None, 1), (None, rows, 1), (None, columns, 1)))
-    return e("Transpose", whole, perm=(1, 0, 2, 3))
+    whole = cut(e, made, ((None, None, 1), (None, None, 1), *((None, k, 1) for k in op.kernel)))
+    return e("Transpose", whole, perm=swapped)
 
 
 def transposed(e: Emitter, x: str, perm: Sequence[int]) -> str:
@@ -46,13 +49,13 @@ def transposed(e: Emitter, x: str, perm: Sequence[int]) -> str:
 
 
 def reordered_groups(e: Emitter, x: str, groups: int) -> str:
-    """[n, groups * c, h, w] as [c, groups * n, h, w]."""
-    _, channels, height, width = (int(i) if isinstance(i, int) else 0 for i in e.types[x].shape)
-    if not channels or not height or not width:
+    """[n, groups * c, …] as [c, groups * n, …]."""
+    _, channels, *sizes = (int(i) if isinstance(i, int) else 0 for i in e.types[x].shape)
+    if not channels or not all(sizes):
         raise UnsupportedError("a weight's gradient for images of symbolic size")
-    split = e("Reshape", x, e.integers((-1, groups, channels // groups, height, width), "shape"))
-    turned = transposed(e, split, (2, 1, 0, 3, 4))
-    return e("Reshape", turned, e.integers((channels // groups, -1, height, width), "shape"))
+    split = e("Reshape", x, e.integers((-1, groups, channels // groups, *sizes), "shape"))
+    turned = transposed(e, split, (2, 1, 0, *range(3, len(sizes) + 3)))
+    return e("Reshape", turned, e.integers((channels // groups, -1, *sizes), "shape"))
 
 
 def pool_position(e: Emitter, op: MaxPool2dPosition, x: str, y: str) -> str:
@@ -208,6 +211,7 @@ def dropout_mask(e: Emitter, op: DropoutMask, seed: str) -> str:
 
 RULES: dict[type[Op], Rule] = {
     Conv2dWeightGradient: weight_gradient,
+    Conv3dWeightGradient: weight_gradient,
     MaxPool2dPosition: pool_position,
     MaxPool2dGradient: max_pool_gradient,
     AvgPool2dGradient: avg_pool_gradient,

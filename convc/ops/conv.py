@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from convc.graph.ir import Builder
 from convc.graph.op import Op, register
 from convc.loops.formula import At, Tensor
-from convc.loops.ir import Expr, const, index, minimum, select
+from convc.loops.ir import Expr, const, select
 from convc.ops.base import (
     ZERO,
     Array,
@@ -30,7 +31,7 @@ from convc.ops.base import (
     widened,
 )
 from convc.ops.values import Value, values
-from convc.ops.windows import TRUE, Window, patches, tap, windows
+from convc.ops.windows import Spread, Window, patches, tap, windows
 from convc.types import DType, Extent, TensorType
 
 NARROW = (DType.int8, DType.uint8)
@@ -174,11 +175,20 @@ class ConvTranspose2d(Op):
 
     def extent(self, d: int, size: Extent, kernel: Extent) -> Extent:
         """Output rows (d = 0) or columns (d = 1)."""
-        full = (size - 1) * self.stride[d] + self.dilation[d] * (kernel - 1) + 1
-        extent = full - sum(self.padding[d]) + self.output_padding[d]
+        assert isinstance(kernel, int)
+        spread = self.spread(d, size, kernel)
+        extent = spread.extent
         if isinstance(extent, int) and extent <= 0:
-            raise fail(self, f"padding {self.padding[d]} leaves nothing of {full} output elements")
+            raise fail(
+                self, f"padding {self.padding[d]} leaves nothing of {spread.full} output elements"
+            )
         return extent
+
+    def spread(self, d: int, size: Extent, kernel: int) -> Spread:
+        """Where elements of rows (d = 0) or columns (d = 1) go."""
+        return Spread(
+            size, kernel, self.stride[d], self.dilation[d], *self.padding[d], self.output_padding[d]
+        )
 
     def reference(self, x: Array, weight: Array) -> Array:
         n, channels, h, w = x.shape
@@ -205,7 +215,8 @@ class ConvTranspose2d(Op):
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
         x, weight, dy = values(builder, (*inputs, *output_gradients))
-        dy, padding = self.without_output_padding(dy)
+        dy, (rows, columns) = without_output_padding(dy, self.padding, self.output_padding)
+        padding = (rows, columns)
         kernel = numbers(weight.shape[2:])
         dx = Conv2d(self.stride, padding, self.dilation, self.groups)
         dweight = Conv2dWeightGradient(
@@ -213,70 +224,43 @@ class ConvTranspose2d(Op):
         )
         return (builder.add(dx, dy.name, weight.name), builder.add(dweight, dy.name, x.name))
 
-    def without_output_padding(self, dy: Value) -> tuple[Value, Padding]:
-        """The output's gradient and the padding of the convolution that this one transposes.
-
-        Output rows that this convolution left out below pass for less padding; others are cut off, since the
-        convolution would see one window more.
-        """
-        padding, cut = [], []
-        for (before, after), added in zip(self.padding, self.output_padding, strict=True):
-            padding.append((max(0, before), max(0, after - added)))
-            cut.append((min(0, before), min(0, after - added)))
-        if any(pair != (0, 0) for pair in cut):
-            dy = dy.apply("pad", pads=((0, 0), (0, 0), *cut))
-        return dy, (padding[0], padding[1])
-
     def formula(self, x: Tensor, weight: Tensor) -> At:
         channels, per_group, kh, kw = numbers(weight.shape)
         group_channels = channels // self.groups
+        rows, columns = self.spread(0, x.shape[2], kh), self.spread(1, x.shape[3], kw)
 
         def at(n: Expr, o: Expr, i: Expr, j: Expr) -> Expr:
             first = o // per_group * group_channels if self.groups > 1 else ZERO
             output = o % per_group if self.groups > 1 else o
 
             def term(c: Expr, u: Expr, v: Expr) -> Expr:
-                row, r, row_inside = self.source(0, x.shape[2], kh, i, u)
-                column, s, column_inside = self.source(1, x.shape[3], kw, j, v)
+                row, r, row_inside = rows.source(i, u)
+                column, s, column_inside = columns.source(j, v)
                 inside = row_inside & column_inside
                 element = select(inside, x(n, first + c, row, column), const(0, x.dtype))
                 return widened(element) * widened(weight(first + c, output, r, s))
 
-            taps = (self.taps(0, kh), self.taps(1, kw))
-            product = total("sum", "c r s", (group_channels, *taps), term)
+            product = total("sum", "c r s", (group_channels, rows.taps, columns.taps), term)
             return cast(product, sum_dtype(x.dtype))
 
         return at
 
-    def taps(self, d: int, kernel: int) -> int:
-        """How many taps can reach one output: without dilation every `stride`-th, else all have to be asked."""
-        return kernel if self.dilation[d] > 1 else -(-kernel // self.stride[d])
 
-    def source(
-        self, d: int, size: Extent, kernel: int, i: Expr, u: Expr
-    ) -> tuple[Expr, Expr, Expr]:
-        """For output i the u-th tap that may reach it: the input position, the tap, and whether there is one."""
-        stride, dilation, before = self.stride[d], self.dilation[d], self.padding[d][0]
-        at = i + before
-        inside: Expr = TRUE
-        if dilation > 1:
-            position, tap = (at - u * dilation) // stride, u
-            reach = dilation * (kernel - 1)
-            if stride > 1:
-                inside = ((at - u * dilation) % stride).eq(0)
-        else:
-            position, tap = at // stride - u, at % stride + u * stride
-            reach = (self.taps(d, kernel) - 1) * stride
-            if kernel % stride:
-                # The last tap exists in some phases only; its weight is read all the same.
-                inside = tap < index(kernel)
-                tap = minimum(tap, index(kernel - 1))
-        if before < reach:
-            inside = inside & (position >= ZERO)
-        beyond = self.extent(d, size, kernel) - 1 + before - size * stride
-        if not isinstance(beyond, int) or beyond >= 0:
-            inside = inside & (position < index(size))
-        return position, tap, inside
+def without_output_padding(
+    dy: Value, padding: Sequence[Pair], added: Sequence[int]
+) -> tuple[Value, list[Pair]]:
+    """The gradient dy[n, o, …] of a transposed convolution's output, and the padding of the convolution it transposes.
+
+    Outputs that the transposed one left out at the end pass for less padding; others are cut off, since the
+    convolution would see one window more.
+    """
+    kept, cut = [], []
+    for (before, after), more in zip(padding, added, strict=True):
+        kept.append((max(0, before), max(0, after - more)))
+        cut.append((min(0, before), min(0, after - more)))
+    if any(pair != (0, 0) for pair in cut):
+        dy = dy.apply("pad", pads=((0, 0), (0, 0), *cut))
+    return dy, kept
 
 
 @register

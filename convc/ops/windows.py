@@ -93,6 +93,60 @@ class Window:
         return end - skipped
 
 
+@dataclass(frozen=True)
+class Spread:
+    """One spatial dimension of a transposed convolution: input p reaches outputs `p * stride + r * dilation - before`.
+
+    `after` outputs are cropped at the end and `added` ones appended.
+    """
+
+    size: Extent
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    added: int
+
+    @property
+    def full(self) -> Extent:
+        """The outputs before any is cropped or added."""
+        return (self.size - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def extent(self) -> Extent:
+        """The number of outputs."""
+        return self.full - self.before - self.after + self.added
+
+    @property
+    def taps(self) -> int:
+        """How many taps can reach one output: without dilation every `stride`-th, else all have to be asked."""
+        return self.kernel if self.dilation > 1 else -(-self.kernel // self.stride)
+
+    def source(self, i: Expr, u: Expr) -> tuple[Expr, Expr, Expr]:
+        """For output i the u-th tap that may reach it: the input position, the tap, and whether there is one."""
+        at = i + self.before
+        inside: Expr = TRUE
+        if self.dilation > 1:
+            position, tap = (at - u * self.dilation) // self.stride, u
+            reach = self.dilation * (self.kernel - 1)
+            if self.stride > 1:
+                inside = ((at - u * self.dilation) % self.stride).eq(0)
+        else:
+            position, tap = at // self.stride - u, at % self.stride + u * self.stride
+            reach = (self.taps - 1) * self.stride
+            if self.kernel % self.stride:
+                # The last tap exists in some phases only; its weight is read all the same.
+                inside = tap < index(self.kernel)
+                tap = minimum(tap, index(self.kernel - 1))
+        if self.before < reach:
+            inside = inside & (position >= const(0, DType.int64))
+        beyond = self.extent - 1 + self.before - self.size * self.stride
+        if not isinstance(beyond, int) or beyond >= 0:
+            inside = inside & (position < index(self.size))
+        return position, tap, inside
+
+
 def windows(
     op: Op,
     size: Shape,

@@ -43,6 +43,7 @@ NEEDS_OPSET_19 = {"avg_pool2d-dilated"}
 # Grouped transposed convolutions fail in the evaluator, and its LogSoftmax takes the logarithm of 0.
 BEYOND_THE_EVALUATOR = {
     "conv_transpose2d-groups",
+    "conv_transpose3d-groups",
     "log_softmax-channels",
     "sparse_softmax_crossentropy-outside",
     "softmax_crossentropy-large",

@@ -146,7 +146,7 @@ from convc.ops.shape import (
     SpaceToDepth,
     Transpose,
 )
-from convc.ops.volume import Conv3d
+from convc.ops.volume import Conv3d, Conv3dWeightGradient, ConvTranspose3d
 from convc.ops.warp import FILL_MODES, AffineWarp
 from convc.ops.winograd import WinogradInput, WinogradOutput
 from convc.types import Dim, DType, Extent, TensorType
@@ -678,6 +678,31 @@ VOLUME = [
         Conv3d((2, 1, 2), ((1, 0), (2, 1), (1, 1)), (1, 2, 1), 2),
         (f32(N, 4, 4, 5, 6), f32(6, 2, 2, 3, 3)),
     ),
+    Case("conv3d-rest", Conv3d((2, 3, 2), ((0, 0),) * 3), (f32(N, 2, 4, 6, 5), f32(3, 2, 1, 2, 2))),
+    Case("conv_transpose3d", ConvTranspose3d(), (f32(N, 3, 2, 3, 4), f32(3, 4, 2, 3, 3))),
+    Case(
+        "conv_transpose3d-stride",
+        ConvTranspose3d((2, 3, 1), ((1, 0), (0, 1), (1, 1)), (1, 2, 0)),
+        (f32(N, 2, 3, 2, 4), f32(2, 3, 3, 2, 3)),
+    ),
+    Case(
+        "conv_transpose3d-groups",
+        ConvTranspose3d((1, 2, 2), ((0, 1), (1, 1), (0, 0)), (0, 0, 0), (2, 1, 2), 2),
+        (f32(N, 4, 3, 2, 2), f32(4, 3, 2, 3, 2)),
+    ),
+]
+
+VOLUME_GRADIENTS = [
+    Case(
+        "conv3d_weight_gradient",
+        Conv3dWeightGradient(kernel=(2, 3, 1)),
+        (f32(N, 3, 4, 4, 3), f32(N, 2, 3, 2, 3)),
+    ),
+    Case(
+        "conv3d_weight_gradient-all",
+        Conv3dWeightGradient((2, 1, 2), ((1, 0), (2, 1), (1, 1)), (1, 2, 1), 2, (2, 3, 3)),
+        (f32(N, 4, 4, 5, 6), f32(N, 6, 2, 4, 3)),
+    ),
 ]
 
 WARP = [
@@ -717,6 +742,7 @@ CASES: list[Case] = [
     *INTEGER,
     *ORDERING,
     *VOLUME,
+    *VOLUME_GRADIENTS,
     *WINOGRAD,
     *ELEMENTWISE,
     *CASTS,
