@@ -127,6 +127,7 @@ from convc.ops.shape import (
     Transpose,
 )
 from convc.ops.volume import Conv3d, ConvTranspose3d
+from convc.ops.windows import lowest
 from convc.types import Dim, DType, Extent, TensorType
 
 LAST = (1 << 63) - 1
@@ -143,7 +144,9 @@ class Emitter(Protocol):
     def constant(self, array: Any, base: str = ...) -> str: ...
     def integers(self, values: Iterable[Any], base: str) -> str: ...
     def extents(self, values: Iterable[Extent]) -> str: ...
-    def is_read_by(self, kind: type[Op]) -> bool: ...
+    def is_read_by(self, *kinds: type[Op]) -> bool: ...
+
+    def is_made_by(self, kind: type[Op], value: str) -> bool: ...
     def scalar(self, value: float, like: str) -> str: ...
     def cast(self, value: str, dtype: DType) -> str: ...
 
@@ -274,18 +277,43 @@ def matmul(e: Emitter, op: MatMul, x: str, y: str) -> str:
     return e("MatMulInteger" if e.types[x].dtype in NARROW else "MatMul", x, y)
 
 
+def after_pad(
+    e: Emitter, op: MaxPool2d | AvgPool2d, x: str, filler: float
+) -> tuple[str, dict[str, Any]]:
+    """A pool's input and window where a Pad made that input.
+
+    ONNX Runtime 1.31 moves a Pad of zeros into the pads of a pool, which leave them out of its maxima and means (and
+    refuses those that are as large as the window), but not into one that says VALID: its own pads become another Pad.
+    """
+    if any(p for pair in op.padding for p in pair):
+        pads = pads_of(((0, 0), (0, 0), *op.padding))
+        x = e("Pad", x, e.integers(pads, "pads"), e.scalar(filler, x), mode="constant")
+    return x, {"strides": op.stride, "auto_pad": "VALID"}
+
+
 def max_pool(e: Emitter, op: MaxPool2d, x: str) -> str:
-    return e("MaxPool", x, kernel_shape=op.kernel, dilations=op.dilation, **window(op))
+    place = window(op)
+    if e.is_made_by(Pad, x):
+        x, place = after_pad(e, op, x, lowest(e.types[x].dtype))
+    return e("MaxPool", x, kernel_shape=op.kernel, dilations=op.dilation, **place)
 
 
 def avg_pool(e: Emitter, op: AvgPool2d, x: str) -> str:
     if op.dilation != (1, 1) and e.opset < 19:
         raise UnsupportedError("a dilated AveragePool needs opset 19")
     dilations = op.dilation if e.opset >= 19 else None
-    # Without padding the two are the same; ONNX Runtime 1.31 moves a Pad into the pads without a look at this.
     is_plain = not any(x for pair in op.padding for x in pair)
-    return e("AveragePool", x, kernel_shape=op.kernel, count_include_pad=int(op.count_include_pad or is_plain),
-             dilations=dilations, **window(op))  # fmt: skip
+    counts_all = op.count_include_pad or is_plain
+    place = window(op)
+    if e.is_made_by(Pad, x):
+        if counts_all:
+            x, place = after_pad(e, op, x, 0)
+        elif e.opset < 18:
+            raise UnsupportedError(
+                "an AveragePool that leaves out its pads, of what a Pad made, needs opset 18"
+            )
+    return e("AveragePool", x, kernel_shape=op.kernel, count_include_pad=int(counts_all), dilations=dilations,
+             **place)  # fmt: skip
 
 
 def batch_norm(e: Emitter, op: BatchNorm, x: str, *statistics: str) -> str | None:
@@ -311,7 +339,7 @@ WHOLE_IMAGES = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
 def is_whole_image(e: Emitter, op: Reduction, x: str) -> bool:
     type = e.types[x]
     whole = sorted(axes_of(op, op.axes, type.rank)) == list(range(2, type.rank))
-    return whole and type.rank >= 3 and op.keepdims and type.dtype.is_float
+    return whole and type.rank >= 3 and op.keepdims and type.dtype in (DType.float16, DType.float32)
 
 
 def reduction(kind: str) -> Rule:
@@ -386,8 +414,8 @@ def pad(e: Emitter, op: Pad, x: str) -> str:
     added = [max(0, p[k]) for k in range(2) for p in op.pads]
     if any(added):
         value = (e.scalar(op.value, x),) if op.mode == "constant" else ()
-        # ONNX Runtime 1.31 moves a Pad of zeros into a MaxPool, which ignores its pads, unless the Pad names axes.
-        named = e.opset >= 18 and op.mode == "constant" and e.is_read_by(MaxPool2d)
+        # ONNX Runtime 1.31 moves a Pad of zeros into pools, which leave it out, unless the Pad names axes.
+        named = e.opset >= 18 and op.mode == "constant" and e.is_read_by(MaxPool2d, AvgPool2d)
         axes = (e.integers(range(len(op.pads)), "axes"),) if named else ()
         x = e("Pad", x, e.integers(added, "pads"), *value, *axes, mode=op.mode)
     return cut(e, x, ((max(0, -b), min(0, a) or None, 1) for b, a in op.pads))

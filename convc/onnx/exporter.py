@@ -150,9 +150,13 @@ class Emitter:
             self._symbols[symbol] = self("Shape", value, start=axis, end=axis + 1)
         return self._symbols[symbol]
 
-    def is_read_by(self, kind: type[Op]) -> bool:
-        """Whether an operator of a kind reads what the node in hand makes."""
-        return any(isinstance(n.op, kind) and self._base in n.inputs for n in self.graph.nodes)
+    def is_read_by(self, *kinds: type[Op]) -> bool:
+        """Whether an operator of one of the kinds reads what the node in hand makes."""
+        return any(isinstance(n.op, kinds) and self._base in n.inputs for n in self.graph.nodes)
+
+    def is_made_by(self, kind: type[Op], value: str) -> bool:
+        """Whether an operator of a kind makes a value."""
+        return any(isinstance(n.op, kind) and value in n.outputs for n in self.graph.nodes)
 
     def scalar(self, value: float, like: str) -> str:
         """A constant of rank 0 in the dtype of a value."""
@@ -206,9 +210,10 @@ class Emitter:
         if isinstance(node.op, Foreign):
             self._carry(node, node.op)
             return
+        before = len(self.nodes)
         value = self._said(node)
         if value is not None:
-            self._define(node.outputs[0], value)
+            self._define(node.outputs[0], value, before)
         elif node.op.decompose is not None:
             self._expand(node)
         else:
@@ -260,9 +265,9 @@ class Emitter:
             self.domains[proto.domain] = op.opset
         self.nodes.append(proto)
 
-    def _define(self, name: str, value: str) -> None:
-        """Gives the value that the last node made its name in the graph; copies any other value."""
-        if not self.nodes or self.nodes[-1].output[0] != value:
+    def _define(self, name: str, value: str, before: int) -> None:
+        """Gives the value that the last of its own nodes made its name in the graph; copies any other value."""
+        if len(self.nodes) == before or self.nodes[-1].output[0] != value:
             value = self("Identity", value)
         if self._dtypes[value] is not self.types[name].dtype:
             raise IRError(f"exported as {self._dtypes[value].value}, is {self.types[name]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from onnx.reference import ReferenceEvaluator
 from convc.errors import UnsupportedError, UsageError
 from convc.graph.interp import run_graph
 from convc.graph.ir import Builder, Graph
+from convc.graph.op import Op
 from convc.onnx.exporter import export_graph
 from convc.ops.conv import Conv2d
 from convc.ops.elementwise import Expm1, Identity, Log1p, Neg
 from convc.ops.norm import BatchNorm
 from convc.ops.ordering import Rank
-from convc.ops.shape import Broadcast, Reshape
+from convc.ops.pool import AvgPool2d, MaxPool2d
+from convc.ops.reduce import ReduceMax
+from convc.ops.shape import Broadcast, Pad, Reshape
 from convc.types import Dim, DType, TensorType
 from tests.ops.cases import (
     CASES,
@@ -186,3 +190,66 @@ def test_composites_hold_at_the_edges(values: list[float]) -> None:
         with np.errstate(all="ignore"):
             found = evaluated(export_graph(graph), {"x0": x})
             np.testing.assert_allclose(found, op.reference(x), rtol=1e-6)
+
+
+def padded(pool: Op, shape: tuple[int, ...] = (1, 2, 5, 6), dtype: DType = DType.float32) -> Graph:
+    """A pool of an image with zeros around it."""
+    builder = Builder("padded")
+    x = builder.input("x", TensorType(dtype, shape))
+    wide = builder.add(Pad(((0, 0), (0, 0), (2, 0), (1, 2)), "constant", 0.0), x, name="wide")
+    return builder.finish((builder.add(pool, wide, name="y"),))
+
+
+MAX, INCLUDED = MaxPool2d((2, 3), (1, 2)), AvgPool2d((2, 3), (1, 1), count_include_pad=True)
+AFTER_PADS: dict[str, tuple[Op, DType]] = {
+    "max": (MAX, DType.float32),
+    "max-double": (MAX, DType.float64),
+    "max-int8": (MAX, DType.int8),
+    "max-uint8": (MAX, DType.uint8),
+    "max-padded": (MaxPool2d((2, 2), (1, 1), ((1, 1), (0, 1))), DType.float32),
+    "max-padded-int8": (MaxPool2d((2, 2), (1, 1), ((1, 1), (0, 1))), DType.int8),
+    "mean": (INCLUDED, DType.float32),
+    "mean-padded": (replace(INCLUDED, padding=((1, 1), (0, 2))), DType.float32),
+}
+
+
+@pytest.mark.parametrize("name", AFTER_PADS)
+@pytest.mark.parametrize("opset", [17, 18, 21])
+def test_a_pad_before_a_pool_keeps_its_zeros(name: str, opset: int) -> None:
+    """ONNX Runtime moves a Pad into a pool's pads, which take no part in maxima and may not be as wide as a window."""
+    pool, dtype = AFTER_PADS[name]
+    graph = padded(pool, dtype=dtype)
+    low = 0 if dtype is DType.uint8 else -100
+    x = np.random.default_rng(4).integers(low, -1 if low else 100, (1, 2, 5, 6)).astype(dtype.numpy)
+    model = export_graph(graph, opset)
+    assert_same(run_by_onnxruntime(model, {"x": x}), run_graph(graph, {"x": x})["y"])
+
+
+def test_a_mean_without_its_pads_after_a_pad_needs_opset_18() -> None:
+    pool = AvgPool2d((2, 2), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
+    with pytest.raises(UnsupportedError, match="needs opset 18"):
+        export_graph(padded(pool), 17)
+    graph = padded(pool)
+    x = np.random.default_rng(4).standard_normal((1, 2, 5, 6)).astype(np.float32)
+    assert_same(
+        run_by_onnxruntime(export_graph(graph, 18), {"x": x}), run_graph(graph, {"x": x})["y"]
+    )
+
+
+def test_an_output_that_goes_on_unchanged_keeps_its_name() -> None:
+    """A rule that makes nothing (a dropout, a pad of nothing) gives the value before it, which keeps its own name."""
+    builder = Builder("kept")
+    x = builder.input("x", f32(2, 3))
+    first = builder.add(Neg(), x, name="first")
+    second = builder.add(Pad(((0, 0), (0, 0)), "reflect"), first, name="second")
+    model = export_graph(builder.finish((first, second)))
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    found = ReferenceEvaluator(model).run(["first", "second"], {"x": array})
+    np.testing.assert_array_equal(found, [-array, -array])
+
+
+def test_images_of_doubles_are_reduced_in_the_words_that_runtimes_have_for_them() -> None:
+    """ONNX Runtime has its global pools in float32 alone."""
+    for dtype, kind in ((DType.float64, "ReduceMax"), (DType.float32, "GlobalMaxPool")):
+        case = Case("image", ReduceMax((2, 3), True), (TensorType(dtype, (1, 2, 3, 4)),))
+        assert [n.op_type for n in export_graph(case.graph()).graph.node] == [kind]

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from convc.onnx.importer import import_model
-from tests.onnx.fuzz import differential
+from tests.onnx.fuzz import differential, exported
 from tests.onnx.fuzz.grower import Case, reference
 from tests.onnx.models import model_of, node
 
@@ -50,6 +50,15 @@ def test_values_that_a_node_is_made_of_leave_an_output_its_name() -> None:
     nodes = [node("Gemm", "x w b", "linear"), node("Neg", "linear", "linear_1")]
     model = model_of(nodes, {"x": f32(2, 4)}, ["linear_1"], {"w": f32(4, 4), "b": f32(4)})
     assert import_model(model).outputs == ("linear_1",)
+
+
+def test_exported_random_models_agree_with_the_reference() -> None:
+    until = time.monotonic() + 4
+    tally = differential.run(
+        range(70_000, 70_040), differential.Tally(), until, exported.problem_of
+    )
+    assert tally.graphs >= 3
+    assert not tally.failures
 
 
 def test_random_models_agree_with_the_reference() -> None:

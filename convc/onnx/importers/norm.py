@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from convc.onnx.importers.call import Call, Rejected, Rule
 from convc.ops.broadcasting import Add, Div, Mul, Pow, Sub
 from convc.ops.elementwise import Reciprocal, Sqrt, Square
@@ -53,9 +55,12 @@ def layer_norm(c: Call) -> Any:
     rank = c.rank(0)
     axis, epsilon = c.axis(0, -1), float(c.attr("epsilon", 1e-5))
     axes = tuple(range(axis, rank))
-    plain = c.shape(1) == c.shape(0)[axis:]
-    if plain and c.has(2) and not c.wants(1) and not c.wants(2) and c.shape(2) == c.shape(1):
-        return c.add(LayerNorm(axes, epsilon), c[0], c[1], c[2])
+    sizes = c.shape(1)
+    known = all(isinstance(e, int) for e in sizes)
+    has_shift = c.shape(2) == sizes if c.has(2) else known
+    if sizes == c.shape(0)[axis:] and has_shift and not c.wants(1) and not c.wants(2):
+        beta = c[2] if c.has(2) else c.constant(np.zeros(c.numbers(1)), c.dtype(1))
+        return c.add(LayerNorm(axes, epsilon), c[0], c[1], beta)
     x = c.wide(c[0])
     normal, mean, inverse = normalised(c, x, axes, epsilon)
     scaled = c.add(Mul(), normal, c.cast(c[1], c.dtype(x)))

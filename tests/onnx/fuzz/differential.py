@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ STEPS = (*steps_elements.STEPS, *steps_shapes.STEPS, *steps_windows.STEPS)
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2}
 """Of an output's largest element (or of 1): a dozen roundings, which norms and powers enlarge."""
 Arrays = Mapping[str, Array]
+Judge = Callable[[Case], str]
+"""What is wrong with a model, by its kind and a colon; empty if nothing."""
 
 
 def case_of(seed: int, most: int = 8) -> Case:
@@ -134,14 +136,14 @@ def is_failure(problem: str) -> bool:
 # ---------------------------------------------------------------- shrinking
 
 
-def shrunk(case: Case, kind: str) -> Case:
+def shrunk(case: Case, kind: str, judge: Judge = problem_of) -> Case:
     """The smallest run of consecutive producers, fed with the reference's values, that still has such a problem."""
     nodes = list(case.model.graph.node)
     producer = {o: n for n in nodes for o in n.output}
     for depth in range(1, len(nodes)):
         for last in nodes:
             part = cut(case, within(last, producer, depth), last.output)
-            if part is not None and problem_of(part).partition(":")[0] == kind:
+            if part is not None and judge(part).partition(":")[0] == kind:
                 return part
     return case
 
@@ -198,20 +200,20 @@ class Tally:
     reference_wrong: dict[int, str] = field(default_factory=dict)
 
 
-def run(seeds: range, tally: Tally, until: float | None = None) -> Tally:
-    """Runs the models of some seeds, or as many as the clock allows."""
+def run(seeds: range, tally: Tally, until: float | None = None, judge: Judge = problem_of) -> Tally:
+    """Judges the models of some seeds, or as many as the clock allows."""
     for seed in seeds:
         if until is not None and time.monotonic() > until:
             break
         case = case_of(seed)
-        problem = problem_of(case)
+        problem = judge(case)
         tally.graphs += 1
         tally.operators.update(n.op_type for n in case.model.graph.node)
         if not problem:
             continue
         (tally.failures if is_failure(problem) else tally.reference_wrong)[seed] = problem
-        small = shrunk(case, problem.partition(":")[0])
-        print(f"seed {seed}: {problem}\n{text_of(small)}\n  -> {problem_of(small)}", flush=True)
+        small = shrunk(case, problem.partition(":")[0], judge)
+        print(f"seed {seed}: {problem}\n{text_of(small)}\n  -> {judge(small)}", flush=True)
     return tally
 
 

@@ -9,6 +9,8 @@ from tests.onnx.fuzz.grower import Grower, Unfit, Value
 ROUNDED = ("Sigmoid", "Tanh", "Exp", "Erf", "Softplus", "Softsign", "Sin", "Cos", "Atan", "Sinh")
 PLAIN = ("Relu", "Abs", "Neg", "Identity")
 STEPPED = ("Floor", "Ceil", "Round", "Sign")
+NARROW = ("Erf", "Gelu", "HardSwish")
+"""Those that the reference has (or their constants) in float32 alone."""
 NEWER = {"Gelu": 20, "Mish": 18, "HardSwish": 14}
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare",
@@ -19,8 +21,8 @@ REDUCTIONS = (
 def unary(g: Grower) -> Value:
     x = g.floating()
     kind = g.among([*ROUNDED, *PLAIN, *PLAIN, *STEPPED, *NEWER])
-    if g.opset < NEWER.get(kind, 0) or (kind in ("HardSwish", "Erf") and g.dtype != "float32"):
-        raise Unfit  # the reference has them (or their 1/6) in float32 alone
+    if g.opset < NEWER.get(kind, 0) or (kind in NARROW and g.dtype != "float32"):
+        raise Unfit
     if kind in STEPPED and not x.exact:
         raise Unfit
     return g.add(kind, x, exact=kind in PLAIN or kind in STEPPED)

@@ -94,6 +94,28 @@ def pool(g: Grower) -> list[Value]:
     return g.node(kind, x, exact=kind == "MaxPool", **attributes)
 
 
+def padded_window(g: Grower) -> Value:
+    """A pool or a convolution of what a Pad made, which runtimes take for one operator."""
+    x = g.floating(4)
+    if g.chance(0.2):
+        x = g.given(g.drawn(x.shape, g.among(["int8", "uint8"])))
+    pads = g.ints(
+        0, 0, *(g.between(0, 2) for _ in range(2)), 0, 0, *(g.between(0, 2) for _ in range(2))
+    )
+    filler = g.weight(g.drawn((), x.array.dtype.name)) if g.chance(0.3) else None
+    wide = g.add("Pad", x, pads, filler, exact=True)
+    attributes: dict[str, Any] = {"kernel_shape": [g.between(2, 3) for _ in range(2)]}
+    if g.chance(0.3):
+        attributes["pads"] = [1, 1, 1, 1]
+    match g.among(["MaxPool", "MaxPool", "AveragePool", "Conv"]) if x.is_float else "MaxPool":
+        case "MaxPool":
+            return g.add("MaxPool", wide, exact=True, **attributes)
+        case "AveragePool":
+            return g.add("AveragePool", wide, count_include_pad=int(g.chance(0.5)), **attributes)
+    w = g.weight(g.drawn((g.between(1, 4), x.shape[1], *attributes["kernel_shape"])))
+    return g.add("Conv", wide, w, **attributes)
+
+
 def global_pool(g: Grower) -> Value:
     kind = g.among(["GlobalAveragePool", "GlobalMaxPool"])
     x = g.floating(4) if kind == "GlobalMaxPool" else image(g)  # the reference knows images alone
@@ -195,6 +217,6 @@ def quantized_conv(g: Grower) -> Value:
 
 
 STEPS = (
-    conv, conv, conv, conv_transpose, pool, pool, pool, global_pool, product, product, gemm, gemm, einsum, recurrent,
-    fake_quantized, quantized_product, quantized_conv,
+    conv, conv, conv, conv_transpose, pool, pool, pool, padded_window, global_pool, product, product, gemm, gemm,
+    einsum, recurrent, fake_quantized, quantized_product, quantized_conv,
 )  # fmt: skip
