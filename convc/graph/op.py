@@ -1,6 +1,7 @@
 """The operator: a frozen dataclass whose fields are its attributes and whose methods are its facets.
 
-Facets, always in this order: `infer`, `reference`, `gradient`, then one of `formula`, `decompose` or `loops`.
+Facets, always in this order: `infer`, `reference`, `gradient`, then one of `formula`, `decompose`, `loops` or
+`procedure`.
 Registering an operator that lacks one is an error that names it.
 """
 
@@ -48,6 +49,14 @@ class Op:
 
     loops: ClassVar[Callable[..., Any] | None] = None
     """`loops(self, outputs, *inputs)`: statements over buffers, for what no formula can say."""
+
+    procedure: ClassVar[Callable[..., Any] | None] = None
+    """`procedure(self, output, workspace, *inputs)`: statements that go back to what they stored, or store where data
+    say: sorting, scattering. Each element of the output is stored at least once where only loops decide it; all that
+    data decide must lie inside the buffers."""
+
+    workspace: ClassVar[Callable[..., Any] | None] = None
+    """Optional: `workspace(self, *types)`: the types of further buffers for `procedure`, undefined at first."""
 
     permute: ClassVar[Callable[..., Any] | None] = None
     """Optional: `permute(self, perm, *types)`: the operator that maps inputs transposed by `perm` to the output
@@ -99,8 +108,10 @@ def register(cls: OpType) -> OpType:
     for facet in ("infer", "reference", "gradient"):
         if getattr(cls, facet, None) is None:
             raise TypeError(f"operator {cls.__name__} lacks the facet '{facet}'")
-    if not (cls.formula or cls.decompose or cls.loops):
-        raise TypeError(f"operator {cls.__name__} lacks a facet: 'formula', 'decompose' or 'loops'")
+    if not (cls.formula or cls.decompose or cls.loops or cls.procedure):
+        raise TypeError(
+            f"operator {cls.__name__} lacks a facet: 'formula', 'decompose', 'loops' or 'procedure'"
+        )
     cls.mnemonic = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     if cls.mnemonic in OPERATORS:
         raise TypeError(f"operator {cls.mnemonic} is registered twice")

@@ -13,6 +13,7 @@ from convc.loops.ir import (
     Load,
     Operand,
     Stmt,
+    Store,
     Var,
     as_expr,
     const,
@@ -62,6 +63,24 @@ def tensor_of(buffer: Buffer) -> Tensor:
         buffer.shape,
         lambda *indices: Load(buffer.name, tuple(indices), buffer.dtype),
     )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A buffer that an operator's `procedure` reads and writes: `m(i, j)` is the element there now."""
+
+    buffer: Buffer
+
+    def __call__(self, *indices: Operand) -> Expr:
+        return Load(self.buffer.name, self._at(indices), self.buffer.dtype)
+
+    def put(self, value: Operand, *indices: Operand) -> Stmt:
+        """The statement that stores an element."""
+        return Store(self.buffer.name, self._at(indices), as_expr(value, self.buffer.dtype))
+
+    @staticmethod
+    def _at(indices: tuple[Operand, ...]) -> tuple[Expr, ...]:
+        return tuple(as_expr(i, INDEX) for i in indices)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ def group_nodes(graph: Graph) -> list[Group]:
         order.append(group)
         for output in node.outputs:
             placed[output] = position
-        if len(node.outputs) == 1 and isinstance(graph.view(node), Part | None):
+        free = isinstance(graph.view(node), Part | None) and node.op.procedure is None
+        if len(node.outputs) == 1 and free:
             open_groups[node.outputs[0]] = group
     return [Group(tuple(g), _kept(graph, g)) for g in order]
 

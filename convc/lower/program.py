@@ -9,7 +9,7 @@ from convc.errors import IRError
 from convc.graph.ir import Array, Builder, Graph, Node
 from convc.graph.state import next_values
 from convc.graph.view import Joined
-from convc.loops.formula import At, Tensor, tensor_of
+from convc.loops.formula import At, Memory, Tensor, tensor_of
 from convc.loops.ir import (
     Buffer,
     Const,
@@ -31,7 +31,7 @@ from convc.loops.ir import (
     index,
     walk,
 )
-from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range
+from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range, simplify_kernel
 from convc.lower.groups import Group, group_nodes
 from convc.lower.inlining import inline_cheap
 from convc.lower.nest import loop_names, naive_kernel, naive_kernel_of, nest_kernel
@@ -134,6 +134,7 @@ class _Lowering:
         self.cleared: set[str] = set()
         self.padded: set[str] = set()
         self.packings: dict[tuple[str, Layout], Storage] = {}
+        self.workspaces: dict[str, TensorType] = {}  # of procedures, by name
 
     def run(self) -> Program:
         groups = group_nodes(self.graph)
@@ -146,6 +147,8 @@ class _Lowering:
             for name, border in self.borders_of(call).items():
                 borders[name] = merged_border(borders.get(name), border)
         self.storages = Storages(self.graph, inner, borders, self.states)
+        for name, type in self.workspaces.items():
+            self.storages.add_workspace(name, type)
         for group in groups:
             self.emit(group, calls.get(group.output))
         for name, value in self.next.items():
@@ -182,6 +185,7 @@ class _Lowering:
 
     def call_of(self, group: Group) -> _Call:
         """The group's kernel on dense buffers."""
+        spaces = self.workspaces_of(group)
         inputs = []
         tensors: dict[str, Tensor] = {}
         for position, name in enumerate(group.inputs):
@@ -200,7 +204,17 @@ class _Lowering:
         key = (group.wiring, group.kept_positions, tuple(inputs), tuple(outputs))
         if key not in self.plain:
             self.plain[key] = self.kernel_of(group, tensors, inputs, outputs)
-        return _Call(self.plain[key], (*group.inputs, *group.outputs), group.layers)
+        return _Call(self.plain[key], (*group.inputs, *spaces, *group.outputs), group.layers)
+
+    def workspaces_of(self, group: Group) -> tuple[str, ...]:
+        """The names of the buffers that a procedure works in, which get their places with the values."""
+        node = group.nodes[0]
+        if node.op.procedure is None or node.op.workspace is None:
+            return ()
+        types = node.op.workspace(*(self.graph.types[i] for i in node.inputs))
+        names = {f"{group.output}.workspace{k}": t for k, t in enumerate(types)}
+        self.workspaces |= names
+        return tuple(names)
 
     def kernel_of(
         self, group: Group, tensors: dict[str, Tensor], inputs: list[Buffer], outputs: list[Buffer]
@@ -216,6 +230,8 @@ class _Lowering:
             kernel = naive_kernel_of("kernel", inputs, found)
         elif group.nodes[0].op.loops is not None and group.nodes[0].op.formula is None:
             kernel = self.kernel_of_nest(group, tensors, inputs, output)
+        elif group.nodes[0].op.procedure is not None:
+            kernel = self.kernel_of_procedure(group.nodes[0], tensors, inputs, output)
         else:
             for node in group.nodes:
                 self.apply(node, tensors)
@@ -248,6 +264,20 @@ class _Lowering:
         assert first.op.loops is not None
         nest = first.op.loops(put, *(tensors[i] for i in first.inputs))
         return nest_kernel("kernel", inputs, output, nest)
+
+    def kernel_of_procedure(
+        self, node: Node, tensors: dict[str, Tensor], inputs: list[Buffer], output: Buffer
+    ) -> Kernel:
+        """The statements that an operator writes, on its output and its workspace."""
+        op, types = node.op, [self.graph.types[i] for i in node.inputs]
+        assert op.procedure is not None
+        spaces = tuple(
+            Buffer(f"m{k}", t.dtype, t.shape, role=Role.out)
+            for k, t in enumerate(op.workspace(*types) if op.workspace is not None else ())
+        )
+        operands = (tensors[i] for i in node.inputs)
+        body = op.procedure(Memory(output), tuple(map(Memory, spaces)), *operands)
+        return simplify_kernel(Kernel("kernel", (*inputs, *spaces, output), tuple(body)))
 
     def apply(self, node: Node, tensors: dict[str, Tensor]) -> None:
         if node.op.formula is None or len(node.outputs) != 1:

@@ -287,6 +287,10 @@ def is_spatial(graph: Graph) -> bool:
         not {"stride", "scale"}.isdisjoint(node.op.attributes) for node in graph.nodes
     )
 
+    def add_workspace(self, name: str, type: TensorType) -> None:
+        """A region for what a kernel keeps while it runs."""
+        self.of[name] = self._add_region(self._fresh(name), RegionKind.arena, dense(type))
+
 
 def dense(type: TensorType) -> tuple[TensorType, Layout]:
     return type, Layout.dense(type.rank)

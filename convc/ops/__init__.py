@@ -18,6 +18,7 @@ from convc.ops import (
     reduce,
     resize,
     shape,
+    sorting,
     volume,
     warp,
     winograd,
@@ -42,6 +43,7 @@ __all__ = [
     "resize",
     "shape",
     "volume",
+    "sorting",
     "warp",
     "winograd",
 ]

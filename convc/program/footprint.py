@@ -72,9 +72,9 @@ def _sum_of_places(buffer: Buffer, symbols: Mapping[str, int], index: list[Value
 
 
 def written_offsets(kernel: Kernel, name: str, symbols: Mapping[str, int]) -> Offsets:
-    """The element offsets of a parameter that a kernel writes, flat, some perhaps repeated.
+    """The element offsets of a parameter that a kernel writes for certain, flat, some perhaps repeated.
 
-    IRError if a store leaves the parameter's box. Where it goes must not depend on data.
+    IRError if a store leaves the parameter's box. Stores of which data decide where or whether are not among them.
     """
     return _Writes(kernel, name, symbols).run()
 
@@ -103,7 +103,9 @@ class _Writes:
                 case For() if self.writes(stmt):
                     self.loop(stmt, names, runs, depth)
                 case If() if self.writes(stmt):
-                    holds = value(stmt.condition, names)
+                    holds = known(stmt.condition, names)
+                    if holds is None:
+                        continue
                     self.block(stmt.then, names, runs & holds, depth)
                     self.block(stmt.otherwise, names, runs & ~holds, depth)
                 case Store() if stmt.buffer == self.buffer.name:
@@ -126,7 +128,10 @@ class _Writes:
         )
 
     def loop(self, stmt: For, names: dict[str, Values], runs: Values, depth: int) -> None:
-        extent = np.asarray(value(stmt.extent, names))
+        extents = known(stmt.extent, names)
+        if extents is None:
+            return
+        extent = np.asarray(extents)
         deeper = {n: _with_axis(v, depth) for n, v in names.items()}
         most = int(extent.max(initial=0))
         deeper[stmt.var] = np.arange(most).reshape((1,) * depth + (most,))
@@ -134,7 +139,9 @@ class _Writes:
         self.block(stmt.body, deeper, inside, depth + 1)
 
     def store(self, stmt: Store, names: dict[str, Values], runs: Values, depth: int) -> None:
-        index = [value(i, names) for i in stmt.index]
+        index = [known(i, names) for i in stmt.index]
+        if any(i is None for i in index):
+            return
         shape = np.broadcast_shapes(np.shape(runs), *(np.shape(i) for i in index))
         if prod(shape) == 0:
             return
@@ -199,6 +206,18 @@ def _is_index(expr: Expr, names: Mapping[str, Values]) -> bool:
             return False
 
 
+def known(expr: Expr, names: Mapping[str, Values]) -> Values | None:
+    """An expression's values in all iterations at once, or None if it depends on data."""
+    try:
+        return value(expr, names)
+    except DataDecideError:
+        return None
+
+
+class DataDecideError(IRError):
+    """Only a run knows where a store goes."""
+
+
 def value(expr: Expr, names: Mapping[str, Values]) -> Values:
     """An index expression's values in all iterations at once; IRError if it depends on data."""
     match expr:
@@ -214,4 +233,4 @@ def value(expr: Expr, names: Mapping[str, Values]) -> Values:
         case Cast() if not expr.dtype.is_float:
             return np.asarray(value(expr.value, names)).astype(expr.dtype.numpy)
         case Load() | _:
-            raise IRError(f"where a store goes depends on data: {expr}")
+            raise DataDecideError(f"where a store goes depends on data: {expr}")

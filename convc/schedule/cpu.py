@@ -63,6 +63,7 @@ from convc.schedule.structure import (
     loads_of,
     moves_with,
 )
+    goes_back,
 from convc.schedule.tiles import Heights, TileSpace
 from convc.target import Target
 
@@ -90,7 +91,7 @@ def _scheduled(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
         if buffer.role is Role.in_ and any(b != (0, 0) for b in buffer.layout.border):
             kernel = use_border(kernel, buffer.name)
     kernel = simplify_kernel(kernel)
-    structure = analyse(kernel)
+    structure = None if goes_back(kernel) else analyse(kernel)
     if structure is None:
         return _several(kernel, target, picker)
     structure, vector = _vector_loop(split_blocks(split_phases(structure)))
@@ -133,7 +134,8 @@ def _several(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
 
 
 def _is_nest(stmt: Stmt) -> bool:
-    return isinstance(stmt, For) and analyse(Kernel("nest", (), (stmt,))) is not None
+    nest = Kernel("nest", (), (stmt,))
+    return isinstance(stmt, For) and not goes_back(nest) and analyse(nest) is not None
 
 
 def _serial(block: Block) -> Block:

@@ -148,6 +148,36 @@ def analyse(kernel: Kernel) -> Structure | None:
     )
 
 
+def goes_back(kernel: Kernel) -> bool:
+    """True if a kernel reads memory that it writes, or data say where it goes: its iterations may depend on others."""
+    written: set[str] = set()
+    read: set[str] = set()
+    data: set[str] = set()  # names of values that are read, or follow from what is
+    registers = {
+        s.buffer.name
+        for s in walk(kernel.body)
+        if isinstance(s, Alloc) and s.buffer.space is Space.register
+    }
+    for stmt in walk(kernel.body):
+        places: list[Expr] = []
+        for expr in expressions(stmt):
+            loads = loads_of(expr)
+            read.update(e.buffer for e in loads)
+            places += [i for e in loads for i in e.index]
+            if isinstance(stmt, Let) and (loads or _mentions(expr, data)):
+                data.add(stmt.name)
+        if isinstance(stmt, Store):
+            written.add(stmt.buffer)
+            places += stmt.index
+        if any(_mentions(place, data) for place in places):
+            return True
+    return bool((written & read) - registers)
+
+
+def _mentions(expr: Expr, names: set[str]) -> bool:
+    return any(isinstance(e, Var) and e.name in names for e in subexpressions(expr))
+
+
 def _last_store(block: Block) -> Store | None:
     """The store that ends a nest's body, behind its guard if it has one."""
     if not block:

@@ -146,6 +146,7 @@ from convc.ops.shape import (
     SpaceToDepth,
     Transpose,
 )
+from convc.ops.sorting import Order, Positions, Scatter
 from convc.ops.volume import Conv3d, Conv3dWeightGradient, ConvTranspose3d
 from convc.ops.warp import FILL_MODES, AffineWarp
 from convc.ops.winograd import WinogradInput, WinogradOutput
@@ -692,6 +693,32 @@ VOLUME = [
     ),
 ]
 
+SORTING = [
+    Case("order", Order(1), (f32(N, 9),)),
+    Case("order-descending", Order(-1, True), (f32(N, 2, 9),), ((-0.002, 0.002),)),
+    Case("order-first-axis", Order(0), (f16(9, N),)),
+    Case("order-bfloat16", Order(0, True), (bf16(9),)),
+    Case("order-float64", Order(0), (f64(20),)),
+    Case("order-int8", Order(1, True), (i8(N, 9),), ((-128, 127),)),
+    Case("order-uint8", Order(1), (u8(N, 9),), ((0, 255),)),
+    Case("order-int64", Order(0), (i64(30),), ((-5000, 5000),)),
+    Case("order-bool", Order(0, True), (TensorType(DType.bool, (12,)),)),
+    Case("order-long", Order(0), (i32(5000),), ((-(2**31), 2**31 - 1),)),
+    Case("positions", Positions(4), (TensorType(DType.bool, (9,)),)),
+    Case("positions-fewer", Positions(9), (TensorType(DType.bool, (N,)),)),
+    Case("scatter", Scatter(), (f32(7, 2), i64(9, 2), f32(9, 2)), ((-3, 3), (-1, 7), (-3, 3))),
+    Case("scatter-rows", Scatter(), (i8(7, N), i64(9, 1), i8(9, N)), ((-3, 3), (-1, 7), (-3, 3))),
+    *(
+        Case(
+            f"scatter-{reduction}",
+            Scatter(reduction),
+            (f32(5, 3), i64(9, 1), f32(9, 3)),
+            ((-3, 3), (-1, 5), (-3, 3)),
+        )
+        for reduction in ("add", "mul", "max", "min")
+    ),
+]
+
 VOLUME_GRADIENTS = [
     Case(
         "conv3d_weight_gradient",
@@ -757,3 +784,4 @@ CASES: list[Case] = [
     *LOSS,
     *RANDOM,
 ]
+    *SORTING,

@@ -74,7 +74,10 @@ def test_a_guard_that_leaves_something_out_shows() -> None:
         verify_program(parsed(text))
 
 
-def test_where_a_store_goes_must_not_depend_on_data() -> None:
-    text = TEXT.replace("t[n, i] = x[n, i] + 1.0", "t[n, int64(x[n, i])] = 1.0")
-    with pytest.raises(IRError, match="depends on data"):
+@pytest.mark.parametrize(
+    "statement", ["t[n, int64(x[n, i])] = 1.0", "if x[n, i] < 1.0 { t[n, i] = 1.0 }"]
+)
+def test_what_data_may_leave_out_counts_as_unwritten(statement: str) -> None:
+    text = TEXT.replace("t[n, i] = x[n, i] + 1.0", statement)
+    with pytest.raises(IRError, match="elements of t in 't' are read before"):
         verify_program(parsed(text))
