@@ -33,10 +33,10 @@ from convc.ops.ordering import (
     LastPosition,
     Rank,
     Running,
-    ScatterReduce,
 )
 from convc.ops.reduce import ReduceMax, ReduceMin, ReduceProd, ReduceSum, Reduction
 from convc.ops.shape import Broadcast, Concat, Gather, Pad
+from convc.ops.sorting import Order, Positions, Scatter
 from convc.types import DType, Extent
 
 
@@ -94,15 +94,10 @@ def gather_nd(c: Call) -> str:
 
 def scatter(c: Call, data: str, rows: str, updates: str, reduction: str) -> str:
     """data[p, r] with the updates[k, r] for which rows[k, r or 0] is p; the last one wins, or all are combined."""
-    if reduction in ("none", ""):
-        last = c.add(LastPosition(0, c.shape(data)[0]), rows)
-        zero = c.scalar(0, last)
-        where = c.add(Maximum(), last, zero)
-        if c.shape(rows)[1] != c.shape(data)[1]:
-            where = c.add(Broadcast(c.shape(data)), where)
-        chosen = c.add(GatherElements(0), updates, where)
-        return c.add(Where(), c.add(GreaterEqual(), last, zero), chosen, data)
-    return c.add(ScatterReduce(reduction), data, rows, updates)
+    op = Scatter(reduction or "none")
+    if op.reduction not in ("add", "mul"):
+        return c.add(op, data, rows, updates)
+    return c.cast(c.add(op, c.wide(data), rows, c.wide(updates)), c.dtype(data))
 
 
 def scatter_elements(c: Call) -> str:
@@ -200,6 +195,10 @@ MOST_ROUNDS = 8
 """The largest k that is chosen one by one, which takes k passes over n elements where ranks take n."""
 
 
+MOST_RANKED = 64
+"""Elements up to which each is compared with all others, which vectors do, rather than sorted."""
+
+
 def top_k(c: Call) -> tuple[str, str]:
     """The element whose rank is k, for each k asked for."""
     count = int(c.array(1).reshape(())) if c.opset >= 10 else int(c.attr("k"))
@@ -209,6 +208,9 @@ def top_k(c: Call) -> tuple[str, str]:
         raise Rejected(f"k = {count} of {extent} elements")
     if largest and 0 < count <= MOST_ROUNDS and extent >= 8 * count:
         return chosen_one_by_one(c, axis, extent, count)
+    if extent > MOST_RANKED:
+        positions = c.slice(c.add(Order(axis, largest), c[0]), axis, 0, count)
+        return c.add(GatherElements(axis), c[0], positions), positions
     ranks = c.add(Rank(axis, largest), c[0])
     positions = c.slice(c.add(LastPosition(axis, extent), ranks), axis, 0, count)
     return c.add(GatherElements(axis), c[0], positions), positions
@@ -264,24 +266,22 @@ def reverse_sequence(c: Call) -> str:
 
 
 def compress(c: Call) -> str:
-    """The slices where a condition holds, which is read at import as it decides the shape."""
-    kept = np.flatnonzero(c.array(1))
+    """The slices where a condition holds, of which only the number is read at import."""
     axis = c.attr("axis")
     x = c[0] if axis is not None else c.reshape(c[0], (math.prod(c.numbers(0)),))
     d = 0 if axis is None else c.from_front(int(axis), c.rank(0))
-    return c.add(Gather(d), x, c.constant(kept.astype(np.int64)))
+    count = int(np.count_nonzero(c.array(1)))
+    return c.add(Gather(d), x, c.add(Positions(count), c.reshape(c[1], c.numbers(1))))
 
 
 def non_zero(c: Call) -> str:
     """The positions [rank, count] of elements that aren't 0; only their count is read at import."""
     shape = c.numbers(0)
-    count, size = int(np.count_nonzero(c.array(0))), math.prod(shape)
-    flat = c.reshape(c[0], (size,))
-    zero = c.constant(np.zeros(()), c.dtype(flat))
-    marked = c.cast(c.add(NotEqual(), flat, zero), DType.int64)
-    # The k-th one is where the running count is k; elsewhere no row is meant.
-    order = c.add(Mul(), c.add(CumSum(0), marked), marked)
-    places = c.slice(c.add(LastPosition(0, count + 1), order), 0, 1, None)
+    count = int(np.count_nonzero(c.array(0)))
+    flat = c.reshape(c[0], (math.prod(shape),))
+    if c.dtype(flat) is not DType.bool:
+        flat = c.add(NotEqual(), flat, c.constant(np.zeros(()), c.dtype(flat)))
+    places = c.add(Positions(count), flat)
     rows = []
     for d, extent in enumerate(shape):
         stride = math.prod(shape[d + 1 :])
