@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from convc.loops.ir import (
     Cast,
     Expr,
     For,
+    If,
     Let,
     Stmt,
     Var,
@@ -40,6 +42,8 @@ from convc.ops.base import (
 from convc.types import DType, Extent, TensorType
 
 FILL_MODES = ("constant", "nearest", "reflect", "wrap", "grid-constant", "grid-wrap")
+Element = Callable[[Expr, Expr], Expr]
+"""A pixel's channel at a row and a column."""
 REAL = DType.float64
 """Of coordinates: a source pixel mustn't depend on how x is rounded."""
 
@@ -144,42 +148,67 @@ class AffineWarp(Op):
     gradient = unsupported_gradient
 
     def loops(self, put: Put, x: Tensor, matrix: Tensor) -> Nest:
-        n, i, j = (Var(v) for v in ("n", "i", "j"))
+        n, i, j, c = (Var(v) for v in ("n", "i", "j", "c"))
         (output,) = self.infer(TensorType(x.dtype, x.shape), TensorType(matrix.dtype, matrix.shape))
-        rows, columns = (x.shape[a] for a in self.axes)
+        wide = accumulator(output.dtype)
+        sizes = (x.shape[self.axes[0]], x.shape[self.axes[1]])
         channels = next(d for d in (1, 3) if d not in self.axes)
         row_lets, starts = _named("a", [self.started(matrix, n, i, d) for d in range(2)])
         lets, points = _named(
             "p", [s + _part(matrix, n, d, 1) * Cast(j, REAL) for d, s in enumerate(starts)]
         )
-        inside = _inside(points[0], rows) & _inside(points[1], columns)
-        more, mapped = _named(
-            "q", [self.mapped(p, e) for p, e in zip(points, (rows, columns), strict=True)]
-        )
-        names, taps = self.taps(mapped, (rows, columns), accumulator(output.dtype))
-        c = Var("c")
+
+        def at(row: Expr, column: Expr) -> tuple[Expr, ...]:
+            places: list[Expr] = [n, c, c, c]
+            places[self.axes[0]], places[self.axes[1]] = row, column
+            return tuple(places)
+
+        def stored(value: Expr) -> Stmt:
+            put_at = put(at(i, j), cast(value, output.dtype))
+            return For("c", index(x.shape[channels]), (put_at,))
 
         def element(row: Expr, column: Expr) -> Expr:
-            i, j = row, column
-            if self.fill_mode == "grid-constant":
-                i, j = self.nearest(row, rows), self.nearest(column, columns)
-            at: list[Expr] = [n, c, c, c]
-            at[self.axes[0]], at[self.axes[1]] = i, j
-            found = cast(x(*at), accumulator(output.dtype))
-            if self.fill_mode != "grid-constant":
-                return found
+            return cast(x(*at(row, column)), wide)
+
+        names, value = self.anywhere(points, sizes, element, wide)
+        pixel: Block = (*names, stored(value))
+        if self.interpolation == "bilinear":
+            names, value = self.well_inside(points, element, wide)
+            pixel = (If(_between_pixels(points, sizes), (*names, stored(value)), pixel),)
+        pixels = For("j", index(sizes[1]), (*lets, *pixel))
+        return Nest((("n", x.shape[0]), ("i", sizes[0])), (*row_lets, pixels))
+
+    def well_inside(
+        self, points: list[Expr], element: Element, dtype: DType
+    ) -> tuple[list[Let], Expr]:
+        """The value at a point whose four pixels are the image's: no fill mode changes it, and nothing is clamped."""
+        lets: list[Let] = []
+        taps: list[list[Expr]] = []
+        for d, point in enumerate(points):
+            below, (low,) = _named(f"m{d}", [Cast(point, INDEX)])
+            weights, (weight,) = _named(f"v{d}", [cast(point - Cast(low, REAL), dtype)])
+            lets += [*below, *weights]
+            taps.append([low, low + 1, weight])
+        return lets, self.sampled(element, *taps)
+
+    def anywhere(
+        self, points: list[Expr], sizes: tuple[Extent, Extent], element: Element, dtype: DType
+    ) -> tuple[list[Let], Expr]:
+        """The value at any point, as the fill mode has it."""
+        rows, columns = sizes
+        more, mapped = _named("q", [self.mapped(p, e) for p, e in zip(points, sizes, strict=True)])
+        names, taps = self.taps(mapped, sizes, dtype)
+
+        def filled(row: Expr, column: Expr) -> Expr:
+            i, j = self.nearest(row, rows), self.nearest(column, columns)
+            found = element(i, j)
             return select(row.eq(i) & column.eq(j), found, const(self.fill_value, found.dtype))
 
-        value = self.sampled(element, *taps)
+        value = self.sampled(filled if self.fill_mode == "grid-constant" else element, *taps)
         if self.fill_mode == "constant":
+            inside = _inside(points[0], rows) & _inside(points[1], columns)
             value = select(inside, value, const(self.fill_value, value.dtype))
-        at: list[Expr] = [n, c, c, c]
-        at[self.axes[0]], at[self.axes[1]] = i, j
-        stored: Stmt = For(
-            "c", index(x.shape[channels]), (put(tuple(at), cast(value, output.dtype)),)
-        )
-        pixel: Block = (*lets, *more, *names, stored)
-        return Nest((("n", x.shape[0]), ("i", rows)), (*row_lets, For("j", index(columns), pixel)))
+        return [*more, *names], value
 
     def started(self, matrix: Tensor, n: Expr, i: Expr, d: int) -> Expr:
         """The coordinate d of the point for the first pixel of row i."""
@@ -234,12 +263,10 @@ class AffineWarp(Op):
             found.append([*places, *weight])
         return lets, found
 
-    def sampled(self, element: object, rows: list[Expr], columns: list[Expr]) -> Expr:
+    def sampled(self, element: Element, rows: list[Expr], columns: list[Expr]) -> Expr:
         """The value between (or at) pixels, by `taps`."""
-        assert callable(element)
         if self.interpolation == "nearest":
-            value: Expr = element(rows[0], columns[0])
-            return value
+            return element(rows[0], columns[0])
         (top, bottom, down), (left, right, along) = rows, columns
         first, second = (
             _between(element(k, left), element(k, right), along) for k in (top, bottom)
@@ -253,6 +280,15 @@ def _part(matrix: Tensor, n: Expr, row: int, column: int) -> Expr:
 
 def _inside(point: Expr, size: Extent) -> Expr:
     return (const(0, REAL) <= point) & (point <= Cast(index(size) - 1, REAL))
+
+
+def _between_pixels(points: list[Expr], sizes: tuple[Extent, Extent]) -> Expr:
+    """Whether a point has a pixel of the image at its upper left and one at its lower right."""
+    inside = [
+        (const(0, REAL) <= p) & (p < Cast(index(e) - 1, REAL))
+        for p, e in zip(points, sizes, strict=True)
+    ]
+    return inside[0] & inside[1]
 
 
 def _between(a: Expr, b: Expr, weight: Expr) -> Expr:

@@ -105,6 +105,7 @@ class _Writes:
                 case If() if self.writes(stmt):
                     holds = known(stmt.condition, names)
                     if holds is None:
+                        self.either(stmt, names, runs, depth)
                         continue
                     self.block(stmt.then, names, runs & holds, depth)
                     self.block(stmt.otherwise, names, runs & ~holds, depth)
@@ -116,6 +117,16 @@ class _Writes:
                     )
                 case _:
                     pass
+
+    def either(self, stmt: If, names: dict[str, Values], runs: Values, depth: int) -> None:
+        """What both branches write, where data decide which of them runs."""
+        before, parts = self.found, []
+        for branch in (stmt.then, stmt.otherwise):
+            self.found = []
+            self.block(branch, names, runs, depth)
+            parts.append(np.concatenate(self.found) if self.found else np.zeros(0, np.int64))
+        same = np.array_equal(*parts)
+        self.found = [*before, parts[0] if same else np.intersect1d(*parts)]
 
     def writes(self, stmt: For | If | Intrinsic) -> bool:
         return any(

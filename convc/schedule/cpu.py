@@ -54,16 +54,17 @@ from convc.schedule.accumulated import accumulated
 from convc.schedule.blocks import split_blocks
 from convc.schedule.choices import DEFAULT, Choice, Picker
 from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
+from convc.schedule.own_nests import schedule_own_nest
 from convc.schedule.phases import is_phase, split_phases
 from convc.schedule.structure import (
     Loop,
     Structure,
     analyse,
     depends_on,
+    goes_back,
     loads_of,
     moves_with,
 )
-    goes_back,
 from convc.schedule.tiles import Heights, TileSpace
 from convc.target import Target
 
@@ -123,7 +124,9 @@ def _scheduled(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
 
 
 def _several(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
-    """Nests one after the other, each scheduled alone, all in one task."""
+    """Nests one after the other, each scheduled alone, all in one task; or one that an operator wrote itself."""
+    if len(kernel.body) == 1:
+        return finish(schedule_own_nest(kernel), target, "serial", "")
     body: list[Stmt] = []
     for stmt in kernel.body:
         alone = replace(kernel, body=(stmt,))

@@ -81,3 +81,11 @@ def test_what_data_may_leave_out_counts_as_unwritten(statement: str) -> None:
     text = TEXT.replace("t[n, i] = x[n, i] + 1.0", statement)
     with pytest.raises(IRError, match="elements of t in 't' are read before"):
         verify_program(parsed(text))
+
+
+def test_what_both_branches_write_is_written() -> None:
+    either = "if x[n, i] < 1.0 { t[n, i] = 1.0 } else { t[n, i] = x[n, i] }"
+    verify_program(parsed(TEXT.replace("t[n, i] = x[n, i] + 1.0", either)))
+    partly = "if x[n, i] < 1.0 { t[n, i] = 1.0 } else { if i < 3 { t[n, i] = 2.0 } }"
+    with pytest.raises(IRError, match="1 elements of t in 't' are read before"):
+        verify_program(parsed(TEXT.replace("t[n, i] = x[n, i] + 1.0", partly)))

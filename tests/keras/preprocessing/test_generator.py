@@ -15,7 +15,9 @@ from convc.keras.preprocessing.image import (
     apply_affine_transform,
     apply_brightness_shift,
     apply_channel_shift,
+    iterators,
 )
+from convc.keras.preprocessing.image.parameters import Plan, matrices
 
 RANDOM = np.random.default_rng(8)
 X = RANDOM.integers(0, 256, (23, 8, 6, 3), np.uint8)
@@ -102,11 +104,26 @@ def test_without_arguments_images_are_only_cast() -> None:
     np.testing.assert_array_equal(batch, X)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"rotation_range": 20}, {"brightness_range": (0.5, 1)}])
+def test_what_is_drawn_for_many_batches_at_once_is_what_each_draws(
+    arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iterators, "PLANNED", 10)
+    generator = ImageDataGenerator(**arguments)
+    found = generator.flow(X, batch_size=3, seed=4)
+    for epoch, index in ((0, 0), (0, 7), (1, 2), (0, 3)):
+        chosen = found.order(epoch)[3 * index : 3 * index + 3]
+        alone = generator.augmented(X[chosen], 4, epoch, chosen)
+        np.testing.assert_array_equal(found.batch(epoch, index), alone)
+        np.testing.assert_array_equal(found.transformed_batch(epoch, chosen), alone)
+
+
 def test_a_batch_is_what_single_images_become() -> None:
     generator = ImageDataGenerator(**EVERYTHING)
     parameters = [generator.get_random_transform((8, 6, 3), seed=k) for k in range(5)]
     together = {k: np.array([p[k] for p in parameters], np.float64) for k in parameters[0]}
-    batch = generator.standardized(generator.transformed(X[:5], together))
+    plan = Plan(matrices(together, 8, 6), together)
+    batch = generator.applied(X[:5], plan)
     for k, p in enumerate(parameters):
         one = generator.standardize(generator.apply_transform(X[k].astype(np.float32), p))
         np.testing.assert_allclose(batch[k], one, atol=1e-6)

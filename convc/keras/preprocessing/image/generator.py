@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from convc.keras.preprocessing.image.file_iterators import DataFrameIterator, Di
 from convc.keras.preprocessing.image.functions import warp_of
 from convc.keras.preprocessing.image.intensity import Standardization, brightened, channel_shifted
 from convc.keras.preprocessing.image.iterators import NumpyArrayIterator
-from convc.keras.preprocessing.image.parameters import Ranges, drawn, matrices, uniforms
+from convc.keras.preprocessing.image.parameters import Plan, Ranges, matrices, planned
 from convc.keras.preprocessing.warping import warped
 from convc.types import DType
 
@@ -132,27 +132,30 @@ class ImageDataGenerator:
 
     def augmented(self, images: Array, seed: int, epoch: int, indices: Array) -> Array:
         """images[n, …], of those indices in the data set, transformed as the epoch draws it, and standardized."""
-        height, width = images.shape[self.row_axis], images.shape[self.col_axis]
-        ranges = self.ranges
-        found: Array = images
-        if ranges.moves or ranges.channel_shift or ranges.brightness is not None:
-            parameters = drawn(ranges, uniforms(seed, epoch, indices), height, width)
-            found = self.transformed(images, parameters, ranges.moves)
-        return self.standardized(found if found is not images else np.array(images, self.dtype))
+        return self.applied(images, self.planned(images.shape, seed, epoch, indices))
 
-    def transformed(
-        self, images: Array, parameters: Mapping[str, Array], moves: bool = True
-    ) -> Array:
-        """A new batch with parameters of shape [n] applied."""
-        height, width = images.shape[self.row_axis], images.shape[self.col_axis]
-        if moves:
-            result = warped(images, matrices(parameters, height, width), self._warp)
+    def planned(self, shape: Sequence[int], seed: int, epoch: int, indices: Array) -> Plan | None:
+        """What an epoch does to the images of those indices, of that shape [n, …]; None if nothing is drawn."""
+        height, width = shape[self.row_axis], shape[self.col_axis]
+        if not self.ranges.changes:
+            return None
+        return planned(self.ranges, seed, epoch, indices, height, width)
+
+    def applied(self, images: Array, plan: Plan | None) -> Array:
+        """A new batch: images[n, …] as a plan changes them, standardized."""
+        changed = np.array(images, self.dtype) if plan is None else self.transformed(images, plan)
+        return self.standardized(changed)
+
+    def transformed(self, images: Array, plan: Plan) -> Array:
+        """A new batch with a plan for as many images applied."""
+        if plan.maps is not None:
+            result = warped(images, plan.maps, self._warp)
         else:
             result = np.array(images, self.dtype)
-        shift = parameters.get("channel_shift_intensity")
+        shift = plan.parameters.get("channel_shift_intensity")
         if shift is not None:
             result = channel_shifted(result, shift)
-        brightness = parameters.get("brightness")
+        brightness = plan.parameters.get("brightness")
         if brightness is not None:
             result = brightened(result, brightness, self.channel_axis)
         return result
@@ -202,7 +205,9 @@ class ImageDataGenerator:
         known = {**AT_REST, **{k: v for k, v in transform_parameters.items() if v is not None}}
         batch = {k: np.array([v], np.float64) for k, v in known.items()}
         moves = any(known[k] != AT_REST[k] for k in PARAMETERS)
-        return np.asarray(self.transformed(image[None], batch, moves)[0])
+        height, width = image.shape[self.row_axis - 1], image.shape[self.col_axis - 1]
+        plan = Plan(matrices(batch, height, width) if moves else None, batch)
+        return np.asarray(self.transformed(image[None], plan)[0])
 
     def random_transform(self, x: Any, seed: int | None = None) -> Array:
         """One image, transformed at random."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator as PythonIterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +15,15 @@ from numpy.typing import NDArray
 from convc.errors import DataError, OutputError, UsageError
 from convc.keras.engine.arguments import choice, positive
 from convc.keras.engine.ordered import ordered_map
+from convc.keras.preprocessing.image.parameters import Plan
 from convc.keras.utils.images import array_to_img
 from convc.keras.utils.sequence import EpochDataset
 
 Array = NDArray[Any]
+
+PLANNED = 2048
+"""Images that are drawn for at once: numpy's calls cost more than what they do for one batch."""
+KEPT_PLANS = 4
 
 
 class Augmenter(Protocol):
@@ -28,6 +34,12 @@ class Augmenter(Protocol):
     validation_split: float
 
     def augmented(self, images: Array, seed: int, epoch: int, indices: Array) -> Array: ...
+
+    def planned(
+        self, shape: Sequence[int], seed: int, epoch: int, indices: Array
+    ) -> Plan | None: ...
+
+    def applied(self, images: Array, plan: Plan | None) -> Array: ...
 
 
 class Iterator(EpochDataset):
@@ -163,6 +175,8 @@ class NumpyArrayIterator(Iterator):
             self._take(subset, ignore_class_split)
         self.saving = Saving(save_to_dir, save_prefix, save_format, self.data_format)
         self._scratch = threading.local()
+        self._plans: dict[tuple[int, int], Plan | None] = {}
+        self._planning = threading.Lock()
         super().__init__(len(self.x), batch_size, shuffle, seed)
 
     def _rows(self) -> dict[str, Array]:
@@ -195,10 +209,35 @@ class NumpyArrayIterator(Iterator):
         # "clip" writes directly to the output: all indices are inside.
         return np.take(self.x, indices, axis=0, out=rows[: len(indices)], mode="clip")
 
+    def batch(self, epoch: int, index: int) -> Any:
+        """The batch of that number in that epoch."""
+        chosen = self.order(epoch)[self.batch_size * index : self.batch_size * (index + 1)]
+        return self._changed_batch(epoch, chosen, self._plan(epoch, index))
+
     def transformed_batch(self, epoch: int, indices: Array) -> Any:
         """x, (x, y) or (x, y, sample_weight); x is a list if other inputs go with the images."""
-        chosen = self._rows_of_x(indices)
-        images = self.image_data_generator.augmented(chosen, self.seed, epoch, indices)
+        plan = self.image_data_generator.planned(self.x.shape, self.seed, epoch, indices)
+        return self._changed_batch(epoch, indices, plan)
+
+    def _plan(self, epoch: int, index: int) -> Plan | None:
+        """A batch's part of the plan for several, which is kept for the next ones."""
+        batches = max(1, PLANNED // self.batch_size)
+        block, within = divmod(index, batches)
+        key = (epoch, block)
+        with self._planning:
+            if key not in self._plans:
+                low = block * batches * self.batch_size
+                indices = self.order(epoch)[low : low + batches * self.batch_size]
+                plan = self.image_data_generator.planned(self.x.shape, self.seed, epoch, indices)
+                while len(self._plans) >= KEPT_PLANS:
+                    self._plans.pop(next(iter(self._plans)))
+                self._plans[key] = plan
+            found = self._plans[key]
+        low = within * self.batch_size
+        return None if found is None else found.part(low, low + self.batch_size)
+
+    def _changed_batch(self, epoch: int, indices: Array, plan: Plan | None) -> Any:
+        images = self.image_data_generator.applied(self._rows_of_x(indices), plan)
         self.saving.save(images, epoch, indices)
         x = [images, *(o[indices] for o in self.x_misc)] if self.x_misc else images
         if self.y is None:

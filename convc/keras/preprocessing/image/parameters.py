@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,16 +39,54 @@ class Ranges:
         flips = self.horizontal_flip or self.vertical_flip
         return bool(self.rotation or shifts or self.shear or self.zoom != (1, 1) or flips)
 
+    @property
+    def changes(self) -> bool:
+        """True if images may change at all."""
+        return self.moves or bool(self.channel_shift) or self.brightness is not None
 
-def uniforms(seed: int, epoch: int, indices: Array) -> Array:
+    @property
+    def draws(self) -> list[int]:
+        """The columns of `uniforms` that `drawn` looks at."""
+        asked = (
+            (self.rotation, (0,)), (_given(self.height_shift), (1, 2)), (_given(self.width_shift), (3, 4)),
+            (self.shear, (5,)), (self.zoom != (1, 1), (6, 7)), (self.horizontal_flip, (8,)),
+            (self.vertical_flip, (9,)), (self.channel_shift, (10,)), (self.brightness is not None, (11,)),
+        )  # fmt: skip
+        return [column for wanted, columns in asked if wanted for column in columns]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done to n images: `maps` float64[n, 2, 3] (None: they stay), and parameters of shape [n]."""
+
+    maps: Array | None
+    parameters: Mapping[str, Array]
+
+    def part(self, low: int, high: int) -> Plan:
+        """For the images from `low` to `high`."""
+        maps = None if self.maps is None else self.maps[low:high]
+        return Plan(maps, {name: values[low:high] for name, values in self.parameters.items()})
+
+
+def planned(ranges: Ranges, seed: int, epoch: int, indices: Array, height: int, width: int) -> Plan:
+    """What an epoch does to the images of those indices."""
+    parameters = drawn(ranges, uniforms(seed, epoch, indices, ranges.draws), height, width)
+    return Plan(matrices(parameters, height, width) if ranges.moves else None, parameters)
+
+
+def uniforms(seed: int, epoch: int, indices: Array, draws: Sequence[int] = range(DRAWS)) -> Array:
     """float64[n, DRAWS] in (0, 1), which depend on the seed, the epoch and each image's index only.
 
-    By Philox 2x32-10, with the counter (index and draw, epoch) and the seed as key.
+    By Philox 2x32-10, with the counter (index and draw, epoch) and the seed as key. Columns that aren't among
+    `draws` are 1/2.
     """
-    counters = np.asarray(indices, np.uint64)[:, None] * DRAWS + np.arange(DRAWS, dtype=np.uint64)
+    columns = np.array(draws, np.uint64)
+    counters = np.asarray(indices, np.uint64)[:, None] * DRAWS + columns
     stream = np.array(epoch, np.uint32)
     bits = np_philox(counters.astype(np.uint32), stream, np.array(seed, np.uint32))
-    return (bits + 0.5) / 2.0**32
+    found = np.full((len(counters), DRAWS), 0.5)
+    found[:, columns.astype(np.intp)] = (bits + 0.5) / 2.0**32
+    return found
 
 
 def drawn(ranges: Ranges, u: Array, height: int, width: int) -> dict[str, Array]:
