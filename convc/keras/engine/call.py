@@ -119,7 +119,7 @@ def record(
 
     def wrap(tensor: KerasTensor) -> KerasTensor:
         found = KerasTensor(tensor.step, operation.name)
-        found.history = (call, len(call.outputs))
+        found.history, found.mask = (call, len(call.outputs)), tensor.mask
         found.step.name = found.step.name or operation.name
         call.outputs.append(found)
         return found

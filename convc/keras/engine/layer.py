@@ -23,6 +23,7 @@ from convc.keras.engine.call import (
     record,
     sole,
 )
+from convc.keras.engine.masks import masked, masks_of, passed_on, with_masks
 from convc.keras.engine.naming import (
     entered,
     nearest,
@@ -59,9 +60,13 @@ class Layer:
 
     calls: list[Call]
     init_arguments: dict[str, Any]
+    supports_masking: bool = False
+    """Whether outputs get the mask that `compute_mask` gives; True for a class that defines `compute_mask`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "compute_mask" in cls.__dict__ and "supports_masking" not in cls.__dict__:
+            cls.supports_masking = True
         if "build" in cls.__dict__:
             cls.build = _known_as_built(cls.__dict__["build"])  # type: ignore[method-assign]
 
@@ -141,8 +146,12 @@ class Layer:
         args, kwargs = self._prepared(args, kwargs)
         with collecting_losses() as losses, entered(self._scope_part()):
             self._ensure_built(args, kwargs)
-            outputs = self.call(*args, **kwargs)
+            given = with_masks(inspect.signature(self.call).parameters, args, kwargs)
+            outputs = self.call(*args, **given)
             self._check_outputs(outputs)
+            if self.supports_masking:
+                first = args[0] if args else next(iter(kwargs.values()))
+                outputs = passed_on(self, first, given.get("mask", masks_of(first)), outputs)
             if self.activity_regularizer is not None:
                 for output in flatten(outputs):
                     self.add_loss(per_row(self.activity_regularizer(output), output))
@@ -175,7 +184,9 @@ class Layer:
 
     def _autocast(self, tensor: KerasTensor) -> KerasTensor:
         kind = tensor.type.dtype
-        return cast(tensor, self.dtype) if kind.is_float and kind is not self.dtype else tensor
+        if not kind.is_float or kind is self.dtype:
+            return tensor
+        return masked(cast(tensor, self.dtype), tensor.mask)
 
     def _ensure_built(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.built:
@@ -190,6 +201,10 @@ class Layer:
             raise ModelError(
                 f"layer {self.name!r} ({type(self).__name__}): call() must return tensors; it returned {outputs!r}"
             )
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """The output's mask for inputs and theirs: the same one, unless a subclass knows better."""
+        return previous_mask
 
     def add_weight(
         self,

@@ -152,12 +152,19 @@ class Model(Trainer):
     def graph_of_variables(self, losses: bool = False) -> tuple[Graph, dict[str, Viewed]]:
         """The graph of `predict`, and which of its weights are which variables.
 
-        With `losses`, what layers add to the loss comes after the outputs.
+        With `losses`, the masks of the `masked_outputs` come after the outputs, then what layers add to the loss.
         """
         traced = self.traced()
         inputs = zip(_names(traced.inputs), flatten(traced.inputs), strict=True)
-        outputs = [*flatten(traced.outputs), *(traced.losses if losses else [])]
+        outputs = list(flatten(traced.outputs))
+        if losses:
+            outputs += [t.mask for t in outputs if t.mask is not None] + traced.losses
         return graph_of_variables("predict", inputs, outputs)
+
+    @property
+    def masked_outputs(self) -> list[int]:
+        """The positions of the outputs that have a mask: not all of their values count in losses."""
+        return [k for k, t in enumerate(flatten(self.traced().outputs)) if t.mask is not None]
 
     def add_loss(self, loss: Any) -> None:
         """Adds a tensor's sum to the training's loss: within `call`, or of a functional model's tensors."""

@@ -212,7 +212,7 @@ class KerasTensor(Operators):
         self.history: tuple[Any, int] | None = None
         """The call that returned it (engine.call.Call) and its position among the outputs."""
         self.mask: KerasTensor | None = None
-        """Which of a loss's values count, where some don't."""
+        """Which of its values count, where some don't: booleans for the first axes (engine.masks)."""
 
     @property
     def type(self) -> TensorType:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from convc.errors import ModelError
 from convc.keras import activations, constraints, initializers, regularizers
 from convc.keras.engine.arguments import is_integer, number, refuse
 from convc.keras.engine.layer import Layer
-from convc.keras.engine.tensor import KerasTensor, apply, floating
+from convc.keras.engine.tensor import KerasTensor, apply, cast, floating
 from convc.ops import broadcasting
+from convc.types import DType
 
 
 class ReLU(Layer):
     """max(x, 0), with an upper limit, a slope below `threshold`, and the threshold itself."""
 
+    supports_masking = True
     elementwise = True
 
     def __init__(
@@ -38,6 +39,7 @@ class ReLU(Layer):
 class LeakyReLU(Layer):
     """x, or negative_slope * x below 0."""
 
+    supports_masking = True
     elementwise = True
 
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
@@ -52,6 +54,7 @@ class LeakyReLU(Layer):
 class ELU(Layer):
     """x, or alpha * (exp(x) - 1) below 0."""
 
+    supports_masking = True
     elementwise = True
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
@@ -65,6 +68,7 @@ class ELU(Layer):
 class ThresholdedReLU(Layer):
     """x where it is more than theta, else 0 (Keras 2)."""
 
+    supports_masking = True
     elementwise = True
 
     def __init__(self, theta: float = 1.0, **kwargs: Any) -> None:
@@ -77,6 +81,8 @@ class ThresholdedReLU(Layer):
 
 class PReLU(Layer):
     """x, or alpha * x below 0, with a weight `alpha` per element (one along each shared axis)."""
+
+    supports_masking = True
 
     def __init__(
         self,
@@ -120,7 +126,9 @@ class PReLU(Layer):
 
 
 class Softmax(Layer):
-    """exp(x) / sum(exp(x)) along an axis."""
+    """exp(x) / sum(exp(x)) along an axis; where a `mask` of x's shape is False, next to nothing."""
+
+    supports_masking = True
 
     def __init__(self, axis: Any = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -128,5 +136,7 @@ class Softmax(Layer):
 
     def call(self, inputs: Any, mask: Any = None) -> KerasTensor:
         if mask is not None:
-            raise ModelError(f"layer {self.name!r} (Softmax): a mask isn't supported")
+            x = floating(inputs)
+            lowest = -3e4 if x.type.dtype is DType.float16 else -1e9
+            inputs = x + (1.0 - cast(mask, x.type.dtype)) * lowest
         return activations.softmax(inputs, self.axis)

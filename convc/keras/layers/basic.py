@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import inspect
 from typing import Any, ClassVar
-from weakref import WeakSet
 
 from convc.errors import ModelError, UnsupportedError
 from convc.keras import activations, backend, constraints, initializers, regularizers
 from convc.keras.engine.arguments import fraction, number, positive, refuse
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.layer import Layer
+from convc.keras.engine.masks import masked
 from convc.keras.engine.tensor import (
     KerasTensor,
-    Step,
     Variable,
     apply,
     as_tensor,
     cast,
     floating,
-    steps_to,
+    reshape,
 )
 from convc.ops import broadcasting, elementwise, matmul, noise, reduce
 
@@ -31,6 +30,8 @@ __all__ = [
 
 class Dense(Layer):
     """activation(x @ kernel + bias) over the last axis; weights `kernel` (inputs, units) and `bias` (units)."""
+
+    supports_masking = True
 
     def __init__(
         self,
@@ -94,6 +95,8 @@ class Dense(Layer):
 class Activation(Layer):
     """An activation function as a layer."""
 
+    supports_masking = True
+
     def __init__(self, activation: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.activation = activations.get(activation)
@@ -110,43 +113,38 @@ class Identity(Layer):
     """Its input."""
 
     elementwise = True
+    supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         return inputs
 
 
-_masked: WeakSet[Step] = WeakSet()
-"""Where Keras would begin a mask: recurrent layers and means over steps, which heed it there, refuse what follows."""
-
-
-def marked(x: KerasTensor) -> KerasTensor:
-    """The tensor as one with a mask in Keras."""
-    _masked.add(x.step)
-    return x
-
-
 def refuse_masked(layer: Layer, x: KerasTensor) -> None:
-    """UnsupportedError if the tensor may have a mask that this layer would heed."""
-    if any(step in _masked for step in steps_to([x.step])):
+    """UnsupportedError if the tensor has a mask that this layer would have to heed."""
+    if x.mask is not None:
         raise UnsupportedError(
             f"layer {layer.name!r} ({type(layer).__name__}): masks from Masking or mask_zero=True aren't supported"
         )
 
 
 class Masking(Identity):
-    """Its input; layers that heed masks refuse what follows from it."""
+    """Steps whose values are all `mask_value` become zeros, and layers that heed masks skip them."""
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mask_value = mask_value
 
-    def call(self, inputs: Any) -> Any:
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         x = floating(inputs)
         known = apply(broadcasting.NotEqual(), x, as_tensor(float(self.mask_value), x.dtype))
-        kept = apply(reduce.ReduceMax((x.type.rank - 1,), True), cast(known, x.type.dtype))
-        zero = as_tensor(0.0, x.dtype)
-        inside = apply(broadcasting.Greater(), kept, zero)
-        return marked(apply(broadcasting.Where(), inside, x, zero))
+        kept = apply(reduce.ReduceMax((x.type.rank - 1,)), cast(known, x.type.dtype))
+        return apply(broadcasting.Greater(), kept, as_tensor(0.0, x.dtype))
+
+    def call(self, inputs: Any) -> Any:
+        x = floating(inputs)
+        mask = self.compute_mask(x)
+        inside = reshape(mask, (*mask.type.shape, 1))
+        return masked(apply(broadcasting.Where(), inside, x, as_tensor(0.0, x.dtype)), mask)
 
 
 class ActivityRegularization(Identity):
@@ -161,6 +159,7 @@ class Dropout(Layer):
     """Sets a share `rate` of its inputs to zero in training; passes them on otherwise."""
 
     elementwise = True
+    supports_masking = True
 
     def __init__(
         self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any
@@ -198,6 +197,7 @@ class BaseSpatialDropout(Layer):
     """Sets whole channels to zero in training; passes its inputs on otherwise."""
 
     has_format: ClassVar[bool] = True
+    supports_masking = True
 
     def __init__(
         self,
@@ -254,6 +254,7 @@ class GaussianNoise(Layer):
     """Adds noise in training; passes its inputs on otherwise."""
 
     elementwise = True
+    supports_masking = True
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -269,6 +270,7 @@ class GaussianDropout(Layer):
     """Multiplies by noise in training; passes its inputs on otherwise."""
 
     elementwise = True
+    supports_masking = True
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -300,7 +302,12 @@ class AlphaDropout(GaussianDropout):
 
 
 class Lambda(Layer):
-    """A plain function of tensors as a layer: it is traced like any other code."""
+    """A plain function of tensors as a layer: it is traced like any other code.
+
+    `mask` is the output's mask, or a function (inputs, mask) that gives it.
+    """
+
+    supports_masking = True
 
     def __init__(
         self,
@@ -316,10 +323,17 @@ class Lambda(Layer):
                 f"Lambda {self.name!r}: function must be callable; received {function!r}"
             )
         self.function = function
+        self.mask = mask
         self.arguments = dict(arguments or {})
 
-    def call(self, inputs: Any) -> Any:
-        outputs = self.function(inputs, **self.arguments)
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        arguments = dict(self.arguments)
+        if mask is not None and "mask" in inspect.signature(self.function).parameters:
+            arguments["mask"] = mask
+        outputs = self.function(inputs, **arguments)
         if isinstance(outputs, (KerasTensor, Variable, list, tuple, dict)):
             return outputs
         try:

@@ -9,7 +9,7 @@ from convc.keras import constraints, initializers, regularizers
 from convc.keras.engine.arguments import positive
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import apply, as_tensor, cast
-from convc.keras.layers.basic import marked
+from convc.ops.broadcasting import NotEqual
 from convc.ops.shape import Gather
 from convc.types import DType
 
@@ -56,5 +56,11 @@ class Embedding(Layer):
     def call(self, inputs: Any) -> Any:
         x = as_tensor(inputs)
         numbers = x if x.type.dtype.is_integer else cast(x, DType.int32)
-        found = apply(Gather(0), self.embeddings, numbers)
-        return marked(found) if self.mask_zero else found
+        return apply(Gather(0), self.embeddings, numbers)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """With `mask_zero`, the steps whose number isn't 0."""
+        if not self.mask_zero:
+            return None
+        x = as_tensor(inputs)
+        return apply(NotEqual(), x, as_tensor(0, x.dtype))

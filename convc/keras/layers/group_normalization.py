@@ -27,6 +27,8 @@ def _plus(x: KerasTensor, value: float) -> KerasTensor:
 class GroupNormalization(Layer):
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, each sample's channels in `groups` (Wu & He, 2018)."""
 
+    supports_masking = True
+
     def __init__(
         self,
         groups: int = 32,

@@ -9,12 +9,14 @@ from convc.errors import ModelError
 from convc.graph.op import Op
 from convc.keras.engine.arguments import axis_of, is_integer, refuse
 from convc.keras.engine.layer import Layer
-from convc.keras.engine.tensor import KerasTensor, apply, elementwise_binary, promoted
+from convc.keras.engine.tensor import KerasTensor, apply, elementwise_binary, function, promoted
 from convc.ops import broadcasting, elementwise, matmul, reduce, shape
 
 
 class Merge(Layer):
     """One output from a list of inputs of matching shapes (1 stretches)."""
+
+    supports_masking = True
 
     operator: ClassVar[type[Op]]
     least: ClassVar[int] = 1
@@ -45,6 +47,13 @@ class Merge(Layer):
 
     def call(self, inputs: Any) -> Any:
         return self.combined(list(inputs))
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """Where one of the inputs counts, if all have masks."""
+        if previous_mask is None or any(m is None for m in previous_mask):
+            return None
+        either = function("logical_or")
+        return functools.reduce(either, previous_mask)
 
     def combined(self, inputs: list[KerasTensor]) -> KerasTensor:
         return functools.reduce(lambda a, b: elementwise_binary(self.operator, a, b), inputs)
@@ -116,6 +125,20 @@ class Concatenate(Merge):
                 f"received {', '.join(map(str, shapes))}"
             )
 
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """The inputs' masks one after the other: along the steps, or where one of the inputs counts."""
+        if previous_mask is None or all(m is None for m in previous_mask):
+            return None
+        like, expand = function("ones_like"), function("expand_dims")
+        masks = []
+        for given, mask in zip(inputs, previous_mask, strict=True):
+            wide = like(given, dtype="bool")
+            if mask is not None and mask.ndim < given.ndim:
+                wide = function("logical_and")(expand(mask, -1), wide)
+            masks.append(wide if mask is None or mask.ndim < given.ndim else mask)
+        joined = function("concatenate")(masks, axis=self.axis)
+        return function("any")(joined, axis=-1)
+
     def combined(self, inputs: list[KerasTensor]) -> KerasTensor:
         tensors = promoted(*inputs)
         return apply(shape.Concat(axis_of(self, self.axis, tensors[0].type.rank)), *tensors)
@@ -132,6 +155,9 @@ class Dot(Merge):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(map(is_integer, pair)):
             refuse(self, "axes", "an integer or 2 integers", axes)
         self.axes, self.normalize = (int(pair[0]), int(pair[1])), bool(normalize)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return None
 
     def build(self, input_shape: Any) -> None:
         shapes = self._shapes(input_shape)

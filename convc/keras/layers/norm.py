@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import ModelError
+from convc.errors import ModelError, UnsupportedError
 from convc.keras import constraints, initializers, regularizers
 from convc.keras.engine.arguments import axis_of, fraction, is_integer, number, refuse
 from convc.keras.engine.layer import Layer
@@ -19,6 +19,8 @@ from convc.ops import shape as shapes
 
 class BatchNormalization(Layer):
     """gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta per channel."""
+
+    supports_masking = True
 
     def __init__(
         self,
@@ -95,6 +97,10 @@ class BatchNormalization(Layer):
         )
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if mask is not None:
+            raise UnsupportedError(
+                f"layer {self.name!r} (BatchNormalization): statistics of masked steps aren't supported"
+            )
         x = floating(inputs)
         axis = axis_of(self, self.axis, x.type.rank)
         size, dtype = self.moving_mean.shape, x.type.dtype.numpy
@@ -106,6 +112,8 @@ class BatchNormalization(Layer):
 
 class LayerNormalization(Layer):
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta with each sample's own statistics over `axis`."""
+
+    supports_masking = True
 
     def __init__(
         self,
@@ -175,6 +183,8 @@ class Normalization(Layer):
 
     Without given ones there are three weights, `mean`, `variance` and `count`, as in Keras.
     """
+
+    supports_masking = True
 
     def __init__(
         self,
@@ -259,6 +269,8 @@ def _shaped(x: Any, to: tuple[int, ...]) -> Any:
 class UnitNormalization(Layer):
     """x divided by its Euclidean norm over `axis`."""
 
+    supports_masking = True
+
     def __init__(self, axis: Any = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.axis = (axis,) if is_integer(axis) else tuple(axis)
@@ -274,6 +286,7 @@ class UnitNormalization(Layer):
 class Rescaling(Layer):
     """x * scale + offset, as floats."""
 
+    supports_masking = True
     elementwise = True
 
     def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any) -> None:

@@ -256,6 +256,12 @@ class Recurrent(Layer):
             y = apply(shapes.Concat(1), *rows) if len(rows) > 1 else rows[0]
         return [y, *states] if self.return_state else y
 
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """That of the inputs for all outputs, if they are returned; none for states."""
+        mask = previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
+        passed = mask if self.return_sequences else None
+        return [passed, *[None] * self.cell.states] if self.return_state else passed
+
     def _first_states(self, given: Any, x: KerasTensor) -> States:
         if given is not None:
             return [floating(s) for s in (given if isinstance(given, (list, tuple)) else [given])]
@@ -348,6 +354,8 @@ class Wrapper(Layer):
 class TimeDistributed(Wrapper):
     """A layer applied to every step of a sequence."""
 
+    supports_masking = True
+
     def call(self, inputs: Any, mask: Any = None) -> Any:
         x = as_tensor(inputs)
         batch, steps, *rest = x.type.shape
@@ -406,6 +414,14 @@ class Bidirectional(Wrapper):
             z = apply(flip, z)
         merged = self._merged(y, z)
         return [*merged, *states] if len(merged) > 1 or states else merged[0]
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """That of the inputs for the steps' outputs; none for states."""
+        mask = previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
+        passed = mask if self.forward_layer.return_sequences else None
+        count = 2 if self.merge_mode is None else 1
+        states = 2 * self.forward_layer.cell.states if self.forward_layer.return_state else 0
+        return [*[passed] * count, *[None] * states]
 
     def _merged(self, y: KerasTensor, z: KerasTensor) -> States:
         match self.merge_mode:

@@ -6,8 +6,16 @@ from typing import Any, ClassVar
 
 from convc.errors import ModelError
 from convc.keras.engine.arguments import is_integer, positive, refuse
-from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, floating, reshape, transpose
-from convc.keras.layers.basic import refuse_masked
+from convc.keras.engine.tensor import (
+    KerasTensor,
+    apply,
+    as_tensor,
+    cast,
+    floating,
+    function,
+    reshape,
+    transpose,
+)
 from convc.keras.layers.convolution import (
     Conv2D,
     Conv2DTranspose,
@@ -17,7 +25,7 @@ from convc.keras.layers.convolution import (
     SeparableConv2D,
 )
 from convc.keras.layers.pool import AveragePooling2D, MaxPooling2D
-from convc.ops import reduce
+from convc.ops import broadcasting, reduce
 from convc.ops import shape as shapes
 
 _PAIRS = ("kernel_size", "strides", "dilation_rate", "pool_size", "output_padding")
@@ -189,15 +197,23 @@ class BaseGlobalPooling1D(SequenceLayer):
 
     def _axes(self, x: KerasTensor) -> tuple[int, ...]:
         self._check_image(x.shape)
-        refuse_masked(self, x)
         return (2,) if self.data_format == "channels_first" else (1,)
 
 
 class GlobalAveragePooling1D(BaseGlobalPooling1D):
-    """The mean of each channel."""
+    """The mean of each channel, over the steps that a mask (batch, steps) lets count."""
 
-    def call(self, inputs: Any) -> Any:
-        return apply(reduce.ReduceMean(self._axes(inputs), self.keepdims), floating(inputs))
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        x, axes = floating(inputs), self._axes(inputs)
+        if mask is None:
+            return apply(reduce.ReduceMean(axes, self.keepdims), x)
+        kept = function("expand_dims")(mask, 1 if axes == (2,) else 2)
+        total = apply(reduce.ReduceSum(axes, self.keepdims), function("where")(kept, x, 0.0))
+        count = apply(reduce.ReduceSum(axes, self.keepdims), cast(kept, x.type.dtype))
+        return apply(broadcasting.Div(), total, count)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return None
 
 
 class GlobalMaxPooling1D(BaseGlobalPooling1D):

@@ -42,9 +42,12 @@ class Loss:
         raise ModelError(f"loss {type(self).__name__} lacks call(y_true, y_pred)")
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        mask = getattr(y_pred, "mask", None)
         y_pred = converted(y_pred, self.dtype)
         y_true = converted(y_true, self.dtype if self.casts_targets else None)
         values = as_tensor(self.call(y_true, y_pred))
+        if mask is not None:
+            values.mask = mask if values.mask is None else ops.logical_and(mask, values.mask)
         return reduced(values, sample_weight, self.reduction, self.dtype)
 
     def get_config(self) -> dict[str, Any]:

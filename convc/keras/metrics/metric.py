@@ -183,10 +183,14 @@ class MeanMetricWrapper(Mean):
     def update_state(  # type: ignore[override]  # as in Keras
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
+        mask = getattr(y_pred, "mask", None)
         if isinstance(self.fn, Loss):
             values = self.fn.call(as_tensor(y_true), as_tensor(y_pred))
         else:
             values = self.fn(as_tensor(y_true), as_tensor(y_pred), **self.fn_kwargs)
+        if mask is not None:
+            weights = None if sample_weight is None else as_tensor(sample_weight, self.dtype)
+            sample_weight = masked(mask, weights, scaled=False)
         super().update_state(values, sample_weight)
 
     def get_config(self) -> dict[str, Any]:

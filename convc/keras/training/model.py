@@ -35,6 +35,9 @@ class Trainable(Protocol):
     @property
     def sublayers(self) -> list[Layer]: ...
 
+    @property
+    def masked_outputs(self) -> list[int]: ...
+
     def graph_of_variables(self, losses: bool = False) -> tuple[Graph, dict[str, Viewed]]: ...
 
 
@@ -116,10 +119,12 @@ def training_of(
     kept = set(without_decay)
     constant = [n for n in parameters if weights[n].variable in kept]
     constraints = constraints_of(weights, parameters)
-    step = train_step(forward, targets, parameters, rule, constant, penalty, constraints, weights)
+    masked = tuple(model.masked_outputs)
+    settings = (constant, penalty, constraints, weights, masked)
+    step = train_step(forward, targets, parameters, rule, *settings)
     # Evaluation reads what training writes.
     changing = [n for n in weights if f"{NEXT}{n}" in step.outputs or n in varying]
-    test = test_step(with_inputs(graph, changing), targets, penalty, weights)
+    test = test_step(with_inputs(graph, changing), targets, penalty, weights, masked)
     return Training({"train_step": step, "test_step": test}, parameters, weights, rule)
 
 

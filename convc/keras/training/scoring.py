@@ -31,9 +31,13 @@ class Scoring:
     weighted_metrics: Sequence[tuple[str, Any]]
     tracked: str = ""
 
-    def scored(self, trace: Trace, y_pred: Value) -> tuple[Value | None, dict[str, Value]]:
+    def scored(
+        self, trace: Trace, y_pred: Value, mask: Value | None = None
+    ) -> tuple[Value | None, dict[str, Value]]:
         if self.target is None:
             return None, {}
+        if mask is not None:
+            trace.tensor(y_pred).mask = trace.tensor(mask)
         builder = trace.builder
         y_true = Value(builder, builder.input(target_name(self.output), self.target))
         weights = None

@@ -46,8 +46,13 @@ def no_penalty(trace: Trace) -> Value | None:
 class Scorer(Protocol):
     """What one output is trained towards: its part of the loss, and what it adds to sums."""
 
-    def scored(self, trace: Trace, y_pred: Value) -> tuple[Value | None, dict[str, Value]]:
-        """A scalar, if there is a loss, and the next values of state by name; inputs go to the trace's builder."""
+    def scored(
+        self, trace: Trace, y_pred: Value, mask: Value | None = None
+    ) -> tuple[Value | None, dict[str, Value]]:
+        """A scalar, if there is a loss, and the next values of state by name; inputs go to the trace's builder.
+
+        `mask` says which of the output's values count.
+        """
         ...
 
 
@@ -60,15 +65,17 @@ def train_step(
     penalty: Penalty = no_penalty,
     constraints: Mapping[str, Constraint] = NO_CONSTRAINTS,
     variables: Mapping[str, Viewed] = NO_VARIABLES,
+    masked: Sequence[int] = (),
 ) -> Graph:
     """The step's graph. `targets` has one for each output; `penalty` is a scalar that the loss gets besides;
-    `constraints` are what parameters go through after the update.
+    `constraints` are what parameters go through after the update; `masked` are the outputs that have a mask.
 
     Beside the forward graph's inputs it takes the targets, `iterations`, `learning_rate`, the optimizer's state and
     the metrics' sums. Its outputs are the loss and the next state.
     """
     builder = forward.builder
-    loss, state = scored(trace_of(builder, variables), forward.outputs, targets, penalty)
+    trace = trace_of(builder, variables)
+    loss, state = scored(trace, forward.outputs, targets, penalty, masked)
     state |= {name: Value(builder, value) for name, value in forward.state.items()}
     trained = {p: Value(builder, p) for p in parameters}
     rate = Value(builder, builder.input(RATE, TensorType(loss.dtype, ())))
@@ -86,6 +93,7 @@ def test_step(
     targets: Sequence[Scorer],
     penalty: Penalty = no_penalty,  # noqa: PT028 - no test function
     variables: Mapping[str, Viewed] = NO_VARIABLES,  # noqa: PT028
+    masked: Sequence[int] = (),  # noqa: PT028
 ) -> Graph:
     """The graph that adds a batch to the loss's and the metrics' sums."""
     builder = Builder(graph.name, dict(graph.weights))
@@ -93,7 +101,7 @@ def test_step(
         builder.input(name, graph.types[name])
     for node in graph.nodes:
         builder.emit(node)
-    loss, state = scored(trace_of(builder, variables), graph.outputs, targets, penalty)
+    loss, state = scored(trace_of(builder, variables), graph.outputs, targets, penalty, masked)
     return finished(builder, loss, state)
 
 
@@ -102,23 +110,25 @@ def scored(
     outputs: Sequence[str],
     targets: Sequence[Scorer],
     penalty: Penalty = no_penalty,
+    masked: Sequence[int] = (),
 ) -> tuple[Value, dict[str, Value]]:
     """The sum of the targets' losses and the penalty, and the next sums of metrics.
 
-    Outputs after those of the targets are what layers add to the loss: their elements are summed.
+    Outputs after those of the targets are the masks of the `masked` ones, then what layers add to the loss: their
+    elements are summed.
     """
     builder = trace.builder
     total: Value | None = None
     state: dict[str, Value] = {}
+    first = len(targets) + len(masked)
     scored_outputs = values(builder, outputs[: len(targets)])
-    for target, y_pred in zip(targets, scored_outputs, strict=True):
-        part, sums = target.scored(trace, y_pred)
+    masks = dict(zip(masked, values(builder, outputs[len(targets) : first]), strict=True))
+    for k, (target, y_pred) in enumerate(zip(targets, scored_outputs, strict=True)):
+        part, sums = target.scored(trace, y_pred, masks.get(k))
         state |= sums
         if part is not None:
             total = part if total is None else total + part
-    added = [
-        v.sum(range(v.rank)) if v.rank else v for v in values(builder, outputs[len(targets) :])
-    ]
+    added = [v.sum(range(v.rank)) if v.rank else v for v in values(builder, outputs[first:])]
     extra = penalty(trace)
     for part in (*added, *([] if extra is None else [extra])):
         total = part if total is None else total + part.cast(total.dtype)
