@@ -317,6 +317,10 @@ def _staged(structure: Structure, vector: Loop) -> tuple[Kernel, Structure]:
     return stage(again.kernel, still, again.reductions[0].var, vector.var, "staged"), again
 
 
+# A loop of so many rows fills a tile of every batch, as one of a symbolic extent may not.
+_TILED_ROWS = 8
+
+
 def _row_loop(
     structure: Structure, vector: Loop, still: Expr, moving: Expr
 ) -> tuple[Kernel, Structure, Loop | None]:
@@ -334,7 +338,10 @@ def _row_loop(
     ]
     if not rows:
         return structure.kernel, structure, None
+    long = [x for x in rows if x.extent is not None and x.extent >= _TILED_ROWS]
     row = min(rows, key=lambda x: structure.output_step(x.var) or 1 << 60)
+    if row.extent is None and long:
+        row = min(long, key=lambda x: structure.output_step(x.var) or 1 << 60)
     others = [x for x in rows if x is not row and x.extent is not None]
     outer = min(others, key=lambda x: structure.output_step(x.var) or 1 << 60, default=None)
     if outer is not None and row.extent is not None and _runs_on(structure, outer, row):
