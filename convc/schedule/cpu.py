@@ -65,6 +65,7 @@ from convc.schedule.structure import (
     loads_of,
     moves_with,
 )
+from convc.schedule.sums import summed_in_parts
 from convc.schedule.tiles import Heights, TileSpace
 from convc.target import Target
 
@@ -499,7 +500,7 @@ def _lanes(structure: Structure, vector: Loop, target: Target, picker: Picker) -
         kernel = _ordered(structure, [row.var, *phases])
         kernel = split(kernel, row.var, height, "jt", "jp", "overlap")
     kernel = split(kernel, vector.var, lanes, "ob", "ol", "guard")
-    kernel = simplify_kernel(kernel)
+    kernel = simplify_kernel(summed_in_parts(kernel, structure.reductions))
     if row is not None and height > 1:
         kernel = sink(kernel, "jp")
     kernel = sink(kernel, "ol")
@@ -673,4 +674,5 @@ def _transposed(structure: Structure, target: Target) -> Kernel | None:
 
 
 def _scalar(structure: Structure, target: Target) -> Kernel:
-    return finish(parallel_top(structure.kernel), target, "scalar", "")
+    kernel = summed_in_parts(structure.kernel, structure.reductions)
+    return finish(parallel_top(kernel), target, "scalar", "")

@@ -14,13 +14,20 @@ from convc.loops.rewrites.nest import (
     unroll,
     vectorize,
 )
-from convc.loops.rewrites.reduction import carry, reduction_over, split_reduction
+from convc.loops.rewrites.reduction import (
+    carry,
+    is_sum,
+    reduction_over,
+    split_reduction,
+    sum_apart,
+)
 
 __all__ = [
     "bind",
     "carry",
     "drop_unit_loops",
     "fuse",
+    "is_sum",
     "pad_extent",
     "parallelize",
     "reduction_over",
@@ -32,6 +39,7 @@ __all__ = [
     "split_fma",
     "split_reduction",
     "stage",
+    "sum_apart",
     "unroll",
     "unswitch",
     "use_border",

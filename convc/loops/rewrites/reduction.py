@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from convc.errors import IRError
@@ -33,6 +33,7 @@ from convc.loops.ir import (
     substitute,
     walk,
 )
+from convc.loops.rewrites.grid import fresh
 from convc.loops.scalars import limits
 from convc.types import DType
 
@@ -230,16 +231,16 @@ class _Parts:
 
 
 def carry(kernel: Kernel, var: str, within: str = "") -> Kernel:
-    """Moves the outer loop of a reduction around the output loops: the output holds the sums in between.
+    """Moves the outer loop of a sum around the output loops: the output holds what its iterations added so far.
 
     The output loops are what the loop `within` has as its body, or the kernel. Each output element must be stored by
-    one iteration of them, as it was summed up.
+    one iteration of them, as it was summed up. An iteration sums up from zero, for the reason that `sum_apart` gives.
 
     Before: kernel k(in x: float32[6, 4], out y: float32[4]) { for i in 4 { alloc a: float32[] register  a[] = 0.0
               for m in 6 { for k in 1 { a[] = a[] + x[m, i] } }  y[i] = a[] } }
     After:  kernel k(in x: float32[6, 4], out y: float32[4]) { for i in 4 { y[i] = 0.0 }
-              for m in 6 { for i in 4 { alloc a: float32[] register  a[] = y[i]
-                for k in 1 { a[] = a[] + x[m, i] }  y[i] = a[] } } }
+              for m in 6 { for i in 4 { alloc a: float32[] register  a[] = 0.0
+                for k in 1 { a[] = a[] + x[m, i] }  y[i] = y[i] + a[] } } }
     """
 
     def carried(block: Block) -> Block:
@@ -252,7 +253,13 @@ def carry(kernel: Kernel, var: str, within: str = "") -> Kernel:
         held = Load(last.buffer, last.index, first.value.dtype)
         begun = first.value == held
         start = _nested(nest, (replace(last, value=first.value),))
-        again = (alloc, replace(first, value=held), *loop.body, last)
+        added = binary("+", held, last.value)
+        again = (
+            alloc,
+            replace(first, value=const(0, held.dtype)),
+            *loop.body,
+            replace(last, value=added),
+        )
         return (*(() if begun else start), replace(loop, body=_nested(nest, again)))
 
     if not within:
@@ -264,6 +271,66 @@ def carry(kernel: Kernel, var: str, within: str = "") -> Kernel:
         return (stmt,)
 
     return replace(kernel, body=map_block(kernel.body, on_stmt=on_stmt))
+
+
+def sum_apart(kernel: Kernel, var: str) -> Kernel:
+    """What the reductions inside a loop add is summed up from zero and added as one: each sum is of fewer terms.
+
+    The error of a sum grows with the terms that one accumulator takes (Higham 1993, "The accuracy of floating point
+    summation"): parts make it that of the loop's iterations and of one part's terms. The kernel stays as it is where
+    the loop isn't one of nested reductions into one accumulator by `+`.
+
+    Before: kernel k(in x: float32[6, 4], out y: float32[1]) { for i in 1 { alloc a: float32[] register  a[] = 0.0
+              for m in 6 { for k in 4 { a[] = a[] + x[m, k] } }  y[i] = a[] } }
+    After:  kernel k(in x: float32[6, 4], out y: float32[1]) { for i in 1 { alloc a: float32[] register  a[] = 0.0
+              for m in 6 { alloc a_m: float32[] register  a_m[] = 0.0
+                for k in 4 { a_m[] = a_m[] + x[m, k] }  a[] = a[] + a_m[] }  y[i] = a[] } }
+    """
+    buffers = kernel.buffers()
+
+    def on_stmt(stmt: Stmt) -> Block:
+        update = _summing(stmt, buffers) if isinstance(stmt, For) and stmt.var == var else None
+        if not isinstance(stmt, For) or update is None:
+            return (stmt,)
+        held = buffers[update.buffer]
+        part = replace(held, name=fresh(kernel, f"{held.name}_{var}"))
+
+        def renamed(e: Expr) -> Expr:
+            own = isinstance(e, Load) and e.buffer == held.name
+            return Load(part.name, (), part.dtype) if own else e
+
+        def on_part(inside: Stmt) -> Block:
+            if isinstance(inside, Store):
+                return (Store(part.name, (), map_expr(renamed, inside.value)),)
+            return (inside,)
+
+        total = binary("+", Load(held.name, (), held.dtype), Load(part.name, (), part.dtype))
+        body = (
+            Alloc(part),
+            Store(part.name, (), const(0, part.dtype)),
+            *map_block(stmt.body, on_stmt=on_part),
+            Store(held.name, (), total),
+        )
+        return (replace(stmt, body=body),)
+
+    return replace(kernel, body=map_block(kernel.body, on_stmt=on_stmt))
+
+
+def is_sum(kernel: Kernel, var: str) -> bool:
+    """True if a loop adds to one accumulator and does nothing else."""
+    buffers = kernel.buffers()
+    found = [s for s in walk(kernel.body) if isinstance(s, For) and s.var == var]
+    return len(found) == 1 and _summing(found[0], buffers) is not None
+
+
+def _summing(loop: For, buffers: Mapping[str, Buffer]) -> Store | None:
+    """The one statement inside a loop, if it adds to a local accumulator."""
+    inner = [s for s in walk(loop.body) if not isinstance(s, For)]
+    if len(inner) != 1 or not isinstance(inner[0], Store) or inner[0].index:
+        return None
+    update = inner[0]
+    local = buffers[update.buffer].role is Role.local
+    return update if local and _combiner(update) == "+" else None
 
 
 def _nested(loops: Sequence[For], body: Block) -> Block:

@@ -50,6 +50,7 @@ EXAMPLES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "vectorize": (FLAT, ("i",)),
     "parallelize": (FLAT, ("i",)),
     "carry": ("", ("m",)),
+    "sum_apart": ("", ("m",)),
     "split_reduction": ("", ("k", 2, 2)),
     "simplify_kernel": (FLAT, ()),
 }
@@ -90,7 +91,7 @@ def test_every_rewrite_has_an_example() -> None:
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not name.startswith("_")
     }
-    assert public - EXAMPLES.keys() == {"at_loops", "identity_of", "reduction_over"}
+    assert public - EXAMPLES.keys() == {"at_loops", "identity_of", "is_sum", "reduction_over"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
