@@ -6,6 +6,7 @@ round: a dense layer's or a convolution's weight in the gradient of its input, o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convc.loops.ir import (
@@ -24,6 +25,7 @@ from convc.loops.ir import (
     subexpressions,
     walk,
 )
+from convc.types import Shape
 
 # Columns that stand together, by preference: whole vectors of every target, few enough for a register tile.
 _BLOCKS = (32, 48, 16)
@@ -126,10 +128,15 @@ def _layout(buffer: Buffer, moving: Load, still: Expr, column: int) -> Layout:
     }
     rest = [d for d in range(len(buffer.shape)) if d != column]
     rest.sort(key=lambda d: moving.index[d] in whole)
-    extent = buffer.shape[column]
+    return in_blocks(buffer.shape, rest, column)
+
+
+def in_blocks(shape: Shape, rest: Sequence[int], column: int) -> Layout:
+    """Blocks of columns, in them the other dimensions in an order: as a contraction reads a weight."""
+    extent = shape[column]
     assert isinstance(extent, int)
     block = next((b for b in _BLOCKS if extent % b == 0 and extent > b), None)
     if block is None:
         return Layout.permuted((*rest, column))
     axes = (Axis(column, block), *(Axis(d) for d in rest), Axis(column, 1, block))
-    return Layout(axes, ((0, 0),) * len(buffer.shape))
+    return Layout(axes, ((0, 0),) * len(shape))

@@ -14,9 +14,11 @@ from convc.graph.ir import Graph, Node
 from convc.graph.state import next_values
 from convc.graph.view import Joined, Part, Permuted, Reshaped
 from convc.loops.ir import Axis, Layout
-from convc.lower.orders import CHANNELS_LAST, TILES, orders_of
+from convc.lower.orders import CHANNELS_LAST, ROWS_OF_TILES, TILES, orders_of
+from convc.lower.packing import in_blocks
 from convc.lower.state import alike
 from convc.ops.matmul import MatMul
+from convc.ops.winograd_training import WinogradFilter, WinogradTiles
 from convc.program.ir import Held, Region, RegionKind
 from convc.types import Extent, Shape, TensorType, size_of
 
@@ -174,6 +176,8 @@ class Storages:
         match view:
             case Permuted(perm):
                 layout = permuted(storage.layout, perm)
+                if self._filter_apart(node.outputs[0], layout):
+                    return None
                 kind = self.regions[storage.region].kind
                 if kind is RegionKind.arena and self._columns_apart(node.outputs[0], layout):
                     return None
@@ -200,6 +204,11 @@ class Storages:
             for n in self.consumers[name]
         )
 
+    def _filter_apart(self, name: str, layout: Layout) -> bool:
+        """True if a filter is to be transformed whose outputs aren't neighbours in a layout."""
+        readers = self.consumers[name]
+        return layout.axes[-1].dim != 0 and any(isinstance(n.op, WinogradFilter) for n in readers)
+
     def parts_of(self, node: Node, axis: int) -> list[Storage | None]:
         """The place of each operand inside the output of a node that joins them, None where no layout says it."""
         (name,) = node.outputs
@@ -223,6 +232,10 @@ class Storages:
             return type, self.alike[name]
         if type.rank == len(TILES) and self.orders.get(name) == TILES:
             return type, Layout.permuted(TILES)
+        if self.orders.get(name) == ROWS_OF_TILES:
+            return type, rows_of_tiles(type)
+        if name in self.producers and isinstance(self.producers[name].op, WinogradFilter):
+            return type, in_blocks(type.shape, (0, 1), 2)
         if not (self.spatial and type.rank == 4):
             return dense(type)
         order = self.orders.get(name, CHANNELS_LAST)
@@ -274,6 +287,10 @@ class Storages:
         placed = (self.graph.types[name], layout)
         return self._add_region(self._fresh(f"{name}.packed"), RegionKind.arena, placed)
 
+    def add_workspace(self, name: str, type: TensorType) -> None:
+        """A region for what a kernel keeps while it runs."""
+        self.of[name] = self._add_region(self._fresh(name), RegionKind.arena, dense(type))
+
     def _fresh(self, region: str) -> str:
         """A name that no value and no region has."""
         taken = {*self.graph.types, *self.regions}
@@ -281,15 +298,21 @@ class Storages:
         return next(n for n in names if n not in taken)
 
 
+def rows_of_tiles(type: TensorType) -> Layout:
+    """Rows of an odd number of taps: of an even one, the same tap of many rows falls into few sets of a cache."""
+    taps = type.shape[0]
+    assert isinstance(taps, int)
+    row, tap, channel = ROWS_OF_TILES
+    return Layout((Axis(row), Axis(tap, extent=taps | 1), Axis(channel)), ((0, 0),) * type.rank)
+
+
 def is_spatial(graph: Graph) -> bool:
     """True if values of rank 4 are images: something convolves them, or moves a window or a grid over them."""
     return any(a.ndim == 4 for a in graph.weights.values()) or any(
-        not {"stride", "scale"}.isdisjoint(node.op.attributes) for node in graph.nodes
+        isinstance(node.op, WinogradTiles)
+        or not {"stride", "scale"}.isdisjoint(node.op.attributes)
+        for node in graph.nodes
     )
-
-    def add_workspace(self, name: str, type: TensorType) -> None:
-        """A region for what a kernel keeps while it runs."""
-        self.of[name] = self._add_region(self._fresh(name), RegionKind.arena, dense(type))
 
 
 def dense(type: TensorType) -> tuple[TensorType, Layout]:

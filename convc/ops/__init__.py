@@ -25,6 +25,7 @@ from convc.ops import (
 )
 
 __all__ = [
+    winograd_training,
     "activations",
     "augment",
     "broadcasting",
@@ -47,3 +48,4 @@ __all__ = [
     "warp",
     "winograd",
 ]
+    "winograd_training",

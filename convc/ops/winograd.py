@@ -30,13 +30,13 @@ from convc.ops.base import (
     numbers,
 )
 from convc.program.deferred import Filtered, as_array, filtered, is_deferred
-from convc.types import Shape, TensorType
+from convc.types import Extent, Shape, TensorType
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
 # Points of the interpolation besides infinity, in the order in which they are taken: small numbers in opposite and
 # reciprocal pairs round least. Ten taps are as far as float32 carries.
-_POINTS = tuple(Fraction(p) for p in ("0", "1", "-1", "2", "-1/2", "1/2", "-2", "3", "-1/3"))
+POINTS = tuple(Fraction(p) for p in ("0", "1", "-1", "2", "-1/2", "1/2", "-2", "3", "-1/3"))
 
 
 @functools.cache
@@ -46,7 +46,7 @@ def matrices(tile: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
     size = tile + taps - 1
     if size == 1:
         return ((one,),), ((one,),), ((one,),)
-    points = _POINTS[: size - 1]
+    points = POINTS[: size - 1]
     rest = [[p - q for q in points if q != p] for p in points]
     scale = [functools.reduce(lambda x, y: x * y, r, one) for r in rest]
     a = tuple((*(p**i for p in points), one if i == tile - 1 else zero) for i in range(tile))
@@ -90,7 +90,7 @@ def combination(coefficients: Sequence[Fraction], values: Sequence[Expr]) -> Exp
     return total
 
 
-class _Names:
+class Names:
     """Straight-line code: each value gets a name."""
 
     def __init__(self) -> None:
@@ -128,9 +128,9 @@ class WinogradInput(Op):
         expect_float(self, "x", x)
         expect_at_least(self, "tile", self.tile, 1)
         expect_at_least(self, "kernel", self.kernel, 1)
-        if max(self.sizes) > len(_POINTS) + 1:
+        if max(self.sizes) > len(POINTS) + 1:
             raise fail(
-                self, f"tile and kernel expect at most {len(_POINTS) + 1} taps, got {self.sizes}"
+                self, f"tile and kernel expect at most {len(POINTS) + 1} taps, got {self.sizes}"
             )
         rows, columns = self.tiles(x.shape)
         taps = self.sizes[0] * self.sizes[1]
@@ -172,8 +172,7 @@ class WinogradInput(Op):
         n, i, j, c = (Var(v) for v in ("n", "i", "j", "o"))
         (high, wide), (th, tw) = self.sizes, self.tile
         rows_b, columns_b = (matrices(m, r)[2] for m, r in zip(self.tile, self.kernel, strict=True))
-        (output,) = self.infer(TensorType(x.dtype, x.shape))
-        names = _Names()
+        names = Names()
         half: list[list[Expr]] = [[] for _ in range(high)]
         for column in range(wide):
             taps = [
@@ -182,13 +181,19 @@ class WinogradInput(Op):
             ]
             for u in range(high):
                 half[u].append(names.named("h", combination(rows_b[u], taps)))
+        rows, columns = self.tiles(x.shape)
         for u in range(high):
             for v in range(wide):
-                at = (n, index(u * wide + v), i, j, c)
+                at = self.place(n, index(u * wide + v), (i, j), (rows, columns), c)
                 names.statements.append(put(at, combination(columns_b[v], half[u])))
-        shape = output.shape
-        loops = (("n", shape[0]), ("i", shape[2]), ("j", shape[3]), ("o", shape[4]))
+        loops = (("n", x.shape[0]), ("i", rows), ("j", columns), ("o", x.shape[1]))
         return Nest(loops, tuple(names.statements))
+
+    def place(
+        self, n: Expr, tap: Expr, tile: tuple[Expr, Expr], counts: Pair, c: Expr
+    ) -> tuple[Expr, ...]:
+        """The index of an output element."""
+        return (n, tap, *tile, c)
 
     def _element(self, x: Tensor, n: Expr, c: Expr, row: Expr, column: Expr) -> Expr:
         (top, _), (left, _) = self.padding
@@ -231,10 +236,14 @@ class WinogradOutput(Op):
         n, i, j, o = (Var(v) for v in ("n", "i", "j", "o"))
         rows_a, columns_a = (matrices(t, r)[0] for t, r in zip(self.tile, self.kernel, strict=True))
         high, wide = len(rows_a[0]), len(columns_a[0])
-        names = _Names()
+        (images, outputs), (rows, columns) = self.sizes(m.shape)
+        names = Names()
         half: list[list[Expr]] = [[] for _ in rows_a]
         for v in range(wide):
-            taps = [names.name("m", m(n, index(u * wide + v), i, j, o)) for u in range(high)]
+            taps = [
+                names.name("m", m(*self.place(n, index(u * wide + v), (i, j), (rows, columns), o)))
+                for u in range(high)
+            ]
             for k, row in enumerate(rows_a):
                 half[k].append(names.named("h", combination(row, taps)))
         for k in range(self.tile[0]):
@@ -243,10 +252,19 @@ class WinogradOutput(Op):
                 at = (n, o, i * self.tile[0] + k, j * self.tile[1] + column)
                 inside = (at[2] < index(self.height)) & (at[3] < index(self.width))
                 names.statements.append(If(inside, (put(at, value),)))
-        shape = m.shape
-        rows, columns = numbers(shape[2:4])
-        loops = (("n", shape[0]), ("i", rows), ("j", columns), ("o", shape[4]))
+        loops = (("n", images), ("i", rows), ("j", columns), ("o", outputs))
         return Nest(loops, tuple(names.statements))
+
+    def sizes(self, m: Shape) -> tuple[tuple[Extent, Extent], Pair]:
+        """Images and channels, and the rows and columns of tiles."""
+        rows, columns = numbers(m[2:4])
+        return (m[0], m[4]), (rows, columns)
+
+    def place(
+        self, n: Expr, tap: Expr, tile: tuple[Expr, Expr], counts: Pair, o: Expr
+    ) -> tuple[Expr, ...]:
+        """The index of an element of m."""
+        return (n, tap, *tile, o)
 
 
 def transformed_weights(weight: Array, tile: Pair) -> Array:

@@ -9,6 +9,7 @@ from convc.passes.choose_algorithm import Algorithms, ChooseAlgorithm
 from convc.passes.decompose import Decompose
 from convc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from convc.passes.eliminate_dead_code import EliminateDeadCode
+from convc.passes.filter_in_training import FilterInTraining
 from convc.passes.fold_batch_norm import FoldBatchNorm
 from convc.passes.fold_constants import FoldConstants
 from convc.passes.fold_padding import FoldPadding
@@ -95,11 +96,18 @@ TRAINING = Pipeline(
         (SimplifyAlgebra(), "neutral constants that the decompositions brought"),
         (SimplifyShapes(), "reshapes that the decompositions and the moved transposes brought"),
         (EliminateCommonSubexpressions(), "the backward pass meets what the forward pass computed"),
+        (FilterInTraining(), "it looks at convolutions as they will be computed"),
     ),
 )
 """For graphs of whole training steps, whose parameters are inputs: nothing is folded into weights."""
 
-PIPELINES = {p.name: p for p in (INFERENCE, INFERENCE_SIZE, INFERENCE_CUDA, EXACT, TRAINING)}
+TRAINING_CUDA = Pipeline("training-cuda", TRAINING.steps[:-1])
+"""Without the choice of algorithms, whose costs are those of a CPU."""
+
+PIPELINES = {
+    p.name: p
+    for p in (INFERENCE, INFERENCE_SIZE, INFERENCE_CUDA, EXACT, TRAINING, TRAINING_CUDA)
+}
 """Every pipeline by its name."""
 
 MODES = ("inference", "exact", "training")

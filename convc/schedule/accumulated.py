@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from convc.loops.ir import Expr, For, Kernel, Load, Space
-from convc.loops.rewrites import carry, sink, split, unroll, vectorize
+from convc.loops.rewrites import carry, parallelize, sink, split, unroll, vectorize
 from convc.loops.simplify import simplify_kernel
+from convc.schedule.batched import BATCH, batch_loop, taps_together
 from convc.schedule.finishing import finish, has_loop, parallel_top
 from convc.schedule.structure import Loop, Structure, depends_on, loads_of
 from convc.target import Target
@@ -43,7 +44,15 @@ def accumulated(
     constant extents only.
     """
     plan = _plan(structure, vector, still, moving, target)
-    return None if plan is None else _apply(structure, vector, plan, target)
+    if plan is None:
+        return None
+    batch = batch_loop(structure, vector, still, moving)
+    if batch is not None and plan.outer == (batch.var,) and plan.channel:
+        load = loads_of(still)[0]
+        apart = structure.step(load.buffer, load.index, batch.var)
+        chunk = taps_together(batch, (apart or 1) * load.dtype.itemsize)
+        return _apply_in_batches(structure, vector, plan, chunk, target)
+    return _apply(structure, vector, plan, target)
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,30 @@ def _apply(structure: Structure, vector: Loop, plan: _Plan, target: Target) -> K
     kernel = carry(simplify_kernel(kernel), "mo", scope if has_loop(kernel, scope) else "ob")
     kernel = simplify_kernel(kernel)
     unrolled = [*plan.rows, *(["ci"] if plan.channel else []), "ov"]
+    return _unrolled(kernel, unrolled, plan, target)
+
+
+def _apply_in_batches(
+    structure: Structure, vector: Loop, plan: _Plan, chunk: int, target: Target
+) -> Kernel:
+    """Sums for many pairs of matrices whose rows lie in one memory (schedule/batched.py): tasks of a few pairs."""
+    kernel = structure.kernel
+    (batch,) = plan.outer
+    kernel = split(kernel, vector.var, plan.vectors * plan.lanes, "ob", "oi")
+    kernel = split(kernel, "oi", plan.lanes, "ov", "ol")
+    kernel = split(kernel, plan.channel, plan.channels, "ct", "ci")
+    kernel = split(kernel, batch, chunk, BATCH, "ti")
+    order = [BATCH, "ti", "ob", "ct", *plan.rows, "ci", "ov", "ol"]
+    kernel = _in_order(kernel, order)
+    kernel = split(kernel, plan.images, plan.group, "mo", "mi", "clip")
+    kernel = simplify_kernel(carry(kernel, "mo", BATCH))
+    return _unrolled(kernel, [*plan.rows, "ci", "ov"], plan, target, BATCH)
+
+
+def _unrolled(
+    kernel: Kernel, unrolled: list[str], plan: _Plan, target: Target, tasks: str = ""
+) -> Kernel:
+    """The loops of the tile innermost, in straight-line code and vectors."""
     for var in (*unrolled, "ol"):
         if has_loop(kernel, var):
             kernel = sink(kernel, var)
@@ -170,7 +203,8 @@ def _apply(structure: Structure, vector: Loop, plan: _Plan, target: Target) -> K
         if has_loop(kernel, var):
             kernel = unroll(kernel, var)
     kernel = vectorize(kernel, "ol")
-    return finish(parallel_top(kernel), target, "accumulated", plan.tile)
+    kernel = parallelize(kernel, tasks) if tasks else parallel_top(kernel)
+    return finish(kernel, target, "accumulated", plan.tile)
 
 
 def _in_order(kernel: Kernel, order: list[str]) -> Kernel:

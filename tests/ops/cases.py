@@ -151,6 +151,14 @@ from convc.ops.volume import Conv3d, Conv3dWeightGradient, ConvTranspose3d
 from convc.ops.warp import FILL_MODES, AffineWarp
 from convc.ops.winograd import WinogradInput, WinogradOutput
 from convc.types import Dim, DType, Extent, TensorType
+from convc.ops.winograd_training import (
+    WinogradFilter,
+    WinogradFilterGradient,
+    WinogradGradientTiles,
+    WinogradImage,
+    WinogradSums,
+    WinogradTiles,
+)
 
 N = Dim.symbol("N")
 SYMBOLS = {"N": 3}
@@ -555,6 +563,19 @@ WINOGRAD = [
     Case("winograd_output-2", WinogradOutput((2, 2), (3, 3), 4, 5), (f32(2, 16, 2, 3, 7),)),
     Case("winograd_output-7", WinogradOutput((4, 1), (7, 1), 9, 3), (f32(N, 10, 3, 3, 5),)),
 ]
+    Case("winograd_tiles", WinogradTiles(), (f32(N, 5, 9, 11),)),
+    Case("winograd_tiles-2", WinogradTiles((2, 2), (5, 5), ((4, 4), (4, 4))), (f32(N, 3, 5, 6),)),
+    Case("winograd_image", WinogradImage((4, 4), (3, 3), 10, 7), (f32(36, 18, 5),)),
+    Case("winograd_image-one", WinogradImage((4, 4), (3, 3), 4, 3), (f32(36, N, 5),)),
+    Case("winograd_image-2", WinogradImage((2, 2), (3, 3), 4, 5), (f32(16, 12, 7),)),
+    Case("winograd_filter", WinogradFilter(), (f32(7, 5, 3, 3),)),
+    Case("winograd_filter-flipped", WinogradFilter((2, 4), True), (f32(9, 4, 5, 3),)),
+    Case("winograd_gradient_tiles", WinogradGradientTiles(), (f32(N, 5, 9, 11),)),
+    Case("winograd_gradient_tiles-2", WinogradGradientTiles((2, 2), (5, 5)), (f32(N, 6, 4, 6),)),
+    Case("winograd_sums", WinogradSums((3, 2)), (f32(9, 18, 5), f32(9, 18, 7))),
+    Case("winograd_sums-one", WinogradSums(), (f32(4, N, 16), f32(4, N, 32))),
+    Case("winograd_filter_gradient", WinogradFilterGradient(), (f32(36, 5, 7),)),
+    Case("winograd_filter_gradient-2", WinogradFilterGradient((2, 4), (5, 3)), (f32(36, 6, 3),)),
 
 GRADIENTS = [
     conv("conv2d_weight_gradient", Conv2dWeightGradient(kernel=(3, 2)), (N, 3, 5, 6), (N, 4, 3, 5)),
