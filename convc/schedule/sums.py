@@ -1,4 +1,4 @@
-"""Long sums in parts, so that their rounding stays small: a batch's statistics, gradients of biases and norms, losses."""
+"""Long sums in parts, so that rounding stays small: a batch's statistics, gradients of biases and norms, losses."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_the_error_stays_that_of_short_sums(
     make: Callable[..., Op], shape: tuple[Any, ...], images: int | None, axes: tuple[int, ...]
 ) -> None:
     """Terms near 1, whose sum in one chain rounds off 1e-5 of itself and more."""
-    size = tuple(images if n is N else n for n in shape)
+    size: tuple[Any, ...] = tuple(images if n is N else n for n in shape)
     x = np.random.default_rng(5).uniform(0.5, 1.5, size).astype("f4")
     wanted = x.astype("f8").sum(axes) if make is ReduceSum else x.astype("f8").mean(axes)
     error = np.abs(run(make(axes), shape, x) / wanted - 1).max()
