@@ -42,7 +42,8 @@ def flops(kernel: Kernel) -> Extent:
 
     What a formula recomputes counts once per value that it has: the activation of a convolution's input once per
     input element, not once for each product it goes into. Both sides of a condition count, as padding does in the
-    usual count of a convolution. Count a kernel before it is scheduled: tiles that overlap compute some elements twice.
+    usual count of a convolution. A loop whose extent data decide counts as one iteration. Count a kernel before it is
+    scheduled: tiles that overlap compute some elements twice.
     """
     return _Count(kernel).block(kernel.body, {}, dict.fromkeys(kernel.symbols, SYMBOL_RANGE))
 
@@ -65,6 +66,7 @@ class _Count:
 
     def __init__(self, kernel: Kernel) -> None:
         self.buffers = kernel.buffers()
+        self.symbols = frozenset(kernel.symbols)
 
     def block(self, block: Block, loops: Loops, ranges: dict[str, Range]) -> Extent:
         total: Extent = 0
@@ -72,7 +74,7 @@ class _Count:
             match stmt:
                 case For():
                     inside = {**ranges, stmt.var: loop_range(stmt.extent, ranges)}
-                    around = {**loops, stmt.var: extent_of(stmt.extent)}
+                    around = {**loops, stmt.var: self.extent(stmt.extent)}
                     total = total + self.block(stmt.body, around, inside)
                 case If():
                     total = total + self.block(stmt.then, loops, ranges)
@@ -85,6 +87,13 @@ class _Count:
                 case _:
                     assert_never(stmt)
         return total
+
+    def extent(self, expr: Expr) -> Extent:
+        """How often a loop runs; once, as far as anybody can say, where data decide it."""
+        inside = list(subexpressions(expr))
+        names = {e.name for e in inside if isinstance(e, Var)}
+        known = names <= self.symbols and not any(isinstance(e, Load) for e in inside)
+        return extent_of(expr) if known else 1
 
     def expr(self, expr: Expr, loops: Loops, ranges: Ranges) -> Extent:
         total: Extent = 0

@@ -44,9 +44,10 @@ def import_model(
 ) -> Graph:
     """The graph of an ONNX model, from a file or in memory.
 
-    `shapes` gives numbers for named dimensions, or whole shapes for inputs. A first dimension that all inputs share
-    becomes the symbol N, other named ones symbols of their names. `values` has inputs that shapes may depend on: they
-    stay inputs, but the graph is right for these values alone.
+    `shapes` gives numbers for named dimensions, whole shapes for inputs, or the number of rows of an output of
+    NonMaxSuppression, NonZero or Compress, which data decide: rows beyond those found are -1 (of Compress, zeros). A
+    first dimension that all inputs share becomes the symbol N, other named ones symbols of their names. `values` has
+    inputs that shapes may depend on: they stay inputs, but the graph is right for these values alone.
 
     InputFileError for a damaged file; UnsupportedError lists every node that convc has no form for.
     """
@@ -482,6 +483,13 @@ class ModelImporter:
     def known(self, name: str) -> bool:
         """Whether a value follows from weights (and the given inputs) alone."""
         return self.values.has(name)
+
+    def rows(self, name: str) -> int | None:
+        """The rows that `shapes` gives to an output whose number of rows data decide."""
+        given = self.shapes.get(name)
+        if isinstance(given, Sequence):
+            raise Rejected(f"expected the number of rows of {name!r}, got the shape {list(given)}")
+        return given
 
     def evaluate(self, name: str) -> Array:
         """A value, computed at import; ValueNeeded if an input decides it."""

@@ -16,6 +16,9 @@ from convc.onnx.narrow import NARROW
 from convc.onnx.reading import LARGEST, dtype_of
 from convc.types import Dim, Extent, TensorType, size_of
 
+SIZED_BY_DATA = ("NonMaxSuppression", "NonZero", "Compress")
+"""Operators whose first output may be given a number of rows."""
+
 
 class Signature:
     """Makes a model's inputs. `shapes` gives numbers for named dimensions, or whole shapes for inputs.
@@ -34,7 +37,10 @@ class Signature:
         self.labels: dict[str, str] = {}
 
     def check_used(self, graph: GraphProto) -> None:
-        """UsageError for a name in `shapes` that no input or dimension has."""
+        """UsageError for a name in `shapes` that no input, dimension or output of a size that data decide has."""
+        for node in graph.node:
+            if node.op_type in SIZED_BY_DATA and node.output:
+                self.unused.pop(node.output[0], None)
         if self.unused:
             known = ", ".join(sorted({*dimensions(graph), *(i.name for i in graph.input)}))
             raise UsageError(

@@ -21,6 +21,7 @@ from convc.ops import (
     sorting,
     volume,
     warp,
+    suppression,
     winograd,
 )
 
@@ -48,4 +49,6 @@ __all__ = [
     "warp",
     "winograd",
 ]
+    "suppression",
+    "volume",
     "winograd_training",

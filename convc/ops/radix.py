@@ -97,10 +97,12 @@ class Radix:
 
     dtype: DType
     most: int
+    digit: int = 8
 
-    @property
-    def digit(self) -> int:
-        return 11 if self.most >= MANY and key_bits(self.dtype) > 16 else 8
+    @staticmethod
+    def of(dtype: DType, count: int) -> Radix:
+        """The sort of exactly `count` keys."""
+        return Radix(dtype, count, 11 if count >= MANY and key_bits(dtype) > 16 else 8)
 
     @property
     def passes(self) -> int:

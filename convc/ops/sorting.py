@@ -76,7 +76,7 @@ class Order(Op):
     def radix(self, dtype: DType, shape: Shape) -> Radix:
         extent = shape[self.axis]
         assert isinstance(extent, int)
-        return Radix(dtype, extent)
+        return Radix.of(dtype, extent)
 
     def workspace(self, x: TensorType) -> tuple[TensorType, ...]:
         return self.radix(x.dtype, x.shape).workspace()

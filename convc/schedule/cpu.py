@@ -56,6 +56,7 @@ from convc.schedule.choices import DEFAULT, Choice, Picker
 from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
 from convc.schedule.own_nests import schedule_own_nest
 from convc.schedule.phases import is_phase, split_phases
+from convc.schedule.lanes import vectorize_lanes
 from convc.schedule.structure import (
     Loop,
     Structure,
@@ -132,7 +133,11 @@ def _several(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
     for stmt in kernel.body:
         alone = replace(kernel, body=(stmt,))
         nest = _is_nest(stmt)
-        done = _scheduled(alone, target, picker) if nest else finish(alone, target, "", "")
+        done = (
+            _scheduled(alone, target, picker)
+            if nest
+            else finish(vectorize_lanes(alone), target, "", "")
+        )
         body.extend(_serial(done.body))
     return replace(finish(replace(kernel, body=()), target, "serial", ""), body=tuple(body))
 

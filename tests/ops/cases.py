@@ -149,6 +149,7 @@ from convc.ops.shape import (
 from convc.ops.sorting import Order, Positions, Scatter
 from convc.ops.volume import Conv3d, Conv3dWeightGradient, ConvTranspose3d
 from convc.ops.warp import FILL_MODES, AffineWarp
+from convc.ops.suppression import NonMaxSuppression
 from convc.ops.winograd import WinogradInput, WinogradOutput
 from convc.types import Dim, DType, Extent, TensorType
 from convc.ops.winograd_training import (
@@ -721,6 +722,43 @@ SORTING = [
     Case("order-bfloat16", Order(0, True), (bf16(9),)),
     Case("order-float64", Order(0), (f64(20),)),
     Case("order-int8", Order(1, True), (i8(N, 9),), ((-128, 127),)),
+SCALAR = f32()
+DETECTION = [
+    Case(
+        f"non_max_suppression-{name}",
+        NonMaxSuppression(rows, centered, filtered),
+        (f32(2, 20, 4), f32(2, 3, 20), i64(), SCALAR, SCALAR),
+        ((0, 3), (0, 1), (limit, limit), (overlap, overlap), (0.3, 0.3)),
+    )
+    for name, rows, centered, filtered, limit, overlap in (
+        ("corners", 99, False, True, 20, 0.25),
+        ("centers", 40, True, True, 20, 0.1),
+        ("limited", 30, False, False, 3, 0.5),
+        ("fewer", 5, False, True, 4, 0.0),
+    )
+]
+
+VOLUME = [
+    Case("conv3d", Conv3d(), (f32(N, 3, 4, 5, 6), f32(4, 3, 2, 3, 3))),
+    Case(
+        "conv3d-all",
+        Conv3d((2, 1, 2), ((1, 0), (2, 1), (1, 1)), (1, 2, 1), 2),
+        (f32(N, 4, 4, 5, 6), f32(6, 2, 2, 3, 3)),
+    ),
+    Case("conv3d-rest", Conv3d((2, 3, 2), ((0, 0),) * 3), (f32(N, 2, 4, 6, 5), f32(3, 2, 1, 2, 2))),
+    Case("conv_transpose3d", ConvTranspose3d(), (f32(N, 3, 2, 3, 4), f32(3, 4, 2, 3, 3))),
+    Case(
+        "conv_transpose3d-stride",
+        ConvTranspose3d((2, 3, 1), ((1, 0), (0, 1), (1, 1)), (1, 2, 0)),
+        (f32(N, 2, 3, 2, 4), f32(2, 3, 3, 2, 3)),
+    ),
+    Case(
+        "conv_transpose3d-groups",
+        ConvTranspose3d((1, 2, 2), ((0, 1), (1, 1), (0, 0)), (0, 0, 0), (2, 1, 2), 2),
+        (f32(N, 4, 3, 2, 2), f32(4, 3, 2, 3, 2)),
+    ),
+]
+
     Case("order-uint8", Order(1), (u8(N, 9),), ((0, 255),)),
     Case("order-int64", Order(0), (i64(30),), ((-5000, 5000),)),
     Case("order-bool", Order(0, True), (TensorType(DType.bool, (12,)),)),

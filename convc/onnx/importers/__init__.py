@@ -3,6 +3,7 @@
 from convc.onnx.importers import (
     control,
     deform,
+    detection,
     elementwise,
     indexing,
     norm,
@@ -21,7 +22,7 @@ from convc.onnx.importers import (
 from convc.onnx.importers.call import Rule
 
 FAMILIES = (
-    control, deform, elementwise, indexing, norm, products, quantize, recurrent, reduce, resize, sampling,
+    control, deform, detection, elementwise, indexing, norm, products, quantize, recurrent, reduce, resize, sampling,
     sequences, shape, spectral, windows,
 )  # fmt: skip
 

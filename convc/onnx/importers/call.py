@@ -28,8 +28,8 @@ class Rejected(ConvcError):  # noqa: N818  # a reason, not the error that users 
 class ValueNeeded(Rejected):
     """A parameter that shapes depend on is an input of the model, whose value isn't known yet."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"needs the value of the input {name!r} at compile time")
+    def __init__(self, name: str, hint: str = "") -> None:
+        super().__init__(f"needs the value of the input {name!r} at compile time{hint}")
         self.name = name
 
 
@@ -73,6 +73,7 @@ class Importer(Protocol):
 
     def evaluate(self, name: str) -> Array: ...
     def known(self, name: str) -> bool: ...
+    def rows(self, name: str) -> int | None: ...
     def subgraph(self, graph: Any, inputs: Sequence[Any]) -> list[Any]: ...
     def array(self, tensor: Any) -> Array: ...
 
@@ -159,6 +160,25 @@ class Call:
     def array(self, k: int) -> Array:
         """Input k, known at compile time."""
         return self.importer.evaluate(self[k])
+
+    def rows(self, count: Callable[[], int]) -> int:
+        """How many rows the first output has, where data decide it.
+
+        As many as somebody said (`--shape NAME=rows`, NAME being the output's), else `count()`, which may evaluate
+        values: exact, for one run's data.
+        """
+        given = self.given_rows()
+        if given is not None:
+            return given
+        try:
+            return count()
+        except ValueNeeded as error:
+            hint = f", or a number of rows by --shape {self.outputs[0]}=rows"
+            raise ValueNeeded(error.name, hint) from None
+
+    def given_rows(self) -> int | None:
+        """The number of rows that somebody said the first output has."""
+        return self.importer.rows(self.outputs[0])
 
     def extents(self, k: int) -> tuple[Extent, ...]:
         """Input k as integers that may mention symbols."""

@@ -270,14 +270,20 @@ def compress(c: Call) -> str:
     axis = c.attr("axis")
     x = c[0] if axis is not None else c.reshape(c[0], (math.prod(c.numbers(0)),))
     d = 0 if axis is None else c.from_front(int(axis), c.rank(0))
-    count = int(np.count_nonzero(c.array(1)))
-    return c.add(Gather(d), x, c.add(Positions(count), c.reshape(c[1], c.numbers(1))))
+    count = c.rows(lambda: int(np.count_nonzero(c.array(1))))
+    places = c.add(Positions(count), c.reshape(c[1], c.numbers(1)))
+    chosen = c.add(Gather(d), x, places)
+    if c.given_rows() is None:
+        return chosen
+    column = c.reshape(places, [count if k == d else 1 for k in range(c.rank(x))])
+    found = c.add(GreaterEqual(), column, c.scalar(0, column))
+    return c.add(Where(), found, chosen, c.constant(np.zeros(()), c.dtype(x)))
 
 
 def non_zero(c: Call) -> str:
     """The positions [rank, count] of elements that aren't 0; only their count is read at import."""
     shape = c.numbers(0)
-    count = int(np.count_nonzero(c.array(0)))
+    count = c.rows(lambda: int(np.count_nonzero(c.array(0))))
     flat = c.reshape(c[0], (math.prod(shape),))
     if c.dtype(flat) is not DType.bool:
         flat = c.add(NotEqual(), flat, c.constant(np.zeros(()), c.dtype(flat)))
@@ -287,7 +293,11 @@ def non_zero(c: Call) -> str:
         stride = math.prod(shape[d + 1 :])
         part = c.add(FloorDiv(), places, c.scalar(stride, places)) if stride != 1 else places
         rows.append(c.reshape(c.add(Mod(), part, c.scalar(extent, part)), (1, count)))
-    return c.add(Concat(0), *rows)
+    whole = c.add(Concat(0), *rows)
+    if c.given_rows() is None:
+        return whole
+    found = c.reshape(c.add(GreaterEqual(), places, c.scalar(0, places)), (1, count))
+    return c.add(Where(), found, whole, c.scalar(-1, whole))
 
 
 def max_unpool(c: Call) -> str:

@@ -1,0 +1,35 @@
+"""Import rules of detection models."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convc.onnx.importers.call import Call, Rejected, Rule
+from convc.ops.suppression import NonMaxSuppression
+from convc.types import DType
+
+
+def non_max_suppression(c: Call) -> str:
+    """Of the boxes, only the number of selected ones is read at import, if nobody says how many rows there are."""
+    batch, boxes, _ = c.numbers(0)
+    images, _, scores = c.numbers(1)
+    if (images, scores) != (batch, boxes):
+        raise Rejected(f"scores of {c.type(1)} do not fit boxes of {c.type(0)}")
+    given = [
+        c.reshape(c.cast(c[k], dtype), ()) if c.has(k) else c.constant(default, dtype)
+        for k, (dtype, default) in enumerate(
+            ((DType.int64, 0), (DType.float32, 0.0), (DType.float32, 0.0)), start=2
+        )
+    ]
+    centered, filtered = bool(c.attr("center_point_box", 0)), c.has(4)
+
+    def found() -> int:
+        arrays = [c.importer.evaluate(v) for v in (c[0], c[1], *given)]
+        op = NonMaxSuppression(0, centered, filtered)
+        limit = int(np.asarray(arrays[2]))
+        return len(op.selected(arrays[0], arrays[1], limit, arrays[3], arrays[4]))
+
+    return c.add(NonMaxSuppression(c.rows(found), centered, filtered), c[0], c[1], *given)
+
+
+RULES: dict[str, Rule] = {"NonMaxSuppression": non_max_suppression}
