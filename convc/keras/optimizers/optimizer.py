@@ -114,6 +114,11 @@ class Optimizer:
         self._set_rate(value)
 
     @property
+    def schedule(self) -> LearningRateSchedule | None:
+        """What the learning rate follows from the step by, if that isn't a number or a function of nothing."""
+        return self._rate if isinstance(self._rate, LearningRateSchedule) else None
+
+    @property
     def lr(self) -> Any:
         """Keras 2's name for the learning rate."""
         return self.learning_rate

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from convc.artifact import FirstState
-from convc.errors import ConvcError, ModelError, UnsupportedError
+from convc.errors import ConvcError, ModelError, UnsupportedError, UsageError
 from convc.graph.ir import Builder, Graph
 from convc.graph.state import NEXT
 from convc.keras.engine.graphs import Viewed
@@ -44,19 +45,20 @@ class Standalone:
     states: Mapping[str, FirstState]
 
 
-def standalone(model: Any) -> Standalone:
+def standalone(model: Any, dtypes: Mapping[str, DType] = MappingProxyType({})) -> Standalone:
     """The entries of a compiled model: ModelError where `compile` wasn't called.
 
     `train_step` and `test_step` take the model's inputs and targets and give the batch's loss; `metrics` takes nothing
-    and gives the means since the sums were zeros. UnsupportedError for a learning rate or a metric that only Python can
-    compute.
+    and gives the means since the sums were zeros. `dtypes` are those of inputs (by name) and of targets (by their
+    output's name) that come in another dtype than the model's: kernels cast them. UnsupportedError for a learning rate
+    or a metric that only Python can compute.
     """
     run = model.started_run()
     refuse_functions(run.settings.optimizer)
-    types = fed_types(model, run)
-    train = with_own_controls(run.step_graph("train", types))
+    types = cast_types(fed_types(model, run), dtypes)
+    train = with_own_controls(run.step_graph("train", types), run.settings.optimizer)
     graphs = {
-        "predict": run.predict_graph({p.name: p.type for p in run.ports.inputs}),
+        "predict": run.predict_graph({p.name: types[p.name] for p in run.ports.inputs}),
         "train_step": train,
         "test_step": run.step_graph("test", types),
         "metrics": metrics_graph(run, train),
@@ -77,6 +79,20 @@ def fed_types(model: Any, run: Run) -> dict[str, TensorType]:
     return types
 
 
+def cast_types(types: dict[str, TensorType], dtypes: Mapping[str, DType]) -> dict[str, TensorType]:
+    """The types with those dtypes. UsageError for a name that is no input and no output, and for labels as floats."""
+    found = dict(types)
+    for name, dtype in dtypes.items():
+        key = name if name in types else target_name(name)
+        if key not in types:
+            known = ", ".join(n.removeprefix(target_name("")) for n in types)
+            raise UsageError(f"no input or target {name!r}: expected one of {known}")
+        if types[key].dtype.is_integer and not dtype.is_integer:
+            raise UsageError(f"{name}: its labels are integers, got {dtype.value}")
+        found[key] = TensorType(dtype, types[key].shape)
+    return found
+
+
 def losses_of(model: Any, outputs: list[str]) -> Mapping[str, str]:
     """What each output's loss is called."""
     given = model.loss
@@ -92,18 +108,19 @@ def loss_name(loss: Any) -> str:
 
 
 def refuse_functions(optimizer: Any) -> None:
-    """UnsupportedError for a learning rate that Python computes anew in every step."""
-    if optimizer.decay or not isinstance(optimizer.learning_rate, Variable):
+    """UnsupportedError for a learning rate that is a Python function of nothing."""
+    if optimizer.schedule is None and not isinstance(optimizer.learning_rate, Variable):
         raise UnsupportedError(
-            f"optimizer {optimizer.name!r}: its learning rate changes by a schedule, which isn't compiled: give it a "
-            f"number, and set the state {RATE!r} between steps"
+            f"optimizer {optimizer.name!r}: its learning rate is a Python function, which isn't compiled: give it a "
+            f"number or a schedule, and set the state {RATE!r} between steps"
         )
 
 
-def with_own_controls(graph: Graph) -> Graph:
-    """A training step whose learning rate and random key are state that it leaves as they are.
+def with_own_controls(graph: Graph, optimizer: Any) -> Graph:
+    """A training step whose learning rate and random key are state.
 
-    What was the input `seed`, the key and the number of the step, is made of the key and `iterations`.
+    What was the input `seed`, the key and the number of the step, is made of the key and `iterations`. The rate is the
+    state's, which stays as it is; an optimizer with a schedule computes it from `iterations` and leaves it there.
     """
     builder = Builder(graph.name, dict(graph.weights), reserved=graph.types)
     names: dict[str, str] = {}
@@ -114,12 +131,44 @@ def with_own_controls(graph: Graph) -> Graph:
         key, step = values(builder, (SEED_INPUT, ITERATIONS))
         parts = key.reshape((1,)), step.cast(DType.uint32).reshape((1,))
         names[SEED_INPUT] = parts[0].apply("concat", parts[1], axis=0).name
+    given, used = rates(builder, optimizer)
+    names[RATE] = used.name
     for node in graph.nodes:
         builder.emit(renamed_all(node, names))
-    kept = [name for name in (RATE, SEED_INPUT) if name in graph.inputs]
-    for name in kept:
-        builder.add(Identity(), name, name=f"{NEXT}{name}")
+    kept = {RATE: given.name} | ({SEED_INPUT: SEED_INPUT} if SEED_INPUT in graph.inputs else {})
+    for name, value in kept.items():
+        builder.add(Identity(), value, name=f"{NEXT}{name}")
     return builder.finish((*graph.outputs, *(f"{NEXT}{name}" for name in kept)))
+
+
+def rates(builder: Builder, optimizer: Any) -> tuple[Value, Value]:
+    """The next value of the state `learning_rate`, and the rate that the step takes: `Optimizer.rate_at` as values."""
+    given, step = values(builder, (RATE, ITERATIONS))
+    if optimizer.schedule is not None:
+        given = scheduled(builder, optimizer, step).cast(given.dtype)
+    if not optimizer.decay:
+        return given, given
+    divisor = step.cast(DType.float64) * optimizer.decay + 1.0
+    used = (given.cast(DType.float64) / divisor).cast(given.dtype)
+    return (given if optimizer.schedule is None else used), used
+
+
+def scheduled(builder: Builder, optimizer: Any, step: Value) -> Value:
+    """The schedule's rate for a step. UnsupportedError if it isn't computed with tensors."""
+    owner = f"optimizer {optimizer.name!r}: its schedule {type(optimizer.schedule).__name__}"
+    advice = "write it with convc.keras.ops and ops.where"
+    try:
+        found = Trace(builder).run(optimizer.schedule, step)
+    except (ConvcError, TypeError, ValueError) as error:
+        raise UnsupportedError(f"{owner} can't be compiled: {error}; {advice}") from error
+    if isinstance(found, Value):
+        if found.shape != ():
+            raise UnsupportedError(f"{owner} gives {found.type}: expected a scalar")
+        return found
+    number = np.asarray(found)
+    if number.shape != () or number.dtype.kind not in "iuf":
+        raise UnsupportedError(f"{owner} gives {found!r}: expected a scalar")
+    return Value(builder, builder.weight(RATE, number.astype(np.float64)))
 
 
 def metrics_graph(run: Run, train: Graph) -> Graph:

@@ -1,4 +1,8 @@
-"""Learning rates that follow from the number of steps done, computed on the host in the front end's float type."""
+"""Learning rates that follow from the number of steps done, in the front end's float type.
+
+`fit` computes them on the host, from a number; a step that is compiled to run without Python traces the same functions
+with the step as a tensor.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.keras import backend
+from convc.keras.engine.tensor import KerasTensor, cast
+from convc.types import DType
 
 
 class LearningRateSchedule:
@@ -27,8 +33,17 @@ class LearningRateSchedule:
 
 
 def number(value: Any) -> Any:
-    """A numpy number of the float type that Keras computes schedules in, so that both round alike."""
+    """A numpy number, or a tensor, of the float type that Keras computes schedules in, so that both round alike."""
+    if isinstance(value, KerasTensor):
+        return cast(value, DType.of(backend.floatx()))
     return np.dtype(backend.floatx()).type(np.asarray(value))
+
+
+def chosen(condition: Any, then: Any, otherwise: Any) -> Any:
+    """One of two values, by a boolean or by a tensor of one."""
+    if isinstance(condition, KerasTensor):
+        return np.where(condition, then, otherwise)
+    return then if condition else otherwise
 
 
 def check_positive(owner: str, name: str, value: Any) -> None:
@@ -99,8 +114,11 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         self.boundaries, self.values, self.name = list(boundaries), list(values), name
 
     def __call__(self, step: Any) -> Any:
-        later = [k for k, boundary in enumerate(self.boundaries) if int(step) <= boundary]
-        return number(self.values[later[0] if later else -1])
+        done = step if isinstance(step, KerasTensor) else int(step)
+        found = number(self.values[-1])
+        for boundary, value in zip(self.boundaries[::-1], self.values[-2::-1], strict=True):
+            found = chosen(done <= boundary, number(value), found)
+        return found
 
     def get_config(self) -> dict[str, Any]:
         return {"boundaries": self.boundaries, "values": self.values, "name": self.name}
@@ -126,7 +144,7 @@ class PolynomialDecay(LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         done, steps = number(step), number(self.decay_steps)
         if self.cycle:
-            steps = steps * (np.ceil(done / steps) if done else number(1))
+            steps = steps * chosen(done == number(0), number(1), np.ceil(done / steps))
         else:
             done = np.minimum(done, steps)
         end = number(self.end_learning_rate)
@@ -175,9 +193,10 @@ class CosineDecay(LearningRateSchedule):
             return self._decayed(np.minimum(number(step), steps), steps, start)
         target, warmup = number(self.warmup_target), number(self.warmup_steps)
         done = np.minimum(number(step), steps + warmup)
-        if done < warmup:
-            return (target - start) * (done / warmup) + start
-        return self._decayed(done - warmup, steps, target)
+        decayed = self._decayed(done - warmup, steps, target)
+        if not warmup:
+            return decayed
+        return chosen(done < warmup, (target - start) * (done / warmup) + start, decayed)
 
     def _decayed(self, done: Any, steps: Any, start: Any) -> Any:
         alpha = number(self.alpha)
