@@ -19,14 +19,14 @@ from convc.ops import (
     resize,
     shape,
     sorting,
+    suppression,
     volume,
     warp,
-    suppression,
     winograd,
+    winograd_training,
 )
 
 __all__ = [
-    winograd_training,
     "activations",
     "augment",
     "broadcasting",
@@ -44,11 +44,10 @@ __all__ = [
     "reduce",
     "resize",
     "shape",
-    "volume",
     "sorting",
-    "warp",
-    "winograd",
-]
     "suppression",
     "volume",
+    "warp",
+    "winograd",
     "winograd_training",
+]

@@ -54,9 +54,9 @@ from convc.schedule.accumulated import accumulated
 from convc.schedule.blocks import split_blocks
 from convc.schedule.choices import DEFAULT, Choice, Picker
 from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
+from convc.schedule.lanes import vectorize_lanes
 from convc.schedule.own_nests import schedule_own_nest
 from convc.schedule.phases import is_phase, split_phases
-from convc.schedule.lanes import vectorize_lanes
 from convc.schedule.structure import (
     Loop,
     Structure,

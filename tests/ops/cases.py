@@ -147,11 +147,10 @@ from convc.ops.shape import (
     Transpose,
 )
 from convc.ops.sorting import Order, Positions, Scatter
+from convc.ops.suppression import NonMaxSuppression
 from convc.ops.volume import Conv3d, Conv3dWeightGradient, ConvTranspose3d
 from convc.ops.warp import FILL_MODES, AffineWarp
-from convc.ops.suppression import NonMaxSuppression
 from convc.ops.winograd import WinogradInput, WinogradOutput
-from convc.types import Dim, DType, Extent, TensorType
 from convc.ops.winograd_training import (
     WinogradFilter,
     WinogradFilterGradient,
@@ -160,6 +159,7 @@ from convc.ops.winograd_training import (
     WinogradSums,
     WinogradTiles,
 )
+from convc.types import Dim, DType, Extent, TensorType
 
 N = Dim.symbol("N")
 SYMBOLS = {"N": 3}
@@ -563,7 +563,6 @@ WINOGRAD = [
     Case("winograd_output", WinogradOutput((4, 4), (3, 3), 10, 7), (f32(N, 36, 3, 2, 5),)),
     Case("winograd_output-2", WinogradOutput((2, 2), (3, 3), 4, 5), (f32(2, 16, 2, 3, 7),)),
     Case("winograd_output-7", WinogradOutput((4, 1), (7, 1), 9, 3), (f32(N, 10, 3, 3, 5),)),
-]
     Case("winograd_tiles", WinogradTiles(), (f32(N, 5, 9, 11),)),
     Case("winograd_tiles-2", WinogradTiles((2, 2), (5, 5), ((4, 4), (4, 4))), (f32(N, 3, 5, 6),)),
     Case("winograd_image", WinogradImage((4, 4), (3, 3), 10, 7), (f32(36, 18, 5),)),
@@ -577,6 +576,7 @@ WINOGRAD = [
     Case("winograd_sums-one", WinogradSums(), (f32(4, N, 16), f32(4, N, 32))),
     Case("winograd_filter_gradient", WinogradFilterGradient(), (f32(36, 5, 7),)),
     Case("winograd_filter_gradient-2", WinogradFilterGradient((2, 4), (5, 3)), (f32(36, 6, 3),)),
+]
 
 GRADIENTS = [
     conv("conv2d_weight_gradient", Conv2dWeightGradient(kernel=(3, 2)), (N, 3, 5, 6), (N, 4, 3, 5)),
@@ -694,27 +694,6 @@ ORDERING = [
     ),
 ]
 
-VOLUME = [
-    Case("conv3d", Conv3d(), (f32(N, 3, 4, 5, 6), f32(4, 3, 2, 3, 3))),
-    Case(
-        "conv3d-all",
-        Conv3d((2, 1, 2), ((1, 0), (2, 1), (1, 1)), (1, 2, 1), 2),
-        (f32(N, 4, 4, 5, 6), f32(6, 2, 2, 3, 3)),
-    ),
-    Case("conv3d-rest", Conv3d((2, 3, 2), ((0, 0),) * 3), (f32(N, 2, 4, 6, 5), f32(3, 2, 1, 2, 2))),
-    Case("conv_transpose3d", ConvTranspose3d(), (f32(N, 3, 2, 3, 4), f32(3, 4, 2, 3, 3))),
-    Case(
-        "conv_transpose3d-stride",
-        ConvTranspose3d((2, 3, 1), ((1, 0), (0, 1), (1, 1)), (1, 2, 0)),
-        (f32(N, 2, 3, 2, 4), f32(2, 3, 3, 2, 3)),
-    ),
-    Case(
-        "conv_transpose3d-groups",
-        ConvTranspose3d((1, 2, 2), ((0, 1), (1, 1), (0, 0)), (0, 0, 0), (2, 1, 2), 2),
-        (f32(N, 4, 3, 2, 2), f32(4, 3, 2, 3, 2)),
-    ),
-]
-
 SORTING = [
     Case("order", Order(1), (f32(N, 9),)),
     Case("order-descending", Order(-1, True), (f32(N, 2, 9),), ((-0.002, 0.002),)),
@@ -722,6 +701,25 @@ SORTING = [
     Case("order-bfloat16", Order(0, True), (bf16(9),)),
     Case("order-float64", Order(0), (f64(20),)),
     Case("order-int8", Order(1, True), (i8(N, 9),), ((-128, 127),)),
+    Case("order-uint8", Order(1), (u8(N, 9),), ((0, 255),)),
+    Case("order-int64", Order(0), (i64(30),), ((-5000, 5000),)),
+    Case("order-bool", Order(0, True), (TensorType(DType.bool, (12,)),)),
+    Case("order-long", Order(0), (i32(5000),), ((-(2**31), 2**31 - 1),)),
+    Case("positions", Positions(4), (TensorType(DType.bool, (9,)),)),
+    Case("positions-fewer", Positions(9), (TensorType(DType.bool, (N,)),)),
+    Case("scatter", Scatter(), (f32(7, 2), i64(9, 2), f32(9, 2)), ((-3, 3), (-1, 7), (-3, 3))),
+    Case("scatter-rows", Scatter(), (i8(7, N), i64(9, 1), i8(9, N)), ((-3, 3), (-1, 7), (-3, 3))),
+    *(
+        Case(
+            f"scatter-{reduction}",
+            Scatter(reduction),
+            (f32(5, 3), i64(9, 1), f32(9, 3)),
+            ((-3, 3), (-1, 5), (-3, 3)),
+        )
+        for reduction in ("add", "mul", "max", "min")
+    ),
+]
+
 SCALAR = f32()
 DETECTION = [
     Case(
@@ -756,25 +754,6 @@ VOLUME = [
         "conv_transpose3d-groups",
         ConvTranspose3d((1, 2, 2), ((0, 1), (1, 1), (0, 0)), (0, 0, 0), (2, 1, 2), 2),
         (f32(N, 4, 3, 2, 2), f32(4, 3, 2, 3, 2)),
-    ),
-]
-
-    Case("order-uint8", Order(1), (u8(N, 9),), ((0, 255),)),
-    Case("order-int64", Order(0), (i64(30),), ((-5000, 5000),)),
-    Case("order-bool", Order(0, True), (TensorType(DType.bool, (12,)),)),
-    Case("order-long", Order(0), (i32(5000),), ((-(2**31), 2**31 - 1),)),
-    Case("positions", Positions(4), (TensorType(DType.bool, (9,)),)),
-    Case("positions-fewer", Positions(9), (TensorType(DType.bool, (N,)),)),
-    Case("scatter", Scatter(), (f32(7, 2), i64(9, 2), f32(9, 2)), ((-3, 3), (-1, 7), (-3, 3))),
-    Case("scatter-rows", Scatter(), (i8(7, N), i64(9, 1), i8(9, N)), ((-3, 3), (-1, 7), (-3, 3))),
-    *(
-        Case(
-            f"scatter-{reduction}",
-            Scatter(reduction),
-            (f32(5, 3), i64(9, 1), f32(9, 3)),
-            ((-3, 3), (-1, 5), (-3, 3)),
-        )
-        for reduction in ("add", "mul", "max", "min")
     ),
 ]
 
@@ -827,6 +806,8 @@ CASES: list[Case] = [
     *WARP,
     *INTEGER,
     *ORDERING,
+    *SORTING,
+    *DETECTION,
     *VOLUME,
     *VOLUME_GRADIENTS,
     *WINOGRAD,
@@ -843,4 +824,3 @@ CASES: list[Case] = [
     *LOSS,
     *RANDOM,
 ]
-    *SORTING,
