@@ -17,13 +17,14 @@ from convc.onnx.importers import (
     shape,
     spectral,
     training,
+    unique,
     windows,
 )
 from convc.onnx.importers.call import Rule
 
 FAMILIES = (
     control, deform, detection, elementwise, indexing, norm, products, quantize, recurrent, reduce, resize, sampling,
-    sequences, shape, spectral, windows,
+    sequences, shape, spectral, unique, windows,
 )  # fmt: skip
 
 RULES: dict[str, dict[str, Rule]] = {

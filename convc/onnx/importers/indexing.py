@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,6 @@ from convc.onnx.reading import dtype_of
 from convc.ops.broadcasting import (
     Add,
     And,
-    Broadcasting,
     Equal,
     FloorDiv,
     GreaterEqual,
@@ -34,7 +34,7 @@ from convc.ops.ordering import (
     Rank,
     Running,
 )
-from convc.ops.reduce import ReduceMax, ReduceMin, ReduceProd, ReduceSum, Reduction
+from convc.ops.reduce import ReduceMax, ReduceMin, ReduceProd, ReduceSum
 from convc.ops.shape import Broadcast, Concat, Gather, Pad
 from convc.ops.sorting import Order, Positions, Scatter
 from convc.types import DType, Extent
@@ -162,33 +162,40 @@ BLOCK = 32
 """Elements of a block of a running sum: each adds up to so many, and then what the blocks before it have."""
 
 
-def running(op: type[Running], combine: type[Broadcasting], total: type[Reduction]) -> Rule:
+def running(op: type[Running]) -> Rule:
     def rule(c: Call) -> str:
         axis = c.from_front(int(c.array(1).reshape(())), c.rank(0))
         exclusive, reverse = bool(c.attr("exclusive", 0)), bool(c.attr("reverse", 0))
         dtype = c.dtype(0)
         x = c.cast(c[0], DType.int64) if dtype.is_integer and dtype.itemsize < 4 else c.wide(c[0])
-        neutral = 0.0 if op is CumSum else 1.0
-        return c.cast(blocked(x, axis, exclusive, reverse, neutral, c), dtype)
-
-    def blocked(x: str, axis: int, exclusive: bool, reverse: bool, neutral: float, c: Call) -> str:
-        """Blocks by themselves, then what comes before each block, by the same rule."""
-        shape, extent = c.shape(x), c.shape(x)[axis]
-        if not isinstance(extent, int) or extent <= 2 * BLOCK:
-            return c.add(op(axis, exclusive, reverse), x)
-        count = -(-extent // BLOCK)
-        pads = tuple((0, count * BLOCK - extent if d == axis else 0) for d in range(len(shape)))
-        whole = c.add(Pad(pads, "constant", neutral), x) if count * BLOCK != extent else x
-        parts = c.reshape(whole, (*shape[:axis], count, BLOCK, *shape[axis + 1 :]))
-        inside = c.add(op(axis + 1, exclusive, reverse), parts)
-        sums = c.add(total((axis + 1,), False), parts)
-        before = blocked(sums, axis, True, reverse, neutral, c)
-        before = c.reshape(before, (*shape[:axis], count, 1, *shape[axis + 1 :]))
-        joined = c.add(combine(), inside, before)
-        flat = c.reshape(joined, (*shape[:axis], count * BLOCK, *shape[axis + 1 :]))
-        return flat if count * BLOCK == extent else c.slice(flat, axis, 0, extent)
+        return c.cast(blocked(c, x, op(axis, exclusive, reverse)), dtype)
 
     return rule
+
+
+def running_total(c: Call, x: str, exclusive: bool) -> str:
+    """Sums of what stands before each element of x[n], itself included if not `exclusive`."""
+    return blocked(c, x, CumSum(0, exclusive))
+
+
+def blocked(c: Call, x: str, op: Running) -> str:
+    """Blocks by themselves, then what comes before each block, by the same rule."""
+    axis, (shape, extent) = op.axis, (c.shape(x), c.shape(x)[op.axis])
+    if not isinstance(extent, int) or extent <= 2 * BLOCK:
+        return c.add(op, x)
+    sums = isinstance(op, CumSum)
+    combine, total = (Add(), ReduceSum) if sums else (Mul(), ReduceProd)
+    count = -(-extent // BLOCK)
+    pads = tuple((0, count * BLOCK - extent if d == axis else 0) for d in range(len(shape)))
+    padding = Pad(pads, "constant", 0.0 if sums else 1.0)
+    whole = c.add(padding, x) if count * BLOCK != extent else x
+    parts = c.reshape(whole, (*shape[:axis], count, BLOCK, *shape[axis + 1 :]))
+    inside = c.add(replace(op, axis=axis + 1), parts)
+    before = blocked(c, c.add(total((axis + 1,), False), parts), replace(op, exclusive=True))
+    before = c.reshape(before, (*shape[:axis], count, 1, *shape[axis + 1 :]))
+    joined = c.add(combine, inside, before)
+    flat = c.reshape(joined, (*shape[:axis], count * BLOCK, *shape[axis + 1 :]))
+    return flat if count * BLOCK == extent else c.slice(flat, axis, 0, extent)
 
 
 MOST_ROUNDS = 8
@@ -336,8 +343,8 @@ RULES: dict[str, Rule] = {
     "ScatterElements": scatter_elements,
     "ScatterND": scatter_nd,
     "TensorScatter": tensor_scatter,
-    "CumSum": running(CumSum, Add, ReduceSum),
-    "CumProd": running(CumProd, Mul, ReduceProd),
+    "CumSum": running(CumSum),
+    "CumProd": running(CumProd),
     "TopK": top_k,
     "ReverseSequence": reverse_sequence,
     "MaxUnpool": max_unpool,
