@@ -7,7 +7,7 @@ from typing import Any
 from convc.errors import ModelError
 from convc.keras.engine.call import Call
 from convc.keras.engine.layer import Layer
-from convc.keras.engine.tensor import KerasTensor, extent, placeholder
+from convc.keras.engine.tensor import KerasTensor, extents, placeholder
 from convc.types import DType
 
 
@@ -41,18 +41,13 @@ class InputLayer(Layer):
                 )
             shape = (shape,) if isinstance(shape, int) else tuple(shape)
             batch_shape = (batch_size, *shape)
-        if any(d is None for d in tuple(batch_shape)[1:]):
-            raise ModelError(
-                f"Input {self.name!r}: only the batch size may be None; received shape {tuple(batch_shape)[1:]}: "
-                f"give the sizes that the model is compiled for (--shape {self.name}=…, load_model's input_shapes)"
-            )
         if 0 in tuple(batch_shape):
             raise ModelError(
                 f"Input {self.name!r}: sizes must be at least 1; received shape {tuple(batch_shape)}"
             )
-        extents = tuple(extent(d, f"Input {self.name!r}: shape") for d in batch_shape)
+        sizes = extents(batch_shape, f"Input {self.name!r}: shape")
         kind = DType.of(dtype) if dtype is not None else self.dtype
-        tensor = placeholder(self.name, extents, kind)
+        tensor = placeholder(self.name, sizes, kind)
         call = Call(self, (), {}, [tensor])
         tensor.history = (call, 0)
         self.calls.append(call)
@@ -81,7 +76,10 @@ def Input(  # noqa: N802
     tensor: Any = None,
     optional: bool = False,
 ) -> KerasTensor:
-    """A symbolic tensor of a model input; `shape` is without the batch."""
+    """A symbolic tensor of a model input; `shape` is without the batch.
+
+    Sizes may be None: the model is compiled for each that data come with.
+    """
     layer = InputLayer(shape, batch_size, dtype, sparse, batch_shape, tensor, optional, name)
     tensor_: KerasTensor = layer.calls[0].outputs[0]
     return tensor_

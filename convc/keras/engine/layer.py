@@ -41,7 +41,7 @@ from convc.keras.engine.tensor import (
     apply,
     as_tensor,
     cast,
-    extent,
+    extents,
     function,
     placeholder,
 )
@@ -443,7 +443,7 @@ def inputs_like(shapes: Any, dtype: DType) -> Any:
         case list() | tuple() if shapes and isinstance(shapes[0], (list, tuple)):
             return [inputs_like(shape, dtype) for shape in shapes]
         case list() | tuple():
-            return placeholder("input", tuple(extent(d, "input_shape") for d in shapes), dtype)
+            return placeholder("input", extents(shapes, "input_shape"), dtype)
         case _:
             raise ModelError(f"expected a shape such as (None, 28, 28, 1); received {shapes!r}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import convc
-from convc.errors import ModelError
+from convc.errors import ModelError, UnsupportedError
 from convc.graph.ir import Graph
 from convc.keras.engine import revival, saving, summary
 from convc.keras.engine.call import collected_losses, collecting_losses, flatten, map_tensors
@@ -26,6 +26,7 @@ from convc.keras.engine.naming import (
     unique_name,
 )
 from convc.keras.engine.network import Network, network
+from convc.keras.engine.open_sizes import Sizes, closed, has_open
 from convc.keras.engine.registry import LAYERS, custom_object_scope
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import KerasTensor, as_tensor, placeholder
@@ -149,13 +150,52 @@ class Model(Trainer):
         """The model's entries: {"predict": graph}, the batch a symbol N unless an Input fixes it."""
         return {"predict": self.graph_of_variables()[0]}
 
-    def graph_of_variables(self, losses: bool = False) -> tuple[Graph, dict[str, Viewed]]:
+    def specialized(self, sizes: Sizes) -> Network:
+        """The model traced for inputs of these shapes, where it leaves sizes open."""
+        traced = self.traced()
+        if not any(has_open(t.type.shape) for t in flatten(traced.inputs)):
+            return traced
+        if traced.added_losses:
+            raise UnsupportedError(
+                f"model {self.name!r}: add_loss of the model's own tensors doesn't go with sizes that are None: "
+                f"let a layer add the loss"
+            )
+        names = iter(self.input_names)
+
+        def sized(tensor: KerasTensor) -> KerasTensor:
+            name = next(names)
+            shape = closed(tensor.type.shape, sizes[name])
+            return placeholder(name, shape, tensor.type.dtype)
+
+        inputs = map_tensors(sized, traced.inputs)
+        with outermost(), collecting_losses() as losses, entered(""):
+            outputs = self.call(inputs)
+        return Network(inputs, outputs, [], [], losses)
+
+    @property
+    def has_open_sizes(self) -> bool:
+        """Whether an input leaves a size open, besides the batch."""
+        return any(has_open(t.type.shape) for t in flatten(self.traced().inputs))
+
+    def graph_of_variables(
+        self, losses: bool = False, sizes: Sizes | None = None, nominal: bool = False
+    ) -> tuple[Graph, dict[str, Viewed]]:
         """The graph of `predict`, and which of its weights are which variables.
+
+        `sizes` are the inputs' shapes, where the model leaves sizes open; UnsupportedError without them, unless
+        `nominal` ones will do.
 
         With `losses`, the masks of the `masked_outputs` come after the outputs, then what layers add to the loss.
         """
-        traced = self.traced()
-        inputs = zip(_names(traced.inputs), flatten(traced.inputs), strict=True)
+        traced = self.traced() if sizes is None else self.specialized(sizes)
+        open_inputs = [t for t in flatten(traced.inputs) if has_open(t.type.shape)]
+        if open_inputs and not nominal:
+            (name, *_), shape = _names(open_inputs), open_inputs[0].shape
+            raise UnsupportedError(
+                f"Input {name!r}: only the batch size may be None in what is compiled; received shape {shape[1:]}: "
+                f"give the sizes (--shape {name}=…, load_model's input_shapes); fit and predict take them from the data"
+            )
+        inputs = zip(self.input_names, flatten(traced.inputs), strict=True)
         outputs = list(flatten(traced.outputs))
         if losses:
             outputs += [t.mask for t in outputs if t.mask is not None] + traced.losses

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from convc.errors import ModelError
 from convc.graph.op import Op, OpError
 from convc.keras.engine.naming import scope_name, user_line
+from convc.keras.engine.open_sizes import Open, shown
 from convc.ops import elementwise, shape
 from convc.types import Dim, DType, Extent, Shape, TensorType
 
@@ -220,7 +221,7 @@ class KerasTensor(Operators):
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        return tuple(e if isinstance(e, int) else None for e in self.type.shape)
+        return shown(self.type.shape)
 
     @property
     def dtype(self) -> str:
@@ -581,10 +582,17 @@ def reshape(x: KerasTensor, to: Shape) -> KerasTensor:
     return x if x.type.shape == to else apply(shape.Reshape(to), x)
 
 
+def extents(shape: Iterable[Any], what: str) -> tuple[Extent, ...]:
+    """A Keras shape: None is the batch in the first place, and an open size in others."""
+    return tuple(Open() if k and d is None else extent(d, what) for k, d in enumerate(shape))
+
+
 def extent(value: Any, what: str) -> Extent:
     """A dimension of a Keras shape: None is the batch."""
     if value is None:
         return BATCH
+    if isinstance(value, Dim):
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
         raise ModelError(
             f"{what}: expected non-negative integers (None for the batch only); received {value!r}"

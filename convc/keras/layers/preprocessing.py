@@ -36,8 +36,8 @@ class ImageLayer(Layer):
 
     def sides(self, x: KerasTensor) -> Sides:
         """Rows and columns."""
-        height, width = (x.shape[a] for a in self.axes)
-        if height is None or width is None:
+        height, width = (x.type.shape[a] for a in self.axes)
+        if not isinstance(height, int) or not isinstance(width, int):
             raise ModelError(
                 f"{title(self)}: expected images of a known size; received shape {x.shape}"
             )

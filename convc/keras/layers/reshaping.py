@@ -138,7 +138,7 @@ class Cropping2D(ImageLayer):
         starts: list[int | None] = [None] * 4
         ends: list[int | None] = [None] * 4
         for axis, (before, after) in zip((first, first + 1), self.cropping, strict=True):
-            size = inputs.shape[axis]
+            size = inputs.type.shape[axis]
             if before + after >= size:
                 raise ModelError(
                     f"layer {self.name!r} (Cropping2D): cropping {self.cropping} leaves nothing of input {inputs.shape}"

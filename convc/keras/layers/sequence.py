@@ -277,7 +277,7 @@ class Cropping1D(SequenceLayer):
     def call(self, inputs: Any) -> Any:
         self._check_image(inputs.shape)
         before, after = self.cropping
-        steps = inputs.shape[1]
+        steps = inputs.type.shape[1]
         if before + after >= steps:
             raise ModelError(
                 f"layer {self.name!r} (Cropping1D): cropping {self.cropping} leaves nothing of input {inputs.shape}"

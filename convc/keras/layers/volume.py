@@ -265,7 +265,7 @@ class Cropping3D(VolumeLayer):
 
     def call(self, inputs: Any) -> Any:
         self._check_volume(inputs.shape)
-        sizes = inputs.shape[1:4] if self._last else inputs.shape[2:5]
+        sizes = inputs.type.shape[1:4] if self._last else inputs.type.shape[2:5]
         for (before, after), size in zip(self.cropping, sizes, strict=True):
             if before + after >= size:
                 raise ModelError(

@@ -13,7 +13,7 @@ from convc.errors import ModelError
 from convc.graph.op import OpError
 from convc.keras.engine.arguments import axis_of, is_integer
 from convc.keras.engine.call import operation
-from convc.keras.engine.naming import user_line
+from convc.keras.engine.naming import scope, user_line
 from convc.keras.engine.tensor import (
     BATCH,
     KerasTensor,
@@ -138,8 +138,8 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[KerasTensor]:
     """Parts of x along an axis: so many equal ones, or cut at the given indices."""
     x = as_tensor(x)
     at = axis_of("split", axis, x.type.rank)
-    size = x.shape[at]
-    if size is None:
+    size = x.type.shape[at]
+    if not isinstance(size, int):
         _refuse(f"split: axis {axis} of {x.shape} must be known")
     if is_integer(indices_or_sections):
         if indices_or_sections < 1 or size % indices_or_sections:
@@ -180,8 +180,8 @@ def roll(x: Any, shift: int, axis: int) -> KerasTensor:
     """x moved along an axis, what leaves at the end coming back at the start."""
     x = as_tensor(x)
     at = axis_of("roll", axis, x.type.rank)
-    size = x.shape[at]
-    if size is None:
+    size = x.type.shape[at]
+    if not isinstance(size, int):
         _refuse(f"roll: axis {axis} of {x.shape} must be known")
     cut = -int(shift) % size if size else 0
     return apply(kernels.Concat(at), _slice(x, at, cut, None), _slice(x, at, 0, cut))
@@ -305,8 +305,8 @@ def _relabelled(x: KerasTensor, keys: Sequence[Any], gathered: dict[int, int]) -
 
 
 def _position(x: KerasTensor, axis: int, position: int) -> tuple[int, int | None, int]:
-    size = x.shape[axis]
-    if size is None:
+    size = x.type.shape[axis]
+    if not isinstance(size, int):
         _refuse(
             f"the batch axis of {x.shape} can't be indexed by {position}: its size is known only at run time"
         )
@@ -371,9 +371,10 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> KerasTen
     return as_tensor(np.eye(N, M, k), dtype or "float32")
 
 
-def shape(x: Any) -> tuple[int | None, ...]:
-    """The shape, None for the batch."""
-    return as_tensor(x).shape
+def shape(x: Any) -> tuple[Any, ...]:
+    """The shape. The batch is a symbol within layers, where it may be computed with, and None between them."""
+    tensor = as_tensor(x)
+    return tensor.type.shape if scope() else tensor.shape
 
 
 def ndim(x: Any) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from convc.errors import DataError, UsageError
+from convc.keras.engine.open_sizes import shown
 from convc.keras.engine.ordered import ordered_map
 from convc.keras.engine.tensor import Array
 from convc.types import DType, TensorType
@@ -36,7 +37,7 @@ class Port:
     @property
     def shape(self) -> tuple[int | None, ...]:
         """Numbers, and None for what is open."""
-        return tuple(e if isinstance(e, int) else None for e in self.type.shape)
+        return shown(self.type.shape)
 
 
 @dataclass(frozen=True)

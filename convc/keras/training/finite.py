@@ -24,7 +24,8 @@ def report(run: Any, feeds: dict[str, Array]) -> str:
         rows = bad_rows(array)
         if len(rows):
             return f"step {step}: {name!r} has {kind(array)} in {rows_text(rows)} of the batch"
-    graph, weights = run.model.graph_of_variables()
+    sizes = run.sizes_of(run.types_of(feeds))
+    graph, weights = run.model.graph_of_variables(sizes=sizes)
     values = {n: run.before(n) for n in weights if n in run.changing}
     for name, array in values.items():
         if not np.isfinite(array).all():

@@ -13,6 +13,7 @@ from convc.graph.ir import Builder, Graph
 from convc.graph.state import NEXT
 from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.layer import Layer
+from convc.keras.engine.open_sizes import Sizes
 from convc.keras.engine.tensor import Variable
 from convc.keras.layers.norm import BatchNormalization
 from convc.keras.training.optimizer import first_state
@@ -38,7 +39,9 @@ class Trainable(Protocol):
     @property
     def masked_outputs(self) -> list[int]: ...
 
-    def graph_of_variables(self, losses: bool = False) -> tuple[Graph, dict[str, Viewed]]: ...
+    def graph_of_variables(
+        self, losses: bool = False, sizes: Sizes | None = None, nominal: bool = False
+    ) -> tuple[Graph, dict[str, Viewed]]: ...
 
 
 @dataclass(frozen=True)
@@ -99,16 +102,18 @@ def training_of(
     without_decay: Collection[Variable] = (),
     trained: Trained | None = None,
     varying: Collection[str] = (),
+    sizes: Sizes | None = None,
 ) -> Training:
     """The entries for a model with one target per output.
 
     The variables' regularizers and constraints are in them, and what layers add to the loss.
     `dtypes` are those in which inputs come, where they differ from the model's; `trained` is what is trained, where
     the model's flags don't say it. Frozen layers' variables are constants, but for the `varying` ones, which are
-    inputs; their batch norms keep their moving statistics. ModelError where a variable is read in two ways,
+    inputs; their batch norms keep their moving statistics. `sizes` are the inputs' shapes, where the model leaves some
+    open. ModelError where a variable is read in two ways,
     so that it would be two parameters.
     """
-    graph, weights = model.graph_of_variables(losses=True)
+    graph, weights = model.graph_of_variables(losses=True, sizes=sizes)
     graph = with_input_dtypes(graph, dtypes or {})
     check_single(weights)
     trained = trained or trained_in(model)

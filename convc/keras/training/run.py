@@ -20,7 +20,7 @@ from convc.keras.training.settings import Settings
 from convc.keras.training.step import ITERATIONS, LOSS, RATE
 from convc.keras.training.tracing import STATE, state_names
 from convc.passes.training_mode import SEED_INPUT, with_inputs
-from convc.types import DType, TensorType
+from convc.types import Dim, DType, Shape, TensorType
 
 WEIGHT = "weights/"
 """The first part of the names of the model's variables in a state."""
@@ -39,7 +39,7 @@ class Run:
         self.seed = np.array([dropout_key & 0xFFFFFFFF, 0], np.uint32)
         self.iterations = int(settings.optimizer.iterations.value)
         self.rate: Array = np.zeros(())
-        _, self.weights = model.graph_of_variables()
+        _, self.weights = model.graph_of_variables(nominal=True)
         self._names: dict[Variable, str] = {w.variable: n for n, w in self.weights.items()}
         self._plain: dict[Variable, str] = {settings.optimizer.iterations: ITERATIONS}
         """Metrics' and the optimizer's variables, whose state has their own form."""
@@ -186,11 +186,15 @@ class Run:
         for name, array in feeds.items():
             like = outputs[name].shape
             shape = tuple(
-                like[k] if k < len(like) and (k == 0 or not isinstance(like[k], int)) else extent
+                like[k] if k < len(like) and (k == 0 or isinstance(like[k], Dim)) else extent
                 for k, extent in enumerate(array.shape)
             )
             found[name] = TensorType(DType.of(array.dtype), shape)
         return found
+
+    def sizes_of(self, types: Mapping[str, TensorType]) -> dict[str, Shape]:
+        """The shapes of the model's inputs."""
+        return {port.name: types[port.name].shape for port in self.ports.inputs}
 
     def step_graph(self, kind: str, types: Mapping[str, TensorType]) -> Graph:
         signature = tuple(sorted(types.items()))
@@ -203,6 +207,7 @@ class Run:
                 self.settings.optimizer.without_decay(list(self._names)),
                 self.trained,
                 self._varying,
+                self.sizes_of(types),
             )
             self._trainings = {signature: made}
             self._classes = self.settings.classes(self.ports)
@@ -210,7 +215,7 @@ class Run:
         return self._trainings[signature].graphs[f"{kind}_step"]
 
     def predict_graph(self, types: Mapping[str, TensorType]) -> Graph:
-        graph, weights = self.model.graph_of_variables()
+        graph, weights = self.model.graph_of_variables(sizes=self.sizes_of(types))
         graph = with_input_dtypes(graph, {n: t.dtype for n, t in types.items()})
         return with_inputs(graph, [n for n in weights if n in self.changing])
 

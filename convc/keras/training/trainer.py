@@ -21,6 +21,7 @@ from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.network import Network
+from convc.keras.engine.open_sizes import Sizes
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import Array
 from convc.keras.metrics import Metric
@@ -84,9 +85,13 @@ class Trainer(Layer):
         """The inputs and outputs between which the graph lies."""
         raise NotImplementedError
 
-    def graph_of_variables(self, losses: bool = False) -> tuple[Graph, dict[str, Viewed]]:
+    def graph_of_variables(
+        self, losses: bool = False, sizes: Sizes | None = None, nominal: bool = False
+    ) -> tuple[Graph, dict[str, Viewed]]:
         """The graph of `predict`, and which of its weights are which variables."""
         raise NotImplementedError
+
+    has_open_sizes: Any
 
     def build_for(self, x: Any) -> None:
         """Makes the weights for the shapes of data, where they aren't made yet."""
@@ -464,8 +469,8 @@ class Trainer(Layer):
         if self._predictor is not None and self._predictor.network is self.traced_once:
             return self._predictor(feeds)
         self._predictor = None
-        if self.is_stale() and self._recompiled:
-            # Its weights keep changing: compiled once more, it will follow them.
+        if self.has_open_sizes or (self.is_stale() and self._recompiled):
+            # Its sizes are those of the data, or its weights keep changing: compiled once more, it will follow them.
             self._predictor = Predictor(self)
             return self._predictor(feeds)
         self._recompiled = self._recompiled or self.is_stale()

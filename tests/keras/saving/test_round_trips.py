@@ -210,7 +210,7 @@ def test_files_that_can_t_be_written_or_named_so(tmp_path: Path) -> None:
 
 def test_masks_that_would_matter_are_refused() -> None:
     i = keras.Input((4, 3))
-    with pytest.raises(UnsupportedError, match=r"layer 'lstm' \(LSTM\): masks"):
+    with pytest.raises(UnsupportedError, match=r"layer .lstm. \(LSTM\):.*masks"):
         layers.LSTM(2, name="lstm")(layers.Masking()(i))
     x = np.array([[[0, 0, 0], [1, 0, np.nan]]], np.float32)
     found = run(keras.Model(i, layers.Masking()(i)), np.concatenate([x, x], 1))
@@ -244,8 +244,10 @@ def test_open_sizes_are_given_or_come_from_the_model_around(tmp_path: Path) -> N
     ):
         new.writestr("config.json", json.dumps(config))
         new.writestr("model.weights.h5", old.read("model.weights.h5"))
+    opened_model = keras.models.load_model(tmp_path / "n.keras")
+    assert opened_model.output_shape == (None, None, None, 2)
     with pytest.raises(UnsupportedError, match=r"only the batch size may be None.*--shape image="):
-        keras.models.load_model(tmp_path / "n.keras")
+        opened_model.graphs()
     for shape in ((8, 9, 3), (1, 8, 9, 3)):
         again = keras.models.load_model(tmp_path / "n.keras", input_shapes={"image": shape})
         assert again.output_shape == (None, 6, 7, 2)
