@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from convc.artifact import Artifact
 from convc.codegen.llvm import kernel_name
-from convc.codegen.llvm_entry import task_count
+from convc.codegen.sharing import task_count
 from convc.loops.ir import Buffer
 from convc.loops.memory import pack, physical_size, unpack
 from convc.program.interp import held_buffer

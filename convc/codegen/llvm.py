@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from convc.codegen.llvm_entry import entry_function, task_count, work_of
+from convc.codegen.llvm_entry import entry_function, support_functions
 from convc.codegen.llvm_kernel import kernel_function
+from convc.codegen.sharing import sharings
 from convc.loops.ir import Kernel
 from convc.loops.printer import print_kernel
 from convc.program.ir import Program
@@ -51,9 +52,10 @@ def program_module(program: Program, target: Target, prefix: str) -> str:
 
     functions = [kernel_function(k, target, named(n)) for n, k in program.kernels.items()]
     functions += [
-        entry_function(program, e, entry_name(prefix, e.name), named) for e in program.entries
+        entry_function(program, e, prefix, entry_name(prefix, e.name), named)
+        for e in program.entries
     ]
-    return module(functions, target)
+    return module([support_functions(prefix), *functions], target)
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,15 @@ def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
     def entries() -> str:
         declared = (f"declare hidden void @{named(k)}(ptr, i64, i64)\n" for k in program.kernels)
         functions = [
-            entry_function(program, e, entry_name(prefix, e.name), named) for e in program.entries
+            entry_function(program, e, prefix, entry_name(prefix, e.name), named)
+            for e in program.entries
         ]
-        return module(["".join(declared), *functions], target)
+        return module([support_functions(prefix), "".join(declared), *functions], target)
 
     units = [kernel_unit(k, named(n)) for n, k in program.kernels.items()]
-    counts = "".join(f"{n}: {task_count(k)}, {work_of(k)}\n" for n, k in program.kernels.items())
+    shared = "".join(f"{s}\n" for e in program.entries for s in sharings(program, e))
     units.append(
-        Unit("entries", f"entries of {prefix}\n{print_program(program)}\n{counts}", entries)
+        Unit("entries", f"entries of {prefix}\n{print_program(program)}\n{shared}", entries)
     )
     return units
 

@@ -8,31 +8,45 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from convc.codegen.llvm_function import Function
+from convc.codegen.sharing import Sharing, sharings, worth_sharing
 from convc.errors import IRError
-from convc.loops.ir import Binary, Const, Expr, For, Kernel, LoopKind, Stmt, Var
 from convc.program.ir import Argument, Entry, Program, RegionKind, Step
 from convc.types import Dim, Extent
 
 # Byte offsets of convc_call's members.
 _WEIGHTS, _WORKSPACE, _INPUTS, _OUTPUTS, _SYMBOLS, _PARALLEL_FOR, _POOL, _STATE = range(8, 72, 8)
 
-# A step of less work than this (multiply-adds and the like) is over before a second thread has begun.
-_PARALLEL_WORK = 20_000
-
 
 def entry_function(
-    program: Program, entry: Entry, name: str, kernel_name: Callable[[str], str]
+    program: Program, entry: Entry, prefix: str, name: str, kernel_name: Callable[[str], str]
 ) -> str:
-    """The text of an entry's LLVM function, named `name`; `kernel_name` gives each kernel's function."""
-    return _EntryWriter(program, entry, name, kernel_name).write()
+    """The text of an entry's LLVM function, named `name`; `kernel_name` gives each kernel's function.
+
+    It calls the support functions whose names start with `prefix`.
+    """
+    return _EntryWriter(program, entry, prefix, name, kernel_name).write()
+
+
+def support_functions(prefix: str) -> str:
+    """Declarations of the support functions that entries call: see support.ll."""
+    return (
+        f"declare hidden ptr @{prefix}_share_begin(ptr, ptr, i64)\n"
+        f"declare hidden void @{prefix}_share_step(ptr, ptr, ptr, ptr, i64, i64, i64)\n"
+    )
 
 
 class _EntryWriter:
     def __init__(
-        self, program: Program, entry: Entry, name: str, kernel_name: Callable[[str], str]
+        self,
+        program: Program,
+        entry: Entry,
+        prefix: str,
+        name: str,
+        kernel_name: Callable[[str], str],
     ) -> None:
         self.program = program
         self.entry = entry
+        self.prefix = prefix
         self.kernel_name = kernel_name
         self.f = Function(f"define hidden i32 @{name}(ptr %call) #0")
         self.regions = {r.name: r for r in program.regions}
@@ -43,9 +57,6 @@ class _EntryWriter:
         self.weights = self.member(_WEIGHTS)
         self.workspace = self.member(_WORKSPACE)
         self.state = self.member(_STATE) if self.program.states else ""
-        self.parallel_for = self.member(_PARALLEL_FOR)
-        self.pool = self.member(_POOL)
-        self.alone = f.emit(f"icmp eq ptr {self.parallel_for}, null")
         values = self.member(_SYMBOLS)
         for i, symbol in enumerate(self.program.symbols):
             self.symbols[symbol] = f.emit(f"load i64, ptr {self.moved(values, 8 * i)}")
@@ -56,8 +67,10 @@ class _EntryWriter:
                 self.caller[port.region] = f.emit(f"load ptr, ptr {self.moved(table, 8 * i)}")
         slots = max((len(self.slots(s)) for s in self.entry.steps), default=1)
         self.args = f.alloca("i64", slots)
-        for step in self.entry.steps:
-            self.step(step)
+        self.shared = sharings(self.program, self.entry)
+        self.begin()
+        for step, sharing in zip(self.entry.steps, self.shared, strict=True):
+            self.step(step, sharing)
         f.block.terminator = "ret i32 0"
         return f.text()
 
@@ -74,7 +87,20 @@ class _EntryWriter:
         kernel = self.program.kernels[step.kernel]
         return [*step.args, *kernel.symbols]
 
-    def step(self, step: Step) -> None:
+    def begin(self) -> None:
+        """What the steps are shared by: nothing, where all of it is over before the workers are awake."""
+        self.pool = self.member(_POOL)
+        given = self.member(_PARALLEL_FOR)
+        whole = self.times(worth_sharing(self.shared), self.program.symbols)
+        self.parallel_for = self.f.emit(
+            f"call ptr @{self.prefix}_share_begin(ptr {given}, ptr {self.pool}, i64 {whole})"
+        )
+        self.single = ""
+        for value in self.symbols.values():
+            one = self.f.emit(f"icmp eq i64 {value}, 1")
+            self.single = self.f.emit(f"and i1 {self.single}, {one}") if self.single else one
+
+    def step(self, step: Step, sharing: Sharing) -> None:
         kernel = self.program.kernels[step.kernel]
         for i, slot in enumerate(self.slots(step)):
             at = self.moved(self.args, 8 * i)
@@ -83,21 +109,28 @@ class _EntryWriter:
             else:
                 self.f.do(f"store i64 {self.symbols[slot]}, ptr {at}")
         name = self.kernel_name(step.kernel)
-        tasks = self.extent(task_count(kernel))
-        if tasks == "1":
+        if (sharing.many.rows, sharing.many.length) == (1, 1):
             self.f.do(f"call void @{name}(ptr {self.args}, i64 0, i64 1)")
             return
-        work = self.extent(work_of(kernel))
-        small = self.f.emit(f"icmp slt i64 {work}, {_PARALLEL_WORK}")
-        here = self.f.emit(f"or i1 {self.alone}, {small}")
-        direct, shared, after = (self.f.new_block(n) for n in ("direct", "shared", "after"))
-        self.f.block.terminator = f"br i1 {here}, label %{direct.label}, label %{shared.label}"
-        direct.lines.append(f"call void @{name}(ptr {self.args}, i64 0, i64 {tasks})")
-        shared.lines.append(
-            f"call void {self.parallel_for}(ptr {self.pool}, ptr @{name}, ptr {self.args}, i64 {tasks})"
+        rows = self.either(sharing.single.rows, sharing.many.rows)
+        length = self.either(sharing.single.length, sharing.many.length)
+        spent = self.times(sharing.nanoseconds, kernel.symbols)
+        self.f.do(
+            f"call void @{self.prefix}_share_step(ptr {self.parallel_for}, ptr {self.pool}, ptr @{name}, "
+            f"ptr {self.args}, i64 {rows}, i64 {length}, i64 {spent})"
         )
-        direct.terminator = shared.terminator = f"br label %{after.label}"
-        self.f.continue_in(after)
+
+    def either(self, single: Extent, many: Extent) -> str:
+        """The first where every symbol is one, the second otherwise."""
+        a, b = self.extent(single), self.extent(many)
+        return a if a == b else self.f.emit(f"select i1 {self.single}, i64 {a}, i64 {b}")
+
+    def times(self, nanoseconds: int, symbols: tuple[str, ...]) -> str:
+        """A time where every symbol is one, times the symbols."""
+        total = str(nanoseconds)
+        for symbol in symbols:
+            total = self.f.once(f"mul i64 {total}, {self.symbols[symbol]}")
+        return total
 
     def place(self, argument: Argument) -> str:
         region = self.regions[argument.region]
@@ -120,60 +153,3 @@ class _EntryWriter:
                 term = self.f.once(f"mul i64 {term}, {self.symbols[symbol]}")
             total = self.f.once(f"add i64 {total}, {term}") if total else term
         return total
-
-
-def task_count(kernel: Kernel) -> Extent:
-    """The tasks of a kernel: the product of the parallel loops at its top."""
-    total: Extent = 1
-    block = kernel.body
-    while len(block) == 1 and isinstance(block[0], For) and block[0].kind is LoopKind.parallel:
-        total = total * extent_of(block[0])
-        block = block[0].body
-    return total
-
-
-def work_of(kernel: Kernel) -> Extent:
-    """Element operations of a kernel, roughly: its largest nest of loops, vectors counted by lane."""
-    return _work(kernel.body)
-
-
-def _work(block: tuple[Stmt, ...]) -> Extent:
-    best: Extent = 1
-    for stmt in block:
-        if isinstance(stmt, For):
-            inner = _work(stmt.body)
-            extent: Extent = 1
-            try:
-                extent = extent_of(stmt)
-            except IRError:
-                extent = 1
-            best = _more(best, inner * extent)
-    return best
-
-
-def _more(a: Extent, b: Extent) -> Extent:
-    """The one that grows faster, by its largest coefficient."""
-    return a if _weight(a) >= _weight(b) else b
-
-
-def _weight(extent: Extent) -> int:
-    return max((c for _, c in extent.terms), default=0) if isinstance(extent, Dim) else extent
-
-
-def extent_of(loop: For) -> Extent:
-    """A loop's extent as a polynomial; IRError if it isn't one."""
-    return _polynomial(loop.extent)
-
-
-def _polynomial(expr: Expr) -> Extent:
-    match expr:
-        case Const():
-            return int(expr.value)
-        case Var():
-            return Dim.symbol(expr.name)
-        case Binary(op="*"):
-            return _polynomial(expr.a) * _polynomial(expr.b)
-        case Binary(op="+"):
-            return _polynomial(expr.a) + _polynomial(expr.b)
-        case _:
-            raise IRError(f"a loop extent that is no polynomial: {expr}")

@@ -8,17 +8,19 @@
 ; sched_setaffinity; the set of CPUs that the pool may use
 %Services = type { i64, ptr, ptr, ptr, ptr, ptr, i64, i64, i64, i64, [16 x i64] }
 
-; One thread's share of a job: next task, end of the share; then what the thread needs to know:
-; the pool, its own index, its handle, its number (tid). 128 bytes: neighbouring cache lines are fetched in pairs.
-%Share = type { i64, i64, ptr, i64, i64, i64, [80 x i8] }
+; One thread's share of a job: 0 next position and 1 end, counted from the share's start; then what the thread needs to
+; know: the pool, its own index, its handle, its number (tid); 6 the first task of the share in a row of tasks, 7 how many
+; tasks of a row it has. 128 bytes: neighbouring cache lines are fetched in pairs.
+%Share = type { i64, i64, ptr, i64, i64, i64, i64, i64, [64 x i8] }
 
 ; 0 threads (0 in a child process after fork: the memory is wiped), 1 stop,
+; 2 nanoseconds of work that a step has at the least to be shared, and an entry to wake workers that sleep
 ; 3 generation: counts jobs, what idle workers wait on
 ; 5 busy: somebody runs a job
 ; 7 state: bit 16 says that workers may join the job, the bits below count those inside; 8 waiting: the caller sleeps
 ; 10 sleepers: workers that sleep
-; 12 the job: function, arguments, tasks per piece; 16 services; 17 the CPU that workers keep off, plus one
-%Pool = type { i32, i32, [120 x i8], i32, [124 x i8], i32, [124 x i8], i32, i32, [120 x i8], i32, [124 x i8],
+; 12 the job: function, arguments, tasks in a row; 16 services; 17 the CPU that workers keep off, plus one
+%Pool = type { i32, i32, { i64, i64, i64, [96 x i8] }, i32, [124 x i8], i32, [124 x i8], i32, i32, [120 x i8], i32, [124 x i8],
                ptr, ptr, i64, [104 x i8], %Services, i32, [44 x i8] }
 
 ; Bytes of memory for a pool of that many threads, the caller's included.
@@ -72,6 +74,12 @@ started:
 done:
   %count = phi i64 [ %i, %next ], [ %i, %start ]
   %result = trunc i64 %count to i32
+  %step.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
+  store i64 6000, ptr %step.at
+  %entry.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 1
+  store i64 100000, ptr %entry.at
+  %shift.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 2
+  store i64 2, ptr %shift.at
   store i32 %result, ptr %pool
   ret i32 %result
 }
@@ -116,10 +124,82 @@ done:
   ret void
 }
 
+; What an entry shares its steps by, given what its host brings and for how many nanoseconds one thread would work on
+; what can be shared: null for the caller's thread alone, where workers sleep and are awake too late to be of use.
+define hidden ptr @model_share_begin(ptr %parallel_for, ptr %pool, i64 %nanoseconds) {
+entry:
+  %own = icmp eq ptr %parallel_for, @model_pool_for
+  br i1 %own, label %ask, label %given
+
+given:
+  ret ptr %parallel_for
+
+ask:
+  %threads = load i32, ptr %pool
+  %several = icmp ugt i32 %threads, 1
+  br i1 %several, label %look, label %alone
+
+look:
+  %sleepers.at = getelementptr %Pool, ptr %pool, i64 0, i32 10
+  %sleepers = load atomic i32, ptr %sleepers.at monotonic, align 4
+  %awake = icmp eq i32 %sleepers, 0
+  %least.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 1
+  %least = load i64, ptr %least.at
+  %long = icmp sge i64 %nanoseconds, %least
+  %worth = or i1 %awake, %long
+  br i1 %worth, label %given, label %alone
+
+alone:
+  ret ptr null
+}
+
+; One step of an entry: %rows rows of %length tasks, which take one thread so many nanoseconds.
+define hidden void @model_share_step(ptr %parallel_for, ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length, i64 %nanoseconds) {
+entry:
+  %none = icmp eq ptr %parallel_for, null
+  br i1 %none, label %alone, label %whose
+
+whose:
+  %own = icmp eq ptr %parallel_for, @model_pool_for
+  br i1 %own, label %pool.ask, label %host.ask
+
+pool.ask:
+  %least.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
+  %least = load i64, ptr %least.at
+  %long = icmp sge i64 %nanoseconds, %least
+  br i1 %long, label %shared, label %alone
+
+shared:
+  call void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length)
+  ret void
+
+host.ask:
+  %host.long = icmp sge i64 %nanoseconds, 6000
+  %tasks.host = mul i64 %rows, %length
+  br i1 %host.long, label %host, label %alone
+
+host:
+  call void %parallel_for(ptr %pool, ptr %function, ptr %arguments, i64 %tasks.host)
+  ret void
+
+alone:
+  %tasks = mul i64 %rows, %length
+  call void %function(ptr %arguments, i64 0, i64 %tasks)
+  ret void
+}
+
 ; Runs function(arguments, begin, end) over pieces that cover [0, tasks), on the pool's threads and the caller's.
 ; Inside a job, or while another thread's job runs, everything runs on the caller's thread.
 define hidden void @model_pool_for(ptr %pool, ptr %function, ptr %arguments, i64 %tasks) {
+  call void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 1, i64 %tasks)
+  ret void
+}
+
+; The same for %rows rows of %length tasks each, one after the other: a thread's share is the same stretch of every row.
+; Steps of a network that are cut along one dimension of their images then find in a core's caches what that core wrote.
+define hidden void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length) {
 entry:
+  %tasks = mul i64 %rows, %length
   %threads = load i32, ptr %pool
   %parallel = icmp ugt i32 %threads, 1
   %several = icmp sgt i64 %tasks, 1
@@ -138,32 +218,38 @@ alone:
 
 share:
   %n = zext i32 %threads to i64
+  ; Rows too short to give everybody a task are one long row.
+  %short = icmp ult i64 %length, %n
+  %cut = select i1 %short, i64 1, i64 %rows
+  %row = select i1 %short, i64 %tasks, i64 %length
   br label %share.next
 
 share.next:
   %i = phi i64 [ 0, %share ], [ %i.next, %share.next ]
   %begin = phi i64 [ 0, %share ], [ %end, %share.next ]
   %i.next = add i64 %i, 1
-  %scaled = mul i64 %tasks, %i.next
+  %scaled = mul i64 %row, %i.next
   %end = udiv i64 %scaled, %n
+  %mine = sub i64 %end, %begin
+  %total = mul i64 %mine, %cut
   %one = call ptr @model_share(ptr %pool, i64 %i)
   %end.at = getelementptr %Share, ptr %one, i64 0, i32 1
-  store atomic i64 %begin, ptr %one monotonic, align 8
-  store atomic i64 %end, ptr %end.at monotonic, align 8
+  %first.at = getelementptr %Share, ptr %one, i64 0, i32 6
+  %mine.at = getelementptr %Share, ptr %one, i64 0, i32 7
+  store atomic i64 0, ptr %one monotonic, align 8
+  store atomic i64 %total, ptr %end.at monotonic, align 8
+  store atomic i64 %begin, ptr %first.at monotonic, align 8
+  store atomic i64 %mine, ptr %mine.at monotonic, align 8
   %last = icmp eq i64 %i.next, %n
   br i1 %last, label %publish, label %share.next
 
 publish:
-  ; A quarter of a share at a time: fast threads take over what slow ones have left.
-  %quarters = mul i64 %n, 4
-  %quarter = udiv i64 %tasks, %quarters
-  %piece = call i64 @llvm.umax.i64(i64 %quarter, i64 1)
   %function.at = getelementptr %Pool, ptr %pool, i64 0, i32 12
   %arguments.at = getelementptr %Pool, ptr %pool, i64 0, i32 13
-  %piece.at = getelementptr %Pool, ptr %pool, i64 0, i32 14
+  %row.at = getelementptr %Pool, ptr %pool, i64 0, i32 14
   store ptr %function, ptr %function.at
   store ptr %arguments, ptr %arguments.at
-  store i64 %piece, ptr %piece.at
+  store i64 %row, ptr %row.at
   %state.at = getelementptr %Pool, ptr %pool, i64 0, i32 7
   store atomic i32 65536, ptr %state.at release, align 4
   %generation.at = getelementptr %Pool, ptr %pool, i64 0, i32 3
@@ -233,10 +319,10 @@ define internal void @model_work(ptr %pool, i64 %me, i64 %n) {
 entry:
   %function.at = getelementptr %Pool, ptr %pool, i64 0, i32 12
   %arguments.at = getelementptr %Pool, ptr %pool, i64 0, i32 13
-  %piece.at = getelementptr %Pool, ptr %pool, i64 0, i32 14
+  %row.at = getelementptr %Pool, ptr %pool, i64 0, i32 14
   %function = load ptr, ptr %function.at
   %arguments = load ptr, ptr %arguments.at
-  %piece = load i64, ptr %piece.at
+  %row = load i64, ptr %row.at
   br label %owner
 
 owner:
@@ -245,7 +331,16 @@ owner:
   %index = urem i64 %whose, %n
   %share = call ptr @model_share(ptr %pool, i64 %index)
   %end.at = getelementptr %Share, ptr %share, i64 0, i32 1
+  %first.at = getelementptr %Share, ptr %share, i64 0, i32 6
+  %length.at = getelementptr %Share, ptr %share, i64 0, i32 7
   %end = load atomic i64, ptr %end.at monotonic, align 8
+  %first = load atomic i64, ptr %first.at monotonic, align 8
+  %length = load atomic i64, ptr %length.at monotonic, align 8
+  ; A quarter of a share at a time: fast threads take over what slow ones have left.
+  %shift.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 2
+  %shift = load i64, ptr %shift.at
+  %quarter = lshr i64 %end, %shift
+  %piece = call i64 @llvm.umax.i64(i64 %quarter, i64 1)
   br label %take
 
 take:
@@ -262,8 +357,27 @@ claim:
 run:
   %after = add i64 %begin, %piece
   %stop = call i64 @llvm.umin.i64(i64 %after, i64 %end)
-  call void %function(ptr %arguments, i64 %begin, i64 %stop)
-  br label %take
+  %whole = udiv i64 %begin, %length
+  %inside = urem i64 %begin, %length
+  br label %stretch
+
+stretch:
+  ; What the piece has of one row.
+  %at = phi i64 [ %begin, %run ], [ %at.next, %stretch ]
+  %line = phi i64 [ %whole, %run ], [ %line.next, %stretch ]
+  %skip = phi i64 [ %inside, %run ], [ 0, %stretch ]
+  %left = sub i64 %stop, %at
+  %rest = sub i64 %length, %skip
+  %count = call i64 @llvm.umin.i64(i64 %left, i64 %rest)
+  %before = mul i64 %line, %row
+  %offset = add i64 %first, %skip
+  %from = add i64 %before, %offset
+  %to = add i64 %from, %count
+  call void %function(ptr %arguments, i64 %from, i64 %to)
+  %at.next = add i64 %at, %count
+  %line.next = add i64 %line, 1
+  %again = icmp ult i64 %at.next, %stop
+  br i1 %again, label %stretch, label %take
 
 owner.next:
   %visited.next = add i64 %visited, 1

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from convc.loops.ir import Block, Const, For, If, Kernel, LoopKind, walk
+from convc.loops.ir import (
+    INDEX,
+    Binary,
+    Block,
+    Call,
+    Const,
+    For,
+    If,
+    Kernel,
+    Let,
+    LoopKind,
+    Store,
+    expressions,
+    subexpressions,
+    walk,
+)
 from convc.loops.math import expand_math
 from convc.loops.rewrites import drop_unit_loops, parallelize, split_fma
 from convc.loops.simplify import simplify_kernel
@@ -33,7 +48,7 @@ def has_loop(kernel: Kernel, var: str) -> bool:
 # Tasks that are enough to share among the cores of a machine; further loops stay inside, where they cost no division.
 _ENOUGH_TASKS = 128
 
-# Elements that an iteration works on at the least, to be a task: below that, finding out which one it is costs more.
+# Element operations of an iteration at the least, to be a task: below that, finding out which one it is costs more.
 _LEAST_WORK = 1024
 
 
@@ -56,13 +71,19 @@ def parallel_top(kernel: Kernel) -> Kernel:
 
 
 def work_of(block: Block) -> int:
-    """Elements that the largest nest of a block works on, an unknown number of iterations counted as one."""
-    most = 1
+    """Element operations of a block: arithmetic and stores, an unknown number of iterations counted as one."""
+    total = 0
     for stmt in block:
         match stmt:
             case For():
                 extent = int(stmt.extent.value) if isinstance(stmt.extent, Const) else 1
-                most = max(most, extent * work_of(stmt.body))
+                total += extent * work_of(stmt.body)
             case If():
-                most = max(most, work_of(stmt.then), work_of(stmt.otherwise))
-    return most
+                total += max(work_of(stmt.then), work_of(stmt.otherwise))
+            case Store() | Let():
+                inside = [e for x in expressions(stmt) for e in subexpressions(x)]
+                total += sum(isinstance(e, (Binary, Call)) and e.dtype is not INDEX for e in inside)
+                total += isinstance(stmt, Store)
+            case _:
+                pass
+    return max(1, total)

@@ -13,8 +13,8 @@ from convc_runtime.memory import aligned, map_code
 
 from convc.codegen.link import link
 from convc.codegen.llvm import kernels_module
-from convc.codegen.llvm_entry import task_count
 from convc.codegen.llvmc import compile_object
+from convc.codegen.sharing import task_count
 from convc.graph.ir import Builder, Graph
 from convc.loops.ir import Kernel, Role, Space
 from convc.ops.activations import Relu

@@ -21,6 +21,8 @@ _SYSTEM_CALLS = {"x86-64": (202, 186, 309, 203), "aarch64": (98, 178, 168, 122)}
 # linux/mman.h: the child of a fork sees zeros, and so a pool without threads.
 _MADV_WIPEONFORK = 18
 _FUNCTIONS = ("size", "create", "for", "destroy")
+# Bytes from the pool's start to the nanoseconds of a step worth sharing, and of an entry worth waking workers for.
+_LEAST = (8, 16)
 _SIZE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int32)
 _CREATE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
 _DESTROY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -45,7 +47,12 @@ class Services(ctypes.Structure):
 
 
 class Pool:
-    """Worker threads that live as long as this object. `address` is the pool, `function` its parallel_for."""
+    """Worker threads that live as long as this object. `address` is the pool, `function` its parallel_for.
+
+    Small steps and entries run on the caller's thread, where `eager` is false (for tests).
+    """
+
+    eager = False
 
     def __init__(
         self, code: CodeMapping, symbols: Mapping[str, int], identifier: str, threads: int
@@ -61,6 +68,9 @@ class Pool:
         self._threads = ctypes.c_int32.from_address(self.address)
         services = _services()  # which the pool copies, so it has to live until then
         _CREATE(start["create"])(self.address, ctypes.addressof(services), threads)
+        if self.eager:
+            for offset in _LEAST:
+                ctypes.c_int64.from_address(self.address + offset).value = -1
         destroy = _DESTROY(start["destroy"])
         # The arguments keep code and memory mapped until the workers have ended.
         self.close = weakref.finalize(self, _destroy, destroy, self.address, memory, code)

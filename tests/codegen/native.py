@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from convc.artifact import Artifact, assemble, entry_info
 from convc.codegen import llvm
 from convc.codegen.link import link
-from convc.codegen.llvm_entry import task_count
 from convc.codegen.llvmc import compile_object, host_cpu
+from convc.codegen.sharing import task_count
 from convc.graph.ir import Graph
 from convc.loops.ir import Kernel, Role
 from convc.loops.memory import pack, unpack

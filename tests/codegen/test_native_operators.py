@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from convc.codegen.link import link
+from convc.codegen.support import support_object
 from convc.graph.interp import run_graph
 from convc.graph.ir import Builder, Graph
 from convc.ops.elementwise import Cast
@@ -144,8 +145,13 @@ def models_of(family: str) -> list[Any]:
 def test_code_for_other_machines_calls_nothing_outside_of_itself(family: str, target: str) -> None:
     machine = TARGETS[target]
     graphs = graphs_of(family, True) | graphs_of(family, False)
-    image = link([object_of(program_of(graphs, machine), machine)])
+    image = link([object_of(program_of(graphs, machine), machine), support_of(target)])
     assert all(f"m_entry_{entry}" in image.symbols for entry in graphs)
+
+
+@functools.cache
+def support_of(target: str) -> bytes:
+    return support_object(TARGETS[target], "m")
 
 
 # ---------------------------------------------------------------- conversions
