@@ -16,6 +16,7 @@ RUNTIME_CODES = {
     "ArtifactError": InputFileError.exit_code,
     "CpuError": TargetError.exit_code,
     "InputError": DataError.exit_code,
+    "StateError": InputFileError.exit_code,
     "WriteError": OutputError.exit_code,
     "ConvcRuntimeError": ConvcError.exit_code,
 }

@@ -35,14 +35,14 @@ def diff(
         typer.Option(
             "--against",
             metavar="PEER",
-            help="onnxruntime, reference (ONNX' own) or float64 (convc's graph alone). "
-            "[default: reference for an ONNX model, else float64]",
+            help="onnxruntime, reference (ONNX' own) or float64 (convc's graph alone).",
+            show_default="reference for an ONNX model, else float64",
         ),
     ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", metavar="NAME=FILE", help="An input's array, .npy. [default: random]"
+            "--input", metavar="NAME=FILE", help="An input's array, .npy.", show_default="random"
         ),
     ] = None,
     shape: Shape = None,

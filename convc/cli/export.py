@@ -30,7 +30,13 @@ def export(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="[default: the model's name.onnx]"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="What to write.",
+            show_default="the model's name.onnx",
+        ),
     ] = None,
     opset: Annotated[int, typer.Option("--opset", metavar="N", help="ONNX' operator set.")] = 17,
     io_layout: Annotated[

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from convc.cli import (
         accuracy,
         building,
+        epochs,
         files,
         measure,
         onnx_optimizing,
@@ -47,6 +48,7 @@ else:
     curve_plots = OnFirstUse("convc.keras.visualization.curves")
     description = OnFirstUse("convc_runtime.description")
     driver = OnFirstUse("convc.driver")
+    epochs = OnFirstUse("convc.cli.epochs")
     feature_pictures = OnFirstUse("convc.keras.visualization.features")
     files = OnFirstUse("convc.cli.files")
     formats = OnFirstUse("convc_runtime.format")
@@ -71,6 +73,7 @@ __all__ = [
     "curve_plots",
     "description",
     "driver",
+    "epochs",
     "feature_pictures",
     "files",
     "formats",

@@ -21,7 +21,10 @@ def optimize(
     opset: Annotated[
         int | None,
         typer.Option(
-            "--opset", metavar="N", help="ONNX' operator set. [default: the model's, from 17]"
+            "--opset",
+            metavar="N",
+            help="ONNX' operator set.",
+            show_default="the model's, from 17",
         ),
     ] = None,
     shape: Shape = None,

@@ -26,7 +26,9 @@ Batch = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", min=1, help="Threads to run on. [default: all cores]"),
+    typer.Option(
+        "--threads", metavar="N", min=1, help="Threads to run on.", show_default="all cores"
+    ),
 ]
 
 Exact = Annotated[
@@ -56,6 +58,17 @@ def parse_shapes(texts: Iterable[str] | None) -> dict[str, int | tuple[int, ...]
             raise UsageError(f"--shape: expected name=4 or name=1,3,224,224, got {text!r}")
         numbers = tuple(int(p) for p in parts)
         found[name] = numbers if len(numbers) > 1 else numbers[0]
+    return found
+
+
+def parse_dtypes(texts: Iterable[str] | None) -> dict[str, str]:
+    """`name=dtype`, the dtype as it is written; UsageError for others."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, dtype = text.rpartition("=")
+        if not name or not equals or not dtype:
+            raise UsageError(f"--dtype: expected name=dtype such as image=uint8, got {text!r}")
+        found[name] = dtype
     return found
 
 

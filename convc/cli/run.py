@@ -1,4 +1,4 @@
-"""`convc run`: a model on arrays from files."""
+"""`convc run`: a model on arrays from files, with the state of a training where it has one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convc.cli.tables import show, show_json
 from convc.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from convc_runtime import Model
+    from convc_runtime import Context, Entry, Model, TensorInfo
 
 Inputs = Annotated[
     list[str],
@@ -34,15 +34,24 @@ def run(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write .npy or .npz here.")
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            help="What a training saved: for a model that was compiled with --train.",
+        ),
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run a compiled model on arrays from files."""
     model, _ = open_model(source, threads=threads)
-    result = model(gather(model, inputs))
+    entry = prediction(model, state)
+    result = entry(gather(entry.info.inputs, inputs))
     arrays = result if isinstance(result, list) else [result]
-    named = {info.name: array for info, array in zip(model.outputs, arrays, strict=True)}
+    named = {info.name: array for info, array in zip(entry.info.outputs, arrays, strict=True)}
     if output is not None:
         files.write_arrays(output, named)
     rows = [row(name, array) for name, array in named.items()]
@@ -53,10 +62,30 @@ def run(
     show(f"{model.name}{f' -> {output}' if output else ''}", columns, map(cells, rows))
 
 
-def gather(model: Model, specs: Sequence[str]) -> dict[str, Any]:
+def prediction(model: Model, state: Path | None) -> Entry:
+    """The entry that predicts: with a saved state, or else as the model was compiled."""
+    if state is None and not model.description.states:
+        return next(iter(model.entries.values()))
+    context = stateful(model)
+    if state is not None:
+        context.load_state(state)
+    return context.entries["predict"]
+
+
+def stateful(model: Model) -> Context:
+    """A context of a model that trains. UsageError for others."""
+    context = model.context()
+    if not context.states or "predict" not in context.entries:
+        raise UsageError(f"{model.name} has no state: it wasn't compiled with --train")
+    return context
+
+
+def gather(
+    infos: Sequence[TensorInfo], specs: Sequence[str], option: str = "--input"
+) -> dict[str, Any]:
     """The arrays of `FILE` and `NAME=FILE` arguments by input name."""
-    names = [info.name for info in model.inputs]
-    expected = "; ".join(map(str, model.inputs))
+    names = [info.name for info in infos]
+    expected = "; ".join(map(str, infos))
     arrays: dict[str, Any] = {}
     for spec in specs:
         name, equals, file = spec.partition("=")
@@ -64,7 +93,7 @@ def gather(model: Model, specs: Sequence[str]) -> dict[str, Any]:
         if isinstance(found, dict):
             if equals:
                 raise UsageError(
-                    f"--input {spec}: a .npz brings its own names, expected FILE alone"
+                    f"{option} {spec}: a .npz brings its own names, expected FILE alone"
                 )
             new = found
         elif equals:
@@ -73,10 +102,10 @@ def gather(model: Model, specs: Sequence[str]) -> dict[str, Any]:
             new = {names[0]: found}
         else:
             raise UsageError(
-                f"--input {spec}: {len(names)} inputs: expected NAME=FILE for {expected}"
+                f"{option} {spec}: {len(names)} inputs: expected NAME=FILE for {expected}"
             )
         if twice := sorted(arrays.keys() & new.keys()):
-            raise UsageError(f"--input {spec}: a second array for {', '.join(twice)}")
+            raise UsageError(f"{option} {spec}: a second array for {', '.join(twice)}")
         arrays |= new
     if len(arrays) == 1 and len(names) == 1:
         return (

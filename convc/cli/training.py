@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from convc.keras import saving
 from convc.keras.training.standalone import require_compiled, standalone
 from convc.scripts import KERAS_SUFFIXES, Shapes, load_model
 from convc.target import Target
+from convc.types import DType
 
 KINDS = ("parameter", "statistic", "optimizer", "metric", "control")
 
@@ -32,10 +34,12 @@ def build(
     optimizer: str | None = None,
     loss: str | None = None,
     metrics: str | None = None,
+    dtypes: Mapping[str, str] | None = None,
 ) -> Built:
     """Compiles the model with its training: the entries predict, train_step, test_step and metrics on one state.
 
     How it is trained is what the script gave to `compile`, or what the names say; `metrics` are separated by commas.
+    `dtypes` are those that inputs and labels come as, by name.
     """
     options = options or driver.Options()
     machine = cpu_target(target)
@@ -50,7 +54,7 @@ def build(
         source, shapes, compiled=optimizer is None and loss is None and metrics is None
     )
     require_compiled(model, optimizer, loss, names_in(metrics))
-    made = standalone(model)
+    made = standalone(model, {name: dtype_named(d) for name, d in (dtypes or {}).items()})
     graphs = driver.at_batch(made.graphs, batch)
     stages = Stages()
     for entry, graph in graphs.items():
@@ -67,6 +71,14 @@ def model_of(source: str, shapes: Shapes | None, compiled: bool) -> Any:
     if compiled and source.endswith(KERAS_SUFFIXES):
         return saving.load_model(source, compile=True, input_shapes=shapes)
     return load_model(source, shapes)
+
+
+def dtype_named(name: str) -> DType:
+    """A dtype that an array can come as. UsageError for others."""
+    known = [d.value for d in DType if d is not DType.bool]
+    if name not in known:
+        raise UsageError(f"--dtype: expected one of {', '.join(known)}, got {name!r}")
+    return DType(name)
 
 
 def cpu_target(name: str) -> Target:

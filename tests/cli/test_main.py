@@ -12,6 +12,7 @@ import pytest
 
 import convc
 from convc.cli import main
+from convc.cli.app import EXAMPLES
 from convc.target import TARGETS
 from tests.test_imports import ROOT, environment
 
@@ -43,11 +44,18 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Usage: convc" in out
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [c.__name__.replace("_", "-") for c in EXAMPLES])
 def test_each_command_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, err = outcome(capsys, command, "--help")
     assert (code, err) == (0, [])
     assert f"Example: convc {command} " in out
+
+
+def test_defaults_that_are_no_values_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = outcome(capsys, "compile", "--help")
+    text = " ".join(out.replace("│", " ").split())
+    for default in ("the model's name.cvc", "by -o, or cvc", "all cores", "in the cache folder"):
+        assert f"[default: ({default})]" in text
 
 
 @pytest.mark.parametrize(

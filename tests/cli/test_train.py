@@ -78,6 +78,18 @@ def test_the_tables_show_states_and_memory(
         (("--train", *OPTIONS, "--target", "cuda-sm80"), 6, "--train compiles for CPUs"),
         (("--train", *OPTIONS, "--emit", "cuda"), 6, "--train compiles for CPUs"),
         (("--train", *OPTIONS, "--exact"), 2, "are for predictions alone"),
+        (("--train", *OPTIONS, "--dtype", "d=bytes"), 2, "--dtype: expected one of float64"),
+        (
+            ("--train", *OPTIONS, "--dtype", "d"),
+            2,
+            "--dtype: expected name=dtype such as image=uint8",
+        ),
+        (
+            ("--train", *OPTIONS, "--dtype", "y=int8"),
+            2,
+            "no input or target 'y': expected one of x, d",
+        ),
+        (("--dtype", "d=uint8"), 2, "--dtype is for training: say --train too"),
         (("--loss", "mse"), 2, "--loss is for training: say --train too"),
     ],
 )
@@ -120,3 +132,99 @@ def test_a_keras_file_goes_on_where_it_stands(
     there.set_state_bytes(here.state_bytes())
     assert there.state_bytes() == here.state_bytes()
     np.testing.assert_allclose(there.entries["predict"](x), model.predict_on_batch(x), rtol=1e-5)
+
+
+DATA = np.random.default_rng(2).normal(size=(40, 4)).astype(np.float32)
+LABELS = DATA[:, :3].argmax(1)
+
+
+@pytest.fixture
+def folder(script: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A folder with m.cvc, which takes labels as bytes, and arrays to train on."""
+    path = script.parent
+    options = ("--train", *OPTIONS, "--dtype", "d=uint8", "-o", path / "m.cvc")
+    assert outcome(capsys, "compile", script, *options)[0] == 0
+    np.savez(path / "data.npz", x=DATA, d=LABELS)
+    np.save(path / "x.npy", DATA)
+    np.save(path / "d.npy", LABELS.astype(np.uint8))
+    return path
+
+
+def trained(capsys: pytest.CaptureFixture[str], folder: Path, *options: str | Path) -> Any:
+    command = ("train", folder / "m.cvc", "--batch", "8", *options, "--json")
+    code, out, err = outcome(capsys, *command)
+    assert (code, err) == (0, [])
+    return json.loads(out)
+
+
+def test_training_goes_on_from_its_state_and_predicts_with_it(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    data, whole, parts = folder / "data.npz", folder / "whole.state", folder / "parts.state"
+    both = ("-i", folder / "x.npy", "-i", folder / "d.npy")
+    named = ("-i", f"x={both[1]}", "-i", f"d={both[3]}")
+    rate = ("--learning-rate", "0.1")
+    once = trained(
+        capsys, folder, "-i", data, "--state", whole, "--epochs", "3", *rate, "--validation", data
+    )
+    assert [set(e) for e in once["epochs"]] == [
+        {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
+    ] * 3
+    assert (once["rows"], once["steps"], once["iterations"]) == (40, 15, 15)
+    assert once["epochs"][-1]["val_accuracy"] > 0.9
+    first = trained(capsys, folder, *named, "--state", parts, *rate)
+    rest = trained(capsys, folder, *named, "--state", parts, "--epochs", "2")
+    assert [e["loss"] for e in (*first["epochs"], *rest["epochs"])] == [
+        e["loss"] for e in once["epochs"]
+    ]
+    assert whole.read_bytes() == parts.read_bytes()
+    shuffled = trained(
+        capsys, folder, *named, "--state", folder / "other.state", "--seed", "1", *rate
+    )
+    assert shuffled["epochs"][0]["loss"] != first["epochs"][0]["loss"]
+    run = ("run", folder / "m.cvc", "-i", folder / "x.npy", "-o", folder / "y.npy")
+    assert outcome(capsys, *run, "--state", whole)[0] == 0
+    assert (np.load(folder / "y.npy").argmax(1) == LABELS).mean() > 0.9
+    assert outcome(capsys, *run)[0] == 0
+    assert (np.load(folder / "y.npy").argmax(1) == LABELS).mean() < 0.9
+    code, out, _ = outcome(capsys, "train", folder / "m.cvc", *named, "--state", whole)
+    assert code == 0
+    assert out.startswith("continues after 15 steps\nepoch 1/1  loss 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (("m.py", "-i", "data.npz", "--state", "s"), 2, "m.py: expected a .cvc file of `convc compile MODEL --train`"),
+        (("none.cvc", "-i", "data.npz", "--state", "s"), 3, "none.cvc: No such file"),
+        (("plain.cvc", "-i", "data.npz", "--state", "s"), 2, "m has no state: it wasn't compiled with --train"),
+        (("m.cvc", "-i", "x=x.npy", "--state", "s"), 7, "no array for d: expected x float32[N, 4]; d uint8[N]"),
+        (("m.cvc", "-i", "short.npz", "--state", "s"), 7, "as many rows of each array: x has 40, d has 2"),
+        (("m.cvc", "-i", "wrong.npz", "--state", "s"), 7, "d: expected labels from 0 to 2, got 0 to 3"),
+        (("m.cvc", "-i", "empty.npz", "--state", "s"), 7, "--input: expected rows, got empty arrays"),
+        (("m.cvc", "-i", "wide.npz", "--state", "s"), 7, "--input: expected x float32[N, 4], got shape (40, 5)"),
+        (("m.cvc", "-i", "data.npz", "--state", "data.npz"), 3, "data.npz: not a saved state"),
+        (("m.cvc", "-i", "data.npz", "--state", "."), 3, ".: expected a file for the state, got a folder"),
+        (("m.cvc", "-i", "data.npz", "--state", "none/s"), 8, "can't write none/s"),
+        (("m.cvc", "-i", "data.npz", "--state", "s", "--validation", "none.npz"), 3, "none.npz: no such file"),
+        (("m.cvc", "-i", "data.npz", "--state", "s", "--epochs", "0"), 2, "--epochs"),
+    ],
+)  # fmt: skip
+def test_what_train_refuses(
+    arguments: tuple[str, ...],
+    exit_code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    outcome(capsys, "compile", "m.py", "-o", "plain.cvc")
+    np.savez("short.npz", x=DATA, d=LABELS[:2])
+    np.savez("wrong.npz", x=DATA, d=np.append(LABELS[:-1], 3))
+    np.savez("empty.npz", x=DATA[:0], d=LABELS[:0])
+    np.savez("wide.npz", x=np.ones((40, 5), np.float32), d=LABELS)
+    code, _, err = outcome(capsys, "train", *arguments)
+    assert (code, len(err)) == (exit_code, 1), err
+    assert message in err[0]
+    assert not Path("s").exists()
