@@ -21,13 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 import convc
 from benchmarks.inference import RESULTS, machine
 from benchmarks.networks import NETWORKS
-from benchmarks.tables import markdown
+from benchmarks.tables import markdown, show
 from benchmarks.worker import resident
 from convc.driver import Options
 from convc.types import Extent, evaluate, symbols_of
@@ -209,15 +207,6 @@ def phases_of(result: Mapping[str, Any]) -> str:
     """Where the time of a cold compile went."""
     phases = ", ".join(f"{name} {s:.2f} s" for name, s in result["cold"]["phases"].items())
     return f"{result['network']}, compiled with an empty cache: {phases}"
-
-
-def show(columns: list[str], lines: list[list[str]]) -> None:
-    table = Table(box=None)
-    for k, column in enumerate(columns):
-        table.add_column(column, justify="right" if k else "left")
-    for line in lines:
-        table.add_row(*line)
-    Console(width=160, highlight=False).print(table)
 
 
 def write_docs(document: Mapping[str, Any]) -> None:

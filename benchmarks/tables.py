@@ -176,16 +176,19 @@ def notes(results: Iterable[Row], facts: Row) -> list[str]:
 
 def report(results: Sequence[Row], facts: Row) -> None:
     """Prints the table and the notes."""
-    columns, lines = table_of(results)
-    table = Table(box=None, pad_edge=False, title="milliseconds", title_justify="left")
+    show(*table_of(results), title="milliseconds")
+    for note in notes(results, facts):
+        Console(width=160, highlight=False).print(note, markup=False)
+
+
+def show(columns: Iterable[str], lines: Iterable[Sequence[str]], title: str = "") -> None:
+    """Prints a table."""
+    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
     for column in columns:
         table.add_column(column)
     for line in lines:
         table.add_row(*line)
-    console = Console(width=160, highlight=False)
-    console.print(table)
-    for note in notes(results, facts):
-        console.print(note, markup=False)
+    Console(width=160, highlight=False).print(table)
 
 
 def markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
