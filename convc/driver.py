@@ -32,6 +32,7 @@ from convc.passes.manager import Pipeline
 from convc.passes.pipelines import before_algorithms, pipeline_for, with_algorithms
 from convc.plan.in_place import reuse_in_place
 from convc.plan.memory import lower_bound, plan_memory
+from convc.plan.one_by_one import one_by_one
 from convc.program.deferred import deferred
 from convc.program.ir import Array, Entry, Program
 from convc.program.verify import verify_program
@@ -232,7 +233,10 @@ def plan_graphs(
             choices=dict(options.selected.kernels) if options.selected else NO_CHOICES,
         )
     with timings.phase("plan"):
-        program = plan_memory(reuse_in_place(program))
+        program = reuse_in_place(program)
+        if target.kind == "cpu" and options.mode != "training":
+            program = one_by_one(program, lowered.kernels, target)
+        program = plan_memory(program)
         note("program", "planned", program)
     with timings.phase("report"):
         rows = rows_of(program, lowered.kernels)

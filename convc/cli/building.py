@@ -195,7 +195,7 @@ def program_text(program: Program) -> str:
 def memory_rows(built: Built) -> list[dict[str, object]]:
     """Each region of the first entry, with its place and the steps that it lives through."""
     program = built.program
-    lifetimes = lifetimes_of(program.entries[0])
+    lifetimes = lifetimes_of(program, program.entries[0])
     rows: list[dict[str, object]] = []
     for region in program.regions:
         life = lifetimes.get(region.name)

@@ -19,6 +19,7 @@ from convc.loops.ir import Buffer
 from convc.loops.memory import pack, physical_size, unpack
 from convc.program.interp import held_buffer
 from convc.program.ir import Entry, Program, RegionKind, Step
+from convc.program.turns import own_regions, turns
 from convc.types import evaluate
 
 Array = NDArray[Any]
@@ -30,6 +31,7 @@ class Stepper:
 
     The arena begins as 0xff bytes, which are NaN for floats: what a kernel reads before anyone wrote it shows.
     `inputs` has the entry's inputs and its state, `outputs` are the entry's, written when the last step has run.
+    A step that the entry runs for one image after the other runs for all at once here, on room for all.
     """
 
     def __init__(
@@ -48,16 +50,20 @@ class Stepper:
             arrays[port.region] = self.outputs[port.name]
         self.memory: dict[str, NDArray[np.uint8]] = {n: _bytes(a) for n, a in arrays.items()}
         self._lay_out(inputs)
-        self._calls = [self._call(step) for step in entry.steps]
+        self._calls = [self._call(step, self.symbols) for step in entry.steps]
 
     def _lay_out(self, inputs: Mapping[str, Array]) -> None:
         arena = aligned(max(1, evaluate(self.program.arena, self.symbols)))
         arena[:] = 0xFF
         weights = aligned(sum(a.nbytes + 64 for a in self.program.weights.values()) + 1)
         end = 0
+        own = own_regions(self.program, self.entry)
         for region in self.program.regions:
             size = evaluate(region.size, self.symbols)
-            if region.kind is RegionKind.arena and region.offset is not None:
+            if region.name in own:
+                self.memory[region.name] = aligned(size * self.symbols[own[region.name]])
+                self.memory[region.name][:] = 0xFF
+            elif region.kind is RegionKind.arena and region.offset is not None:
                 start = evaluate(region.offset, self.symbols)
                 self.memory[region.name] = arena[start : start + size]
             elif region.kind is RegionKind.state:
@@ -69,22 +75,24 @@ class Stepper:
                 self.memory[region.name][:] = _bytes(self.program.weights[region.name])
                 end += -(-size // 64) * 64
 
-    def _call(self, step: Step) -> tuple[Any, Any, int]:
-        """The native function of a step, its arguments and its number of tasks."""
+    def _call(self, step: Step, symbols: Mapping[str, int]) -> tuple[Any, Any, int]:
+        """The native function of a step, its arguments and its number of tasks, for values of the symbols."""
         kernel = self.program.kernels[step.kernel]
         name = kernel_name(self.artifact.description.identifier, step.kernel)
         address = self.code.address + self.artifact.image.symbols[name]
         places = [int(self.memory[a.region].ctypes.data) + a.offset for a in step.args]
-        values = [*places, *(self.symbols[s] for s in kernel.symbols)]
+        values = [*places, *(symbols[s] for s in kernel.symbols)]
         arguments = (ctypes.c_int64 * max(1, len(values)))(*values)
-        return _KERNEL(address), arguments, evaluate(task_count(kernel), self.symbols)
+        return _KERNEL(address), arguments, evaluate(task_count(kernel), symbols)
 
     def run(self, position: int) -> float:
         """Runs one step and returns its seconds."""
-        function, arguments, tasks = self._calls[position]
-        start = time.perf_counter()
-        function(arguments, 0, tasks)
-        return time.perf_counter() - start
+        return _seconds(self._calls[position])
+
+    def turns(self) -> list[tuple[int, tuple[Any, Any, int]]]:
+        """The calls of the entry with the positions of their steps, image by image where the entry runs so."""
+        found = turns(self.program, self.entry, self.symbols)
+        return [(t.position, self._call(t.step, t.symbols)) for t in found]
 
     def written(self, position: int) -> Array:
         """The logical array that a step has just written: its kernel's last parameter."""
@@ -110,12 +118,23 @@ class Stepper:
 
 
 def profile(stepper: Stepper, seconds: float) -> list[float]:
-    """The median seconds of each step over whole runs, for about so many seconds."""
+    """The median seconds of each step over whole runs, for about so many seconds: in the entry's own order."""
     runs: list[list[float]] = []
+    calls = stepper.turns()
     end = time.perf_counter() + seconds
     while len(runs) < 5 or time.perf_counter() < end:
-        runs.append([stepper.run(i) for i in range(len(stepper.entry.steps))])
+        spent = [0.0] * len(stepper.entry.steps)
+        for position, call in calls:
+            spent[position] += _seconds(call)
+        runs.append(spent)
     return [float(m) for m in np.median(np.array(runs), axis=0)]
+
+
+def _seconds(call: tuple[Any, Any, int]) -> float:
+    function, arguments, tasks = call
+    start = time.perf_counter()
+    function(arguments, 0, tasks)
+    return time.perf_counter() - start
 
 
 def _bytes(array: Array) -> NDArray[np.uint8]:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from convc.codegen.llvm_function import Function
 from convc.codegen.sharing import Sharing, sharings, worth_sharing
 from convc.errors import IRError
 from convc.program.ir import Argument, Entry, Program, RegionKind, Step
+from convc.program.turns import Loop, loops_of, step_of
 from convc.types import Dim, Extent
 
 # Byte offsets of convc_call's members.
@@ -51,6 +52,8 @@ class _EntryWriter:
         self.f = Function(f"define hidden i32 @{name}(ptr %call) #0")
         self.regions = {r.name: r for r in program.regions}
         self.symbols: dict[str, str] = {}
+        self.turn = ("", "")  # the symbol of the loop that is written, and its value
+        self.inside = self.symbols  # the symbols as that loop's kernels see them
 
     def write(self) -> str:
         f = self.f
@@ -69,8 +72,13 @@ class _EntryWriter:
         self.args = f.alloca("i64", slots)
         self.shared = sharings(self.program, self.entry)
         self.begin()
-        for step, sharing in zip(self.entry.steps, self.shared, strict=True):
-            self.step(step, sharing)
+        steps = list(zip(self.entry.steps, self.shared, strict=True))
+        position = 0
+        for loop in loops_of(self.entry):
+            self.steps(steps[position : loop.first])
+            self.loop(loop, steps[loop.first : loop.stop])
+            position = loop.stop
+        self.steps(steps[position:])
         f.block.terminator = "ret i32 0"
         return f.text()
 
@@ -100,6 +108,27 @@ class _EntryWriter:
             one = self.f.emit(f"icmp eq i64 {value}, 1")
             self.single = self.f.emit(f"and i1 {self.single}, {one}") if self.single else one
 
+    def steps(self, steps: list[tuple[Step, Sharing]]) -> None:
+        for step, sharing in steps:
+            self.step(step, sharing)
+
+    def loop(self, loop: Loop, steps: list[tuple[Step, Sharing]]) -> None:
+        """Steps for one image after the other: the loop's symbol is 1 in them."""
+        f, count = self.f, self.symbols[loop.symbol]
+        before, body, after = f.block, f.new_block("image"), f.new_block("images")
+        before.terminator = f"br label %{body.label}"
+        f.push(body)
+        self.turn = (loop.symbol, f.phi(body, "i64"))
+        self.inside = {**self.symbols, loop.symbol: "1"}
+        self.steps(steps)
+        following = f.emit(f"add i64 {self.turn[1]}, 1")
+        more = f.emit(f"icmp slt i64 {following}, {count}")
+        f.block.terminator = f"br i1 {more}, label %{body.label}, label %{after.label}"
+        f.close_phi(body, self.turn[1], [("0", before.label), (following, f.block.label)])
+        self.turn, self.inside = ("", ""), self.symbols
+        f.pop()
+        f.continue_in(after)
+
     def step(self, step: Step, sharing: Sharing) -> None:
         kernel = self.program.kernels[step.kernel]
         for i, slot in enumerate(self.slots(step)):
@@ -107,7 +136,7 @@ class _EntryWriter:
             if isinstance(slot, Argument):
                 self.f.do(f"store ptr {self.place(slot)}, ptr {at}")
             else:
-                self.f.do(f"store i64 {self.symbols[slot]}, ptr {at}")
+                self.f.do(f"store i64 {self.inside[slot]}, ptr {at}")
         name = self.kernel_name(step.kernel)
         if (sharing.many.rows, sharing.many.length) == (1, 1):
             self.f.do(f"call void @{name}(ptr {self.args}, i64 0, i64 1)")
@@ -121,18 +150,30 @@ class _EntryWriter:
         )
 
     def either(self, single: Extent, many: Extent) -> str:
-        """The first where every symbol is one, the second otherwise."""
-        a, b = self.extent(single), self.extent(many)
-        return a if a == b else self.f.emit(f"select i1 {self.single}, i64 {a}, i64 {b}")
+        """The first where every symbol is one, as for one image in a loop, the second otherwise."""
+        a, b = self.extent(single, self.inside), self.extent(many, self.inside)
+        return (
+            a
+            if a == b or self.turn[0]
+            else self.f.emit(f"select i1 {self.single}, i64 {a}, i64 {b}")
+        )
 
     def times(self, nanoseconds: int, symbols: tuple[str, ...]) -> str:
         """A time where every symbol is one, times the symbols."""
         total = str(nanoseconds)
         for symbol in symbols:
-            total = self.f.once(f"mul i64 {total}, {self.symbols[symbol]}")
+            total = self.f.once(f"mul i64 {total}, {self.inside[symbol]}")
         return total
 
     def place(self, argument: Argument) -> str:
+        """The address of an argument, in a loop that of the turn's image."""
+        symbol, turn = self.turn
+        size = self.regions[argument.region].size
+        step = self.extent(step_of(size, symbol), self.symbols) if symbol else "0"
+        base = self.base(argument)
+        return base if step == "0" else self.moved(base, self.f.once(f"mul i64 {turn}, {step}"))
+
+    def base(self, argument: Argument) -> str:
         region = self.regions[argument.region]
         if region.kind in (RegionKind.input, RegionKind.output):
             return self.moved(self.caller[region.name], argument.offset)
@@ -140,16 +181,16 @@ class _EntryWriter:
             raise IRError(f"program {self.program.name}: the region {region.name} has no offset")
         bases = {RegionKind.weight: self.weights, RegionKind.state: self.state}
         base = bases.get(region.kind, self.workspace)
-        return self.moved(base, self.extent(region.offset + argument.offset))
+        return self.moved(base, self.extent(region.offset + argument.offset, self.symbols))
 
-    def extent(self, extent: Extent) -> str:
-        """An extent as an i64 value."""
+    def extent(self, extent: Extent, symbols: Mapping[str, str]) -> str:
+        """An extent as an i64 value, for values of the symbols."""
         if not isinstance(extent, Dim):
             return str(extent)
         total = ""
         for monomial, coefficient in extent.terms:
             term = str(coefficient)
             for symbol in monomial:
-                term = self.f.once(f"mul i64 {term}, {self.symbols[symbol]}")
+                term = self.f.once(f"mul i64 {term}, {symbols[symbol]}")
             total = self.f.once(f"add i64 {total}, {term}") if total else term
         return total

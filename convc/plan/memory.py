@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from convc.errors import IRError
 from convc.program.ir import Entry, Program, Region, RegionKind
+from convc.program.turns import loops_of, own_regions
 from convc.program.weights import ALIGNMENT, weight_offsets
-from convc.types import Dim, Extent
+from convc.types import Dim, Extent, evaluate, symbols_of
 
 Monomial = tuple[str, ...]
 
@@ -37,41 +38,76 @@ def plan_memory(program: Program) -> Program:
     offsets: dict[str, Extent] = {}
     arena: Extent = 0
     for entry in program.entries:
-        lifetimes = lifetimes_of(entry)
+        lifetimes = lifetimes_of(program, entry)
         mine = [r for r in program.regions if r.kind is RegionKind.arena and r.name in lifetimes]
         shared = next((r.name for r in mine if r.name in offsets), None)
         if shared is not None:
             raise IRError(f"the arena region {shared!r} belongs to two entries: expected one")
+        own = own_regions(program, entry)
         base: Extent = 0
+        around = _Around()
         for unit in dict.fromkeys(_unit(r) for r in sorted(mine, key=lambda r: str(_unit(r)))):
-            group = [r for r in mine if _unit(r) == unit]
-            placed, total = place({r.name: _count(r) for r in group}, lifetimes)
+            group = [r for r in mine if _unit(r) == unit and r.name not in own]
+            sizes = {r.name: _count(r) for r in group}
+            lasting = {n for n in sizes if any(lifetimes[n].meets(lifetimes[o]) for o in own)}
+            placed, total = place(sizes, lifetimes, lasting)
             for name, offset in placed.items():
                 offsets[name] = base + offset * unit
+            taken = max((placed[n] + sizes[n] for n in lasting), default=0)
+            around.add(base, unit, taken, total)
             base = base + total * unit
-        arena = _larger(arena, base)
+        placed, total = place({r.name: _count(r) for r in mine if r.name in own}, lifetimes)
+        offsets.update({n: around.start + offset for n, offset in placed.items()})
+        arena = _larger(arena, base + max(0, total - around.free))
     for kind in (RegionKind.weight, RegionKind.state):
         offsets.update(_fixed_offsets(program.regions, kind))
     regions = tuple(replace(r, offset=offsets.get(r.name)) for r in program.regions)
     return replace(program, regions=regions, arena=arena)
 
 
-def lifetimes_of(entry: Entry) -> dict[str, Lifetime]:
-    """The lifetime of every region that an entry's steps touch."""
+def lifetimes_of(program: Program, entry: Entry) -> dict[str, Lifetime]:
+    """The lifetime of every region that an entry's steps touch.
+
+    In a loop over images, what isn't the loop's own lives from its first step to its last: in every turn.
+    """
     found: dict[str, Lifetime] = {}
+    loops, own = loops_of(entry), own_regions(program, entry)
     for position, step in enumerate(entry.steps):
-        for argument in step.args:
-            first = found[argument.region].first if argument.region in found else position
-            found[argument.region] = Lifetime(first, position)
+        loop = next((x for x in loops if x.first <= position < x.stop), None)
+        for name in {a.region: None for a in step.args}:
+            start, end = position, position
+            if loop is not None and name not in own:
+                start, end = loop.first, loop.stop - 1
+            first = min(start, found[name].first) if name in found else start
+            found[name] = Lifetime(first, end)
     return found
 
 
+@dataclass
+class _Around:
+    """Where the regions of loops over images go: behind those of the last unit that live at the same time.
+
+    `free` are the bytes from there on to the end of that unit's regions where every symbol is one. The others grow with
+    the symbols, so that a total of the loops' regions beyond `free` is all that the arena needs more, for any values.
+    """
+
+    start: Extent = 0
+    free: int = 0
+
+    def add(self, base: Extent, unit: Extent, taken: int, total: int) -> None:
+        """The next unit's regions, of which the first `taken` of `total` units live while loops run."""
+        self.start, self.free = base + taken * unit, total - taken
+
+
 def place(
-    sizes: Mapping[str, int], lifetimes: Mapping[str, Lifetime]
+    sizes: Mapping[str, int], lifetimes: Mapping[str, Lifetime], first: Collection[str] = ()
 ) -> tuple[dict[str, int], int]:
-    """Offsets for regions of known sizes, the largest first, each as low as it fits; and the total."""
+    """Offsets for regions of known sizes, each as low as it fits; and the total.
+
+    The largest are placed first, but for those that are named to be.
+    """
     placed: dict[str, int] = {}
-    for name in sorted(sizes, key=lambda n: (-sizes[n], n)):
+    for name in sorted(sizes, key=lambda n: (n not in first, -sizes[n], n)):
         taken = sorted(
             (placed[other], placed[other] + sizes[other])
             for other in placed
@@ -87,10 +123,10 @@ def place(
 
 
 def lower_bound(program: Program) -> Extent:
-    """The largest sum of arena regions that live at the same time: no plan needs less."""
+    """The largest sum of arena regions that live at the same time, where every symbol is one: no plan needs less."""
     best: Extent = 0
     for entry in program.entries:
-        lifetimes = lifetimes_of(entry)
+        lifetimes = lifetimes_of(program, entry)
         arena = [r for r in program.regions if r.kind is RegionKind.arena and r.name in lifetimes]
         for position in range(len(entry.steps)):
             now = Lifetime(position, position)
@@ -98,8 +134,13 @@ def lower_bound(program: Program) -> Extent:
             for region in arena:
                 if lifetimes[region.name].meets(now):
                     live = live + region.size
-            best = _larger(best, live)
+            if _at_one(live) > _at_one(best):
+                best = live
     return best
+
+
+def _at_one(extent: Extent) -> int:
+    return evaluate(extent, dict.fromkeys(symbols_of((extent,)), 1))
 
 
 def _fixed_offsets(regions: Iterable[Region], kind: RegionKind) -> dict[str, int]:

@@ -16,7 +16,8 @@ from convc.errors import DataError, IRError
 from convc.loops.interp import prepare
 from convc.loops.ir import Buffer
 from convc.loops.memory import pack, physical_size, unpack
-from convc.program.ir import Array, Entry, Program, Region, RegionKind, Step
+from convc.program.ir import Array, Entry, Program, Region, RegionKind
+from convc.program.turns import Turn, turns
 from convc.types import TensorType, evaluate
 
 _UNWRITTEN = 0xFF
@@ -59,7 +60,7 @@ class _Memory:
         self.program = program
         self.entry = entry
         self.symbols = symbols
-        self.prepared: dict[str, Run] = {}
+        self.prepared: dict[tuple[str, str], Run] = {}
         self.starts: dict[str, int] = {}
         arena = _aligned(evaluate(program.arena, symbols))
         end = arena
@@ -94,8 +95,8 @@ class _Memory:
         states = [r for r in self.program.states if r.name in inputs]
         for region in states:
             self.write(region.name, pack(inputs[region.name], held_buffer(region), {}))
-        for step in self.entry.steps:
-            self.step(step)
+        for turn in turns(self.program, self.entry, self.symbols):
+            self.step(turn)
         outputs = {p.name: self.output(p.region, p.type) for p in self.entry.outputs}
         return {**outputs, **{r.name: self.state(r) for r in states}}
 
@@ -110,16 +111,17 @@ class _Memory:
         flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         self.bytes[start : start + flat.size] = flat
 
-    def step(self, step: Step) -> None:
-        kernel = self.program.kernels[step.kernel]
-        if step.kernel not in self.prepared:
-            self.prepared[step.kernel] = prepare(kernel, self.symbols)
+    def step(self, turn: Turn) -> None:
+        step, kernel = turn.step, self.program.kernels[turn.step.kernel]
+        key = (step.kernel, step.each)
+        if key not in self.prepared:
+            self.prepared[key] = prepare(kernel, turn.symbols)
         memory: dict[str, Array] = {}
         for buffer, argument in zip(kernel.params, step.args, strict=True):
             start = self.starts[argument.region] + argument.offset
-            count = physical_size(buffer, self.symbols) * buffer.dtype.itemsize
+            count = physical_size(buffer, turn.symbols) * buffer.dtype.itemsize
             memory[buffer.name] = self.bytes[start : start + count].view(buffer.dtype.numpy)
-        self.prepared[step.kernel](memory)
+        self.prepared[key](memory)
 
     def output(self, region: str, type: TensorType) -> Array:
         shape = [evaluate(e, self.symbols) for e in type.shape]

@@ -4,9 +4,10 @@
     program = "program" NAME "{" [ "workspace" size "bytes" ] { region } { entry } "}"
     region  = KIND STRING ":" size "bytes" [ "at" size ] [ "holds" type [ layout ] ]
     KIND    = "input" | "output" | "weight" | "state" | "arena"
-    entry   = "entry" NAME "(" { port "," } ")" "->" "(" { port "," } ")" "{" { step } "}"
+    entry   = "entry" NAME "(" { port "," } ")" "->" "(" { port "," } ")" "{" { step | each } "}"
     port    = NAME ":" type "in" STRING                           the region's name
     step    = [ STRING "=" ] KERNEL "(" { STRING [ "+" INT ] "," } ")" [ "from" { STRING "," } ]
+    each    = "each" NAME "{" { step } "}"                        a symbol
     size    = INT | polynomial over symbols
 
 A NAME that is no word stands in quotes. `workspace` is the size of the planned arena.
@@ -15,6 +16,10 @@ Kernels stand beside the program by name (loops/ir.py). A step binds each parame
 in a region; how the kernel sees that memory is its parameter's layout. Inputs and outputs are the caller's memory,
 dense in logical order; weights are constant; the arena's regions get offsets from the memory plan and share bytes when
 they don't live at the same time.
+
+Steps inside `each N` run one after the other for the first image, then for the next, and so on: N is 1 in their
+kernels, and in the i-th turn a region of c*N bytes stands i*c bytes further on. A region without N in its size is the
+same memory in every turn.
 
 A state region lives from call to call and is shared by all entries. It says which tensor it holds, in which layout, so
 that whoever owns the memory can convert. An entry that writes it finds the old value until then: a region that was
@@ -73,12 +78,16 @@ class Argument:
 
 @dataclass(frozen=True)
 class Step:
-    """A call of a kernel. `layers` are the user's layers that it computes, `value` the graph's value it completes."""
+    """A call of a kernel. `layers` are the user's layers that it computes, `value` the graph's value it completes.
+
+    Neighbours with the same symbol as `each` are one loop over its values (see above).
+    """
 
     kernel: str
     args: tuple[Argument, ...]
     layers: tuple[str, ...] = ()
     value: str = ""
+    each: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from convc.loops.ir import Kernel
 from convc.loops.parser import parse_kernel, parse_layout
@@ -114,10 +115,23 @@ class _Parser:
         self.tokens.expect("->")
         outputs = self.ports()
         self.tokens.expect("{")
+        steps: list[Step] = []
+        while not self.tokens.accept("}"):
+            steps += self.each() if self.is_each() else [self.step()]
+        return Entry(name, inputs, outputs, tuple(steps))
+
+    def is_each(self) -> bool:
+        """Whether a loop follows: a kernel may have its name, but then a bracket comes next."""
+        return self.tokens.at("each") and self.tokens.ahead(1).kind == "name"
+
+    def each(self) -> list[Step]:
+        self.tokens.expect("each")
+        symbol = self.tokens.name("a symbol")
+        self.tokens.expect("{")
         steps = []
         while not self.tokens.accept("}"):
-            steps.append(self.step())
-        return Entry(name, inputs, outputs, tuple(steps))
+            steps.append(replace(self.step(), each=symbol))
+        return steps
 
     def ports(self) -> tuple[Port, ...]:
         self.tokens.expect("(")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import groupby
 
 from convc.loops.printer import print_kernel, print_layout
 from convc.program.ir import Argument, Entry, Port, Program, Region, Step
@@ -35,8 +36,12 @@ def print_region(region: Region) -> str:
 def print_entry(entry: Entry) -> str:
     inputs = ", ".join(map(print_port, entry.inputs))
     outputs = ", ".join(map(print_port, entry.outputs))
-    steps = [f"  {print_step(step)}" for step in entry.steps]
-    return "\n".join([f"entry {print_name(entry.name)}({inputs}) -> ({outputs}) {{", *steps, "}"])
+    lines = [f"entry {print_name(entry.name)}({inputs}) -> ({outputs}) {{"]
+    for symbol, steps in groupby(entry.steps, key=lambda step: step.each):
+        indent = "    " if symbol else "  "
+        inside = [f"{indent}{print_step(step)}" for step in steps]
+        lines += [f"  each {symbol} {{", *inside, "  }"] if symbol else inside
+    return "\n".join([*lines, "}"])
 
 
 def print_port(port: Port) -> str:

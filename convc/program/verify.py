@@ -15,6 +15,7 @@ from convc.program.footprint import box, span, written_offsets
 from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Step
 from convc.program.printer import print_region, print_step
 from convc.program.replacing import replaceable
+from convc.program.turns import loops_of, own_regions, turns
 from convc.types import Dim, evaluate, size_of, symbols_of
 
 SAMPLES = (1, 3)
@@ -41,7 +42,7 @@ def verify_program(program: Program) -> None:
     _states(program)
     for value in SAMPLES:
         symbols = _sample(program, value)
-        footprints = _Footprints(program, symbols)
+        footprints = _Footprints()
         for entry in program.entries:
             _ports(program, entry, symbols)
             _EntryCheck(program, entry, symbols, footprints).run()
@@ -156,12 +157,35 @@ def _ports(program: Program, entry: Entry, symbols: Mapping[str, int]) -> None:
             fail(program, f"{port.name}: {port.type} has {size} bytes", print_region(region))
 
 
+def _loops(program: Program, entry: Entry) -> None:
+    """Steps of a loop know its symbol, which is one of the program's, and change no state."""
+    states = {r.name for r in program.states}
+    sizes = {r.name: r.size for r in program.regions}
+    for step in entry.steps:
+        if not step.each:
+            continue
+        if step.each not in program.symbols:
+            fail(program, f"no input has the symbol {step.each!r} in its shape", print_step(step))
+        if any(a.region in states for a in step.args):
+            fail(program, f"a step of each {step.each} takes state", print_step(step))
+        for argument in step.args:
+            size = sizes[argument.region]
+            if isinstance(size, Dim) and any(m.count(step.each) != 1 for m, _ in size.terms):
+                message = f"{argument.region!r} has {size} bytes, not so many for each {step.each}"
+                fail(program, message, print_step(step))
+
+
 def _plan(program: Program, entry: Entry, symbols: Mapping[str, int]) -> None:
     """No two regions that live at the same time may share bytes."""
     lives: dict[str, list[int]] = {}
+    own = own_regions(program, entry)
+    loops = loops_of(entry)
     for position, step in enumerate(entry.steps):
+        loop = next((x for x in loops if x.first <= position < x.stop), None)
         for argument in step.args:
-            lives.setdefault(argument.region, []).append(position)
+            whole = loop is not None and argument.region not in own
+            seen = [loop.first, loop.stop - 1] if loop is not None and whole else [position]
+            lives.setdefault(argument.region, []).extend(seen)
     arena = evaluate(program.arena, symbols)
     placed: list[tuple[int, int, Region]] = []
     for region in program.regions:
@@ -192,23 +216,26 @@ def _shown(symbols: Mapping[str, int]) -> str:
 
 
 class _Footprints:
-    """What each kernel touches, once per kernel and parameter."""
+    """What each kernel touches, once per kernel, parameter and values of its symbols."""
 
-    def __init__(self, program: Program, symbols: Mapping[str, int]) -> None:
-        self.program = program
-        self.symbols = symbols
-        self.written: dict[tuple[str, str], NDArray[np.int64]] = {}
+    def __init__(self) -> None:
+        self.written: dict[tuple[str, str, tuple[int, ...]], NDArray[np.int64]] = {}
 
-    def writes(self, kernel: Kernel, buffer: Buffer) -> NDArray[np.int64]:
-        key = (kernel.name, buffer.name)
+    def writes(
+        self, kernel: Kernel, buffer: Buffer, symbols: Mapping[str, int]
+    ) -> NDArray[np.int64]:
+        key = (kernel.name, buffer.name, tuple(symbols[s] for s in kernel.symbols))
         if key not in self.written:
-            self.written[key] = written_offsets(kernel, buffer.name, self.symbols)
+            self.written[key] = written_offsets(kernel, buffer.name, symbols)
         return self.written[key]
 
 
 @dataclass
 class _EntryCheck:
-    """Runs an entry's steps on a shadow of its memory: one flag per byte that says whether it was written."""
+    """Runs an entry's steps on a shadow of its memory: one flag per byte that says whether it was written.
+
+    `now` are the symbols of the step that runs.
+    """
 
     program: Program
     entry: Entry
@@ -219,7 +246,15 @@ class _EntryCheck:
         self.regions = {r.name: r for r in self.program.regions}
         self.shadow: dict[str, NDArray[np.uint8]] = {}
         self.replaced: set[str] = set()  # the state that was written
-        for step in self.entry.steps:
+        self.now = self.symbols
+        _loops(self.program, self.entry)
+        own = own_regions(self.program, self.entry)
+        starts = {loop.first for loop in loops_of(self.entry)}
+        for turn in turns(self.program, self.entry, self.symbols):
+            step, self.now = turn.step, turn.symbols
+            if turn.position in starts:  # nothing is left of the turn before
+                for name in own.keys() & self.shadow.keys():
+                    self.shadow[name][:] = 0
             kernel = self.program.kernels[step.kernel]
             pairs = list(zip(kernel.params, step.args, strict=True))
             self.replaces(step, kernel)
@@ -268,7 +303,7 @@ class _EntryCheck:
 
     def fits(self, step: Step, buffer: Buffer, argument: Argument) -> None:
         size = buffer.dtype.itemsize
-        end = argument.offset + span(buffer, self.symbols) * size
+        end = argument.offset + span(buffer, self.now) * size
         have = evaluate(self.regions[argument.region].size, self.symbols)
         if argument.offset < 0 or end > have:
             where = f"{buffer.name} takes bytes {argument.offset} to {end} of {argument.region!r}"
@@ -295,9 +330,9 @@ class _EntryCheck:
             )
         if region.kind in (RegionKind.input, RegionKind.weight, RegionKind.state):
             return
-        elements = self.elements(buffer, argument)[: span(buffer, self.symbols)]
+        elements = self.elements(buffer, argument)[: span(buffer, self.now)]
         if not (elements == _written(buffer)).all():  # most are whole: no need to look up each
-            elements = elements[box(buffer, self.symbols)]
+            elements = elements[box(buffer, self.now)]
         missing = int((elements != _written(buffer)).sum())
         if missing:
             what = f"{missing} elements of {buffer.name} in {argument.region!r}"
@@ -315,7 +350,9 @@ class _EntryCheck:
                 fail(self.program, f"state {region.name!r} is written twice", print_step(step))
             self.replaced.add(region.name)
             self.flags(region.name)[:] = 0
-        self.elements(buffer, argument)[self.footprints.writes(kernel, buffer)] = _written(buffer)
+        self.elements(buffer, argument)[self.footprints.writes(kernel, buffer, self.now)] = (
+            _written(buffer)
+        )
 
 
 def _written(buffer: Buffer) -> int:
