@@ -14,6 +14,12 @@ from convc.keras.layers.activation import (
     Softmax,
     ThresholdedReLU,
 )
+from convc.keras.layers.attention import (
+    AdditiveAttention,
+    Attention,
+    GroupQueryAttention,
+    MultiHeadAttention,
+)
 from convc.keras.layers.basic import (
     Activation,
     ActivityRegularization,
@@ -41,6 +47,7 @@ from convc.keras.layers.convolution import (
     SeparableConv2D,
     SeparableConvolution2D,
 )
+from convc.keras.layers.einsum_dense import EinsumDense
 from convc.keras.layers.embedding import Embedding
 from convc.keras.layers.group_normalization import GroupNormalization, RMSNormalization
 from convc.keras.layers.merging import (
@@ -148,7 +155,9 @@ __all__ = [
     "Activation",
     "ActivityRegularization",
     "Add",
+    "AdditiveAttention",
     "AlphaDropout",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "AveragePooling2D",
@@ -181,6 +190,7 @@ __all__ = [
     "DepthwiseConvolution2D",
     "Dot",
     "Dropout",
+    "EinsumDense",
     "Embedding",
     "Flatten",
     "GaussianDropout",
@@ -198,6 +208,7 @@ __all__ = [
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
     "GroupNormalization",
+    "GroupQueryAttention",
     "Identity",
     "Input",
     "InputLayer",
@@ -214,6 +225,7 @@ __all__ = [
     "MaxPooling3D",
     "Maximum",
     "Minimum",
+    "MultiHeadAttention",
     "Multiply",
     "Normalization",
     "PReLU",

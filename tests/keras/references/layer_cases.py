@@ -83,3 +83,81 @@ def _(keras: Any) -> tuple[Any, Any]:
     a, b = numbers(5, 4, 3), numbers(5, 4, 3, start=0.9)
     a[:, 2:], b[:, 0], b[3, 3] = 0, 0.5, 0.5
     return keras.Model([one, two], layers.Concatenate()(found)), [a, b]
+
+
+@case("einsum dense")
+def _(keras: Any) -> tuple[Any, Any]:
+    layer = keras.layers.EinsumDense("abc,cde->abde", (None, 2, 5), "tanh", bias_axes="e")
+    return of_layer(keras, layer, 3, 4, 6)
+
+
+@case("einsum dense with more axes")
+def _(keras: Any) -> tuple[Any, Any]:
+    layer = keras.layers.EinsumDense("...x,xy->...y", output_shape=4, bias_axes="y")
+    return of_layer(keras, layer, 3, 2, 4, 6)
+
+
+def attended(keras: Any, layer: Any, **settings: Any) -> tuple[Any, Any]:
+    """A layer that takes a list [query, value, key]."""
+    inputs = [keras.Input((4, 3)), keras.Input((5, 3)), keras.Input((5, 3))]
+    found = layer(inputs, **settings)
+    arrays = [numbers(6, 4, 3), numbers(6, 5, 3, start=0.5), numbers(6, 5, 3, start=0.7)]
+    return keras.Model(inputs, found), arrays
+
+
+@case("attention")
+def _(keras: Any) -> tuple[Any, Any]:
+    return attended(keras, keras.layers.Attention(use_scale=True))
+
+
+@case("attention by sums, causal")
+def _(keras: Any) -> tuple[Any, Any]:
+    layer = keras.layers.Attention(use_scale=True, score_mode="concat")
+    return attended(keras, layer, use_causal_mask=True)
+
+
+@case("additive attention")
+def _(keras: Any) -> tuple[Any, Any]:
+    return attended(keras, keras.layers.AdditiveAttention())
+
+
+@case("attention over words")
+def _(keras: Any) -> tuple[Any, Any]:
+    layers = keras.layers
+    start = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(12, 4, mask_zero=True)(start)
+    found = layers.Attention()([x, x])
+    return keras.Model(start, layers.GlobalAveragePooling1D()(found)), words()
+
+
+@case("heads")
+def _(keras: Any) -> tuple[Any, Any]:
+    layers = keras.layers
+    query, value = keras.Input((4, 6)), keras.Input((5, 3))
+    found = layers.MultiHeadAttention(2, 3, value_dim=4, output_shape=7)(query, value)
+    return keras.Model([query, value], found), [numbers(3, 4, 6), numbers(3, 5, 3, start=0.9)]
+
+
+@case("heads over words")
+def _(keras: Any) -> tuple[Any, Any]:
+    layers = keras.layers
+    start = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(12, 4, mask_zero=True)(start)
+    y = layers.MultiHeadAttention(2, 2)(x, x, use_causal_mask=True)
+    y = layers.LayerNormalization()(layers.Add()([x, y]))
+    return keras.Model(start, layers.GlobalAveragePooling1D()(y)), words()
+
+
+@case("heads over rows and columns")
+def _(keras: Any) -> tuple[Any, Any]:
+    start = keras.Input((2, 3, 4))
+    layer = keras.layers.MultiHeadAttention(2, 3, attention_axes=(2,), use_bias=False)
+    both = keras.layers.MultiHeadAttention(1, 2)
+    return keras.Model(start, both(layer(start, start), start)), numbers(3, 2, 3, 4)
+
+
+@case("grouped heads")
+def _(keras: Any) -> tuple[Any, Any]:
+    start = keras.Input((4, 6))
+    layer = keras.layers.GroupQueryAttention(3, 4, 2)
+    return keras.Model(start, layer(start, start, use_causal_mask=True)), numbers(3, 4, 6)
