@@ -11,7 +11,7 @@ from convc.passes.rewriter import Rewriter
 
 @dataclass(frozen=True)
 class Decompose:
-    """An operator without a formula or loops becomes what its facet `decompose` says, until each has one.
+    """An operator without a formula, loops or procedure becomes what its facet `decompose` says, until each has one.
 
     before:
         graph g(x: float32[N, 4]) -> (y) {
@@ -38,7 +38,8 @@ class Decompose:
 def is_composite(node: Node) -> bool:
     """Whether an operator can only be computed through others."""
     op = node.op
-    return op.decompose is not None and op.formula is None and op.loops is None
+    own = op.formula or op.loops or op.procedure
+    return op.decompose is not None and own is None
 
 
 def decomposed(graph: Graph) -> Graph:

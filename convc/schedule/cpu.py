@@ -57,6 +57,7 @@ from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
 from convc.schedule.lanes import vectorize_lanes
 from convc.schedule.own_nests import schedule_own_nest
 from convc.schedule.phases import is_phase, split_phases
+from convc.schedule.sequences import schedule_sequence
 from convc.schedule.structure import (
     Loop,
     Structure,
@@ -127,6 +128,9 @@ def _scheduled(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
 
 def _several(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
     """Nests one after the other, each scheduled alone, all in one task; or one that an operator wrote itself."""
+    sequence = schedule_sequence(kernel, target)
+    if sequence is not None:
+        return sequence
     if len(kernel.body) == 1:
         return finish(schedule_own_nest(kernel), target, "serial", "")
     body: list[Stmt] = []

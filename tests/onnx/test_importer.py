@@ -150,6 +150,19 @@ CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], dict[str, Any], int
         [node("GRU", "x w r b", "y h", hidden_size=3, linear_before_reset=1)],
         {"x": f32(4, 2, 5)}, {"w": f32(1, 9, 5), "r": f32(1, 9, 3), "b": f32(1, 18)}, 14,
     ),
+    "gru-reset-first": (
+        [node("GRU", "x w r b", "y h", hidden_size=3, direction="reverse")],
+        {"x": f32(4, 2, 5)}, {"w": f32(1, 9, 5), "r": f32(1, 9, 3), "b": f32(1, 18)}, 14,
+    ),
+    "rnn-states": (
+        [node("RNN", "x w r _ _ s", "y h", hidden_size=3)],
+        {"x": f32(4, 2, 5), "s": f32(1, 2, 3)}, {"w": f32(1, 3, 5), "r": f32(1, 3, 3)}, 14,
+    ),
+    "lstm-states": (
+        [node("LSTM", "x w r b _ s t", "y h c", hidden_size=3, layout=0)],
+        {"x": f32(4, 2, 5), "s": f32(1, 2, 3), "t": f32(1, 2, 3)},
+        {"w": f32(1, 12, 5), "r": f32(1, 12, 3), "b": f32(1, 24)}, 14,
+    ),
     "flatten-by-shape": (
         [
             node("Shape", "x", "s"), node("Gather", "s zero", "n"), node("Unsqueeze", "n front", "m"),

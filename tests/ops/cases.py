@@ -124,6 +124,13 @@ from convc.ops.pool import (
     MaxPool2dPosition,
 )
 from convc.ops.random import DropoutMask, RandomBits
+from convc.ops.recurrent import GruLoop, LstmLoop, Recurrence, RnnLoop, TransposedCopy
+from convc.ops.recurrent_gradients import (
+    GruLoopGradient,
+    LstmLoopGradient,
+    RecurrenceGradient,
+    RnnLoopGradient,
+)
 from convc.ops.reduce import (
     ArgMax,
     Count,
@@ -801,7 +808,43 @@ DRAWN = [
     Case("random_crop", RandomCrop(), (f32(N, 6, 7, 3), f32(N, 4, 5, 3))),
 ]
 
+def loop(name: str, op: Recurrence, steps: int, batch: Extent, units: int, of: Any = f32) -> Case:
+    """A row of a loop over steps, the weights small enough that states stay moderate."""
+    width = op.gates * units
+    bias = (of(width),) if op.biased else ()
+    types = (of(steps, batch, width), of(units, width), *bias, *(of(batch, units),) * op.states)
+    return Case(name, op, types, ((-1, 1),) * len(types))
+
+
+def loop_gradient(
+    name: str, op: RecurrenceGradient, steps: int, batch: Extent, units: int, of: Any = f32
+) -> Case:
+    width, states = op.gates * units, of(op.states, steps + 1, batch, units)
+    types = (*(of(steps, batch, width),) * op.given, of(width, units), states, states)
+    return Case(name, op, types, ((-0.5, 0.5),) * len(types))
+
+
+RECURRENT = [
+    loop("rnn_loop", RnnLoop(), 5, N, 7),
+    loop("rnn_loop-reverse", RnnLoop(("sigmoid",), True), 4, 9, 20),
+    loop("rnn_loop-float64", RnnLoop(("linear",)), 3, 8, 5, f64),
+    loop("lstm_loop", LstmLoop(), 5, N, 7),
+    loop("lstm_loop-reverse", LstmLoop(("sigmoid", "tanh", "sigmoid"), True), 4, 11, 20),
+    loop("lstm_loop-one", LstmLoop(), 1, 1, 1),
+    loop("gru_loop", GruLoop(), 5, N, 7),
+    loop("gru_loop-reverse", GruLoop(("sigmoid", "relu"), True), 4, 16, 16),
+    loop_gradient("rnn_loop_gradient", RnnLoopGradient(), 5, N, 7),
+    loop_gradient("rnn_loop_gradient-reverse", RnnLoopGradient(("relu",), True), 4, 9, 20),
+    loop_gradient("rnn_loop_gradient-float64", RnnLoopGradient(), 3, 8, 5, f64),
+    loop_gradient("lstm_loop_gradient", LstmLoopGradient(), 5, N, 7),
+    loop_gradient("lstm_loop_gradient-reverse", LstmLoopGradient(reverse=True), 4, 11, 20),
+    loop_gradient("gru_loop_gradient", GruLoopGradient(), 5, N, 7),
+    loop_gradient("gru_loop_gradient-reverse", GruLoopGradient(reverse=True), 4, 8, 16),
+    Case("transposed_copy", TransposedCopy(), (f32(7, N),)),
+]
+
 CASES: list[Case] = [
+    *RECURRENT,
     *DRAWN,
     *WARP,
     *INTEGER,

@@ -1,10 +1,15 @@
-"""Recurrent layers over sequences of known length, unrolled step by step, and layers that wrap others."""
+"""Recurrent layers over sequences of known length, and layers that wrap others.
+
+One operator loops over the steps (ops/recurrent.py). With activations that it hasn't, and for a GRU whose reset gate
+acts before the product, the steps are unrolled.
+"""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from convc.errors import ModelError, UnsupportedError
+from convc.graph.op import Op
 from convc.keras import activations, constraints, initializers, regularizers
 from convc.keras.engine.arguments import choice, fraction, positive, refuse
 from convc.keras.engine.layer import Layer
@@ -22,11 +27,21 @@ from convc.keras.engine.tensor import (
 from convc.keras.layers.basic import refuse_masked
 from convc.ops import broadcasting, matmul
 from convc.ops import shape as shapes
+from convc.ops.recurrent import ACTIVATIONS, GruLoop, LstmLoop, Recurrence, RnnLoop
+from convc.types import DType
 
 LONGEST = 1024
 """Steps that a layer is unrolled over at most."""
 
+LOOPED = (DType.float32, DType.float64)
+"""Dtypes that the operators over all steps take."""
+
 States = list[KerasTensor]
+
+
+def activation_name(function: Any) -> str | None:
+    """The name of an activation among those of the operators over all steps."""
+    return next((name for name in ACTIVATIONS if activations.get(name) is function), None)
 
 
 def _add(a: Any, b: Any) -> KerasTensor:
@@ -101,6 +116,22 @@ class Cell(Layer):
     def gated(self, x: KerasTensor) -> Any:
         return self._owner["recurrent_activation"](x)
 
+    def loop(self, backwards: bool) -> Op | None:
+        """The operator that does all steps; None if there is none with the layer's activations."""
+        names = [name for f in self.applied() if (name := activation_name(f)) is not None]
+        known = len(names) == len(self.applied())
+        return self.loop_class(tuple(names), backwards) if known else None
+
+    loop_class: ClassVar[type[Recurrence]] = RnnLoop
+
+    def applied(self) -> tuple[Any, ...]:
+        """The activations in the operator's order."""
+        return (self._owner["activation"],)
+
+    def loop_operands(self) -> States:
+        """What the operator takes between inputs and states."""
+        return [as_tensor(self.recurrent_kernel)]
+
     def step(self, x: KerasTensor, states: States) -> States:
         """The new states, of which the first is the output."""
         return [self.activated(_add(x, _product(states[0], self.recurrent_kernel)))]
@@ -115,6 +146,11 @@ class LSTMCell(Cell):
 
     gates = 4
     states = 2
+    loop_class = LstmLoop
+
+    def applied(self) -> tuple[Any, ...]:
+        inner = self._owner["activation"]
+        return (self._owner["recurrent_activation"], inner, inner)
 
     def _initializer(self, kind: str) -> Any:
         initializer = super()._initializer(kind)
@@ -146,10 +182,25 @@ class GRUCell(Cell):
     """Gates z, r, h (Cho et al., 2014); with reset_after, r acts on h @ recurrent_kernel + bias."""
 
     gates = 3
+    loop_class = GruLoop
 
     @property
     def reset_after(self) -> bool:
         return bool(self._owner["reset_after"])
+
+    def loop(self, backwards: bool) -> Op | None:
+        return super().loop(backwards) if self.reset_after else None
+
+    def applied(self) -> tuple[Any, ...]:
+        return (self._owner["recurrent_activation"], self._owner["activation"])
+
+    def loop_operands(self) -> States:
+        bias = self._bias(1)
+        if bias is None:
+            kernel = as_tensor(self.recurrent_kernel)
+            zero = as_tensor(0.0, kernel.type.dtype)
+            bias = apply(shapes.Broadcast((3 * self.units,)), zero)
+        return [as_tensor(self.recurrent_kernel), bias]
 
     def _bias_shape(self, width: int) -> tuple[int, ...]:
         return (2, width) if self.reset_after else (width,)
@@ -238,29 +289,53 @@ class Recurrent(Layer):
         x = floating(inputs)
         refuse_masked(self, x)
         steps = x.type.shape[1]
+        if not isinstance(steps, int):
+            raise UnsupportedError(
+                f"layer {self.name!r} ({type(self).__name__}): expected a known number of steps; received {steps}"
+            )
+        states = self._first_states(initial_state, x)
+        loop = self.cell.loop(self.go_backwards) if x.type.dtype in LOOPED else None
+        looped = self._looped if loop is not None else self._unrolled
+        y, states = looped(x, states)
+        return [y, *states] if self.return_state else y
+
+    def _looped(self, x: KerasTensor, states: States) -> tuple[KerasTensor, States]:
+        """All steps in one operator: what the layer returns, and the last states."""
+        loop = self.cell.loop(self.go_backwards)
+        assert loop is not None
+        batch, steps, _ = x.type.shape
+        assert isinstance(steps, int)
+        prepared = self.cell.inputs(apply(shapes.Transpose((1, 0, 2)), x))
+        all = apply(loop, prepared, *self.cell.loop_operands(), *states)
+        end = 0 if self.go_backwards else steps
+        last = _part(all, 1, end, end + 1)
+        made = [reshape(_part(last, 0, k, k + 1), (batch, self.units)) for k in range(len(states))]
+        if not self.return_sequences:
+            return made[0], made
+        first = 0 if self.go_backwards else 1
+        outputs = _part(_part(all, 0, 0, 1), 1, first, first + steps)
+        y = apply(shapes.Transpose((1, 0, 2)), reshape(outputs, (steps, batch, self.units)))
+        if self.go_backwards:
+            y = apply(shapes.Slice((None, None, None), (None, None, None), (1, -1, 1)), y)
+        return y, made
+
+    def _unrolled(self, x: KerasTensor, states: States) -> tuple[KerasTensor, States]:
+        """The same, the steps one after the other."""
+        batch, steps, _ = x.type.shape
         if not isinstance(steps, int) or steps > LONGEST:
             raise UnsupportedError(
                 f"layer {self.name!r} ({type(self).__name__}): expected up to {LONGEST} steps; received {steps}"
             )
-        batch = x.type.shape[0]
         prepared = self.cell.inputs(x)
         width = prepared.type.shape[2]
-        states = self._first_states(initial_state, x)
         outputs = []
         for t in reversed(range(steps)) if self.go_backwards else range(steps):
             states = self.cell.step(reshape(_part(prepared, 1, t, t + 1), (batch, width)), states)
             outputs.append(states[0])
-        y = states[0]
-        if self.return_sequences:
-            rows = [reshape(o, (batch, 1, self.units)) for o in outputs]
-            y = apply(shapes.Concat(1), *rows) if len(rows) > 1 else rows[0]
-        return [y, *states] if self.return_state else y
-
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """That of the inputs for all outputs, if they are returned; none for states."""
-        mask = previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
-        passed = mask if self.return_sequences else None
-        return [passed, *[None] * self.cell.states] if self.return_state else passed
+        if not self.return_sequences:
+            return states[0], states
+        rows = [reshape(o, (batch, 1, self.units)) for o in outputs]
+        return (apply(shapes.Concat(1), *rows) if len(rows) > 1 else rows[0]), states
 
     def _first_states(self, given: Any, x: KerasTensor) -> States:
         if given is not None:

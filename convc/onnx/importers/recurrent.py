@@ -1,4 +1,8 @@
-"""Import rules of recurrent layers, unrolled over a sequence of known length."""
+"""Import rules of recurrent layers over a sequence of known length.
+
+One operator loops over the steps (ops/recurrent.py). What it hasn't is unrolled: sequences of different lengths, clips,
+peepholes, coupled gates, other activations, and a GRU whose reset gate acts before the product.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,13 @@ from convc.ops.activations import (
 from convc.ops.broadcasting import Add, Less, Mul, Sub, Where
 from convc.ops.elementwise import Clip, Tanh
 from convc.ops.matmul import MatMul
+from convc.ops.recurrent import ACTIVATIONS, GruLoop, LstmLoop, Recurrence, RnnLoop
 from convc.ops.shape import Broadcast, Concat
 from convc.types import DType, Shape
 
 LONGEST = 1024
+
+Loop = type[Recurrence]
 
 Step = Callable[["Direction", str, Sequence[str]], list[str]]
 """`step(direction, x @ W' + biases, states)`: the new states, of which the first is the output."""
@@ -56,6 +63,10 @@ class Direction:
             alpha = alphas.pop(0) if takes[0] and alphas else None
             beta = betas.pop(0) if takes[1] and betas else None
             self.functions.append((name, alpha, beta))
+
+    @property
+    def backwards(self) -> bool:
+        return self.k == 1 or self.c.attr("direction", "forward") == "reverse"
 
     def biases(self, gates: int) -> tuple[str, str]:
         c, count = self.c, gates * self.size
@@ -94,10 +105,9 @@ class Direction:
     def run(self, inputs: list[str], states: list[str], step: Step) -> tuple[list[str], list[str]]:
         """The outputs in the order of the sequence, and the last states."""
         c = self.c
-        backwards = self.k == 1 or c.attr("direction", "forward") == "reverse"
         order = list(range(len(inputs)))
         outputs = [""] * len(inputs)
-        for t in reversed(order) if backwards else order:
+        for t in reversed(order) if self.backwards else order:
             new = step(self, c.add(Add(), c.add(MatMul(), inputs[t], self.w), self.wb), states)
             if c.has(4):
                 inside = self.inside(t)
@@ -109,6 +119,43 @@ class Direction:
             else:
                 outputs[t], states = new[0], new
         return outputs, states
+
+    def looped(
+        self, x: str, states: list[str], loop: Loop, order: Sequence[int]
+    ) -> tuple[str, list[str]] | None:
+        """The same in one operator, from all inputs [t, n, i] to all outputs [t, n, u]; None where there is none.
+
+        `order` has the operator's gates by their places in ONNX.
+        """
+        c, names = self.c, tuple(name.lower() for name, _, _ in self.functions)
+        plain = c.attr("clip") is None and not c.attr("input_forget")
+        after = c.kind != "GRU" or bool(c.attr("linear_before_reset", 0))
+        float_ = c.dtype(x) in (DType.float32, DType.float64)
+        if (
+            c.has(4)
+            or c.has(7)
+            or not (plain and after and float_ and set(names) <= {*ACTIVATIONS})
+        ):
+            return None
+
+        def ordered(values: str) -> str:
+            """Gates side by side in the operator's order."""
+            if list(order) == sorted(order):
+                return values
+            axis = c.rank(values) - 1
+            return c.add(Concat(axis), *(self.gate(values, k) for k in order))
+
+        w, r, wb, rb = map(ordered, (self.w, self.r, self.wb, self.rb))
+        bias = wb if loop.biased else c.add(Add(), wb, rb)
+        prepared = c.add(Add(), c.add(MatMul(), x, w), bias)
+        operands = (r, rb) if loop.biased else (r,)
+        made = c.add(loop(names, self.backwards), prepared, *operands, *states)
+        steps = c.shape(x)[0]
+        assert isinstance(steps, int)
+        end = 0 if self.backwards else steps
+        lasts = [c.take(c.take(made, 0, k), 0, end) for k in range(len(states))]
+        first = 0 if self.backwards else 1
+        return c.slice(c.take(made, 0, 0), 0, first, first + steps), lasts
 
     def inside(self, t: int) -> str:
         """Which sequences of the batch have a step t."""
@@ -147,27 +194,32 @@ def plain_activation(name: str, alpha: float | None, beta: float | None) -> Op:
     raise Rejected(f"activation {name!r} is not supported")
 
 
-def recurrent(gates: int, functions: Sequence[str], states: int, step: Step) -> Rule:
+def recurrent(
+    gates: int,
+    functions: Sequence[str],
+    states: int,
+    step: Step,
+    loop: Loop,
+    order: Sequence[int],
+) -> Rule:
     """A recurrent layer of so many gates; Y, Y_h and (with two states) Y_c."""
 
     def rule(c: Call) -> tuple[str, ...]:
         batch_first = bool(c.attr("layout", 0))
         x = c.transpose(c[0], (1, 0, 2)) if batch_first else c[0]
         length, batch = c.shape(x)[:2]
-        if not isinstance(length, int) or length > LONGEST:
-            raise Rejected(
-                f"needs a sequence of a known length up to {LONGEST}, got {length}: give --shape"
-            )
-        inputs = [c.take(x, 0, t) for t in range(length)]
+        if not isinstance(length, int):
+            raise Rejected(f"needs a sequence of a known length, got {length}: give --shape")
         count = 2 if c.attr("direction", "forward") == "bidirectional" else 1
         outputs, lasts = [], []
         for k in range(count):
             direction = Direction(c, k, gates, functions)
             first = [initial(c, n, k, (batch, direction.size), batch_first) for n in range(states)]
-            ys, last = direction.run(inputs, first, step)
-            outputs.append(ys)
+            made = direction.looped(x, first, loop, order)
+            y, last = made or unrolled(c, direction, x, first, step)
+            outputs.append(c.reshape(y, (length, 1, batch, direction.size)))
             lasts.append(last)
-        y = stacked(c, [stacked(c, [ys[t] for ys in outputs]) for t in range(length)])
+        y = c.add(Concat(1), *outputs) if count > 1 else outputs[0]
         finals = [stacked(c, [last[n] for last in lasts]) for n in range(states)]
         if batch_first:
             y = c.transpose(y, (2, 0, 1, 3))
@@ -175,6 +227,17 @@ def recurrent(gates: int, functions: Sequence[str], states: int, step: Step) -> 
         return y, *finals
 
     return rule
+
+
+def unrolled(
+    c: Call, direction: Direction, x: str, states: list[str], step: Step
+) -> tuple[str, list[str]]:
+    """All outputs and the last states, the steps one after the other."""
+    length = c.shape(x)[0]
+    if not isinstance(length, int) or length > LONGEST:
+        raise Rejected(f"needs a sequence of a length up to {LONGEST}, got {length}")
+    outputs, lasts = direction.run([c.take(x, 0, t) for t in range(length)], states, step)
+    return stacked(c, outputs), lasts
 
 
 def initial(c: Call, state: int, k: int, shape: Shape, batch_first: bool) -> str:
@@ -238,7 +301,7 @@ def lstm_step(d: Direction, x: str, states: Sequence[str]) -> list[str]:
 
 
 RULES: dict[str, Rule] = {
-    "RNN": recurrent(1, ("Tanh",), 1, rnn_step),
-    "GRU": recurrent(3, ("Sigmoid", "Tanh"), 1, gru_step),
-    "LSTM": recurrent(4, ("Sigmoid", "Tanh", "Tanh"), 2, lstm_step),
+    "RNN": recurrent(1, ("Tanh",), 1, rnn_step, RnnLoop, (0,)),
+    "GRU": recurrent(3, ("Sigmoid", "Tanh"), 1, gru_step, GruLoop, (0, 1, 2)),
+    "LSTM": recurrent(4, ("Sigmoid", "Tanh", "Tanh"), 2, lstm_step, LstmLoop, (0, 2, 3, 1)),
 }

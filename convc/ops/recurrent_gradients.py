@@ -1,0 +1,276 @@
+"""The loops backwards through a sequence that make the gates' gradients: see recurrent.py for what they are given.
+
+All take the turned recurrent weights w[g, u], the states y[s, t, n, u] and their gradients dy of the same shape, and
+give d[t, n, …], with the first states' gradients in d[T, n].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from convc.graph.ir import Builder
+from convc.graph.op import Op, register, unsupported_gradient
+from convc.loops.formula import Memory, Tensor
+from convc.loops.ir import Block, Expr, For, Var, const, index
+from convc.ops.base import Array, Names, Types, expect_rank, expect_shape, fail
+from convc.ops.placing import taken
+from convc.ops.recurrent import (
+    ACTIVATIONS,
+    Elements,
+    Part,
+    Tensors,
+    Times,
+    gate_of,
+    joined,
+    stacked,
+    sum_of_products,
+)
+from convc.ops.values import Value, values
+from convc.types import DType, TensorType
+
+
+@dataclass(frozen=True)
+class RecurrenceGradient(Op):
+    """Base of the loops backwards. Inputs: what a step's gates came from, then w, y and dy."""
+
+    activations: tuple[str, ...] = ()
+    reverse: bool = False
+    gates: ClassVar[int] = 1
+    """Of the product."""
+    width: ClassVar[int] = 1
+    """Of the result, in units."""
+    states: ClassVar[int] = 1
+    given: ClassVar[int] = 1
+    """Inputs [t, n, g] before the weights."""
+
+    def infer(self, *types: TensorType) -> Types:
+        if len(types) != self.given + 3:
+            raise fail(self, f"expects {self.given + 3} inputs, got {len(types)}")
+        *inputs, w, y, dy = types
+        expect_rank(self, "w", w, 2)
+        expect_rank(self, "y", y, 4)
+        units, dtype = w.shape[1], w.dtype
+        steps, batch = y.shape[1] - 1, y.shape[2]
+        if dtype not in (DType.float32, DType.float64) or not isinstance(units, int):
+            raise fail(self, f"w expects float32 or float64 of a known shape, got {w}")
+        if not isinstance(steps, int) or {t.dtype for t in types} != {dtype}:
+            raise fail(self, f"expects known steps and one dtype, got {', '.join(map(str, types))}")
+        for k, x in enumerate(inputs):
+            expect_shape(self, f"x{k}", x, (steps, batch, self.gates * units))
+        expect_shape(self, "w", w, (self.gates * units, units))
+        for name, type in (("y", y), ("dy", dy)):
+            expect_shape(self, name, type, (self.states, steps + 1, batch, units))
+        if set(self.activations) - set(ACTIVATIONS):
+            raise fail(self, f"activations expects of {', '.join(ACTIVATIONS)}")
+        return (TensorType(dtype, (steps + 1, batch, self.width * units)),)
+
+    def reference(self, *arrays: Array) -> Array:
+        *inputs, w, y, dy = arrays
+        steps, batch, units = y.shape[1] - 1, y.shape[2], w.shape[1]
+        d = np.zeros((steps + 1, batch, self.width * units), w.dtype)
+        carried = [np.zeros((batch, units), w.dtype) for _ in range(self.states)]
+        for t in range(steps) if self.reverse else reversed(range(steps)):
+            old, new = (t + 1, t) if self.reverse else (t, t + 1)
+            whole = [carry + dy[s, new] for s, carry in enumerate(carried)]
+            step = [x[t] for x in inputs]
+            parts, carried = self.numpy_step(step, y[:, old], y[:, new], whole)
+            d[t] = np.concatenate(parts, -1)
+            carried[0] = carried[0] + d[t, :, : self.gates * units] @ w
+        for s, carry in enumerate(carried):
+            d[steps, :, s * units : (s + 1) * units] = carry
+        return d
+
+    gradient = unsupported_gradient
+
+    def numpy_step(
+        self, inputs: list[Array], old: Array, new: Array, whole: list[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        """The parts of d, and what goes on to the states before, without the product's part."""
+        raise NotImplementedError
+
+    def procedure(self, d: Memory, space: Sequence[Memory], *operands: Tensor) -> Block:
+        *inputs, w, y, dy = operands
+        n, t, u = Var("n"), Var("t"), Var("u")
+        steps, batch, units = dy.shape[1] - 1, dy.shape[2], w.shape[1]
+        assert isinstance(steps, int)
+        assert isinstance(units, int)
+        times = Times.of(index(0) + t if self.reverse else steps - 1 - t, self.reverse)
+
+        def carry(s: int, j: Expr = u) -> tuple[Expr, ...]:
+            return (index(steps), n, j + s * units)
+
+        zeros = tuple(
+            d.put(const(0, w.dtype), *carry(0, Var("u0") + k * units)) for k in range(self.width)
+        )
+        e = Elements()
+        whole = [e.let(f"d{s}", d(*carry(s)) + dy(s, times.new, n, u)) for s in range(self.states)]
+
+        def gate(k: int) -> Part:
+            return lambda g: inputs[k](times.at, n, u + g * units)
+
+        parts, kept = self.step(
+            e,
+            [gate(k) for k in range(self.given)],
+            lambda s: y(s, times.old, n, u),
+            lambda s: y(s, times.new, n, u),
+            whole,
+        )
+        stores = [d.put(p, times.at, n, u + k * units) for k, p in enumerate(parts)]
+        stores += [d.put(value, *carry(s)) for s, value in enumerate(kept)]
+        back = sum_of_products(
+            "b", units, self.gates * units, lambda j: d(*carry(0, j)),
+            lambda j, k: (d(times.at, n, k), w(k, j)), lambda j, value: d.put(value, *carry(0, j)),
+        )  # fmt: skip
+        row: Block = (
+            For("u0", index(units), zeros),
+            For("t", index(steps), (For("u", index(units), (*e.block, *stores)), back)),
+        )
+        return (For("n", index(batch), row),)
+
+    def decompose(self, builder: Builder, *operands: str) -> Names:
+        *inputs, w, y, dy = values(builder, operands)
+        steps, units = dy.shape[1] - 1, w.shape[1]
+        assert isinstance(steps, int)
+        assert isinstance(units, int)
+
+        def at(x: Value, t: int) -> Value:
+            """Step t of [t, n, g]."""
+            return taken(x, 0, t, t + 1).reshape(x.shape[1:])
+
+        def states(x: Value, t: int) -> Part:
+            return lambda s: taken(taken(x, 0, s, s + 1), 1, t, t + 1).reshape(x.shape[2:])
+
+        zero = Tensors().zero(states(dy, 0)(0))
+        carried = [zero] * self.states
+        made: dict[int, Value] = {}
+        for t in range(steps) if self.reverse else reversed(range(steps)):
+            old, new = (t + 1, t) if self.reverse else (t, t + 1)
+            whole = [carry + states(dy, new)(s) for s, carry in enumerate(carried)]
+            given = [gate_of(at(x, t), units) for x in inputs]
+            parts, carried = self.step(Tensors(), given, states(y, old), states(y, new), whole)
+            made[t] = joined(parts, 1)
+            carried[0] = carried[0] + joined(parts[: self.gates], 1).matmul(w)
+        last = joined([*carried, *[zero] * (self.width - self.states)], 1)
+        return (stacked([*(made[t] for t in range(steps)), last], 0).name,)
+
+    def step(
+        self, e: Elements, given: list[Part], old: Part, new: Part, whole: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """The same: `given[k](g)` is gate g of input k, `old(s)` and `new(s)` are states."""
+        raise NotImplementedError
+
+
+@register
+@dataclass(frozen=True)
+class RnnLoopGradient(RecurrenceGradient):
+    """Of RnnLoop, from the states alone."""
+
+    activations: tuple[str, ...] = ("tanh",)
+    given = 0
+
+    def numpy_step(
+        self, inputs: list[Array], old: Array, new: Array, whole: list[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        slope = ACTIVATIONS[self.activations[0]].numpy_slope(new[0])
+        return [whole[0] * slope], [np.zeros_like(whole[0])]
+
+    def step(
+        self, e: Elements, given: list[Part], old: Part, new: Part, whole: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        slope = ACTIVATIONS[self.activations[0]].slope
+        return [e.let("dx", whole[0] * slope(new(0)))], [e.zero(whole[0])]
+
+
+@register
+@dataclass(frozen=True)
+class LstmLoopGradient(RecurrenceGradient):
+    """Of LstmLoop; the input is what its gates are functions of."""
+
+    activations: tuple[str, ...] = ("sigmoid", "tanh", "tanh")
+    gates = width = 4
+    states = 2
+
+    def numpy_step(
+        self, inputs: list[Array], old: Array, new: Array, whole: list[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        gate, inner, outer = (ACTIVATIONS[name] for name in self.activations)
+        i, f, g, o = np.split(inputs[0], 4, -1)
+        i, f, g, o = gate.numpy(i), gate.numpy(f), inner.numpy(g), gate.numpy(o)
+        k = outer.numpy(new[1])
+        dc = whole[1] + whole[0] * o * outer.numpy_slope(k)
+        parts = [
+            dc * g * gate.numpy_slope(i),
+            dc * old[1] * gate.numpy_slope(f),
+            dc * i * inner.numpy_slope(g),
+            whole[0] * k * gate.numpy_slope(o),
+        ]
+        return parts, [np.zeros_like(dc), dc * f]
+
+    def step(
+        self, e: Elements, given: list[Part], old: Part, new: Part, whole: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        names = self.activations
+        gate, inner, outer = (ACTIVATIONS[name].slope for name in names)
+        functions = (names[0], names[0], names[1], names[0])
+        i, f, g, o = (
+            e.let(letter, e.activated(name, given[0](k)))
+            for k, (letter, name) in enumerate(zip("ifgo", functions, strict=True))
+        )
+        k = e.let("k", e.activated(names[2], new(1)))
+        dc = e.let("dc", e.fma(whole[0] * o, outer(k), whole[1]))
+        parts = [
+            e.let("di", dc * g * gate(i)),
+            e.let("df", dc * old(1) * gate(f)),
+            e.let("dg", dc * i * inner(g)),
+            e.let("do", whole[0] * k * gate(o)),
+        ]
+        return parts, [e.zero(dc), e.let("kept", dc * f)]
+
+
+@register
+@dataclass(frozen=True)
+class GruLoopGradient(RecurrenceGradient):
+    """Of GruLoop; the inputs are x and the recurrent product with its bias.
+
+    The parts are the gradients of the product's gates z, r, h, and of x's gate h.
+    """
+
+    activations: tuple[str, ...] = ("sigmoid", "tanh")
+    gates = 3
+    width = 4
+    given = 2
+
+    def numpy_step(
+        self, inputs: list[Array], old: Array, new: Array, whole: list[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        gate, inner = (ACTIVATIONS[name] for name in self.activations)
+        (xz, xr, xh), (mz, mr, mh) = (np.split(x, 3, -1) for x in inputs)
+        z, r = gate.numpy(xz + mz), gate.numpy(xr + mr)
+        fresh = inner.numpy(xh + r * mh)
+        dfresh = whole[0] * (1 - z) * inner.numpy_slope(fresh)
+        dz = whole[0] * (old[0] - fresh) * gate.numpy_slope(z)
+        dr = dfresh * mh * gate.numpy_slope(r)
+        return [dz, dr, dfresh * r, dfresh], [whole[0] * z]
+
+    def step(
+        self, e: Elements, given: list[Part], old: Part, new: Part, whole: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        names = self.activations
+        gate, inner = (ACTIVATIONS[name].slope for name in names)
+        x, product = given
+        z, r = (
+            e.let(letter, e.activated(names[0], x(k) + product(k))) for k, letter in enumerate("zr")
+        )
+        fresh = e.let("fresh", e.activated(names[1], e.fma(r, product(2), x(2))))
+        dfresh = e.let("dfresh", whole[0] * (1 - z) * inner(fresh))
+        parts = [
+            e.let("dz", whole[0] * (old(0) - fresh) * gate(z)),
+            e.let("dr", dfresh * product(2) * gate(r)),
+            e.let("dm", dfresh * r),
+            dfresh,
+        ]
+        return parts, [e.let("kept", whole[0] * z)]
