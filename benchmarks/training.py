@@ -25,12 +25,15 @@ from benchmarks.tables import fallen
 from benchmarks.training_contenders import PACKAGES
 from benchmarks.training_networks import ROWS, Row
 from benchmarks.training_tables import Result, judge, report, write_docs
+from benchmarks.training_weights import save_weights
+from convc import keras
 from convc.cli.peak import fma_peak
 
 ROOT = Path(__file__).parents[1]
 KEPT = RESULTS / "training.json"
 DEFAULT = ("convc", "torch", "keras-tf", "keras-jax")
 PROCESS_SECONDS = 600
+WEIGHTS_SEED = 7
 ASK = """
 import importlib.metadata as m, sys
 names = {"tensorflow": ("tensorflow", "tensorflow-cpu")}.get(sys.argv[1], (sys.argv[1],))
@@ -61,10 +64,20 @@ def environment(threads: int, cache: str) -> dict[str, str]:
     }
 
 
-def measure(result: Result, python: str, seconds: float, cache: str) -> None:
+def drawn_weights(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
+    """A file of initial weights for each network, by its name."""
+    found = {}
+    for n, row in enumerate(rows):
+        keras.utils.set_random_seed(WEIGHTS_SEED)
+        found[row.name] = folder / f"weights{n}.npz"
+        save_weights(found[row.name], row.network(keras).get_weights())
+    return found
+
+
+def measure(result: Result, python: str, seconds: float, weights: Path, cache: str) -> None:
     """Runs one process and adds what it found."""
     command = [python, "-m", "benchmarks.training_worker", result.contender, result.network]
-    command += [str(result.threads), str(seconds), repr(time.time())]
+    command += [str(result.threads), str(seconds), str(weights), repr(time.time())]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=PROCESS_SECONDS, cwd=ROOT,
@@ -84,14 +97,16 @@ def compare(
 ) -> list[Result]:
     """Whole rounds, so that all have equally many processes: `--processes`, or those that fit into `--minutes`."""
     results = [
-        Result(row.name, row.batch, t, name, row.classes)
+        Result(row.name, row.batch, t, name, row.draws)
         for row in rows
         for t in given.threads
         for name in pythons
     ]
     peaks: dict[int, float] = {}
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="convc-bench-") as cache:
+    with tempfile.TemporaryDirectory(prefix="convc-bench-") as folder:
+        weights = drawn_weights(rows, Path(folder))
+        cache = str(Path(folder) / "cache")
         for done in range(given.processes):
             spent = time.monotonic() - began
             if done and spent * (done + 1) / done > given.minutes * 60:
@@ -100,7 +115,8 @@ def compare(
                 peaks[t] = max(peaks.get(t, 0.0), fma_peak.__wrapped__(t))
             for result in results:
                 if not result.failure:
-                    measure(result, pythons[result.contender], given.seconds, cache)
+                    python = pythons[result.contender]
+                    measure(result, python, given.seconds, weights[result.network], cache)
             print(f"round {done + 1}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     judge(results, peaks)
     return results

@@ -1,6 +1,7 @@
-"""What trains: each gets the same images and labels and gives a function that does one step with loss and accuracy.
+"""What trains: each gets the same images, labels and initial weights and gives a function that does one step.
 
-Each function imports its framework itself, so that a process needs that one only. All compute in float32.
+A step computes the loss and the accuracy too, in float32. Each function imports its framework itself, so that a process
+needs that one only.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ class Trainer:
     flops: int = 0
 
 
-def start_convc(row: Row, threads: int, images: Arrays, labels: Arrays) -> Trainer:
+def start_convc(
+    row: Row, threads: int, images: Arrays, labels: Arrays, weights: list[Arrays]
+) -> Trainer:
     """The compiled step as `fit` runs it."""
     from benchmarks import training_steps as ours
 
-    training, compiled = ours.compile_row(row)
+    training, compiled = ours.compile_row(row, weights)
     graph = training.graphs[ours.STEP]
     inputs = ours.given(graph, training, row.batch)
     for name, array in inputs.items():
@@ -54,7 +57,12 @@ def start_convc(row: Row, threads: int, images: Arrays, labels: Arrays) -> Train
 
 
 def start_torch(
-    row: Row, threads: int, images: Arrays, labels: Arrays, compiled: bool = False
+    row: Row,
+    threads: int,
+    images: Arrays,
+    labels: Arrays,
+    weights: list[Arrays],
+    compiled: bool = False,
 ) -> Trainer:
     """Eager, or through torch.compile; channels_last, which is the faster layout on these CPUs."""
     import torch
@@ -63,10 +71,11 @@ def start_torch(
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    module = networks.NETWORKS[row.name]().to(memory_format=torch.channels_last).train()
+    module = networks.network_of(row, weights).to(memory_format=torch.channels_last).train()
     optimizer = networks.optimizer_of(row, module, LEARNING_RATE)
     scored = torch.nn.CrossEntropyLoss()
-    x, y = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+    x = torch.from_numpy(networks.as_given(row, images)).permute(0, 3, 1, 2)
+    y = torch.from_numpy(labels)
     forward: Any = torch.compile(module) if compiled else module
 
     def step() -> float:
@@ -82,7 +91,13 @@ def start_torch(
 
 
 def start_keras(
-    row: Row, threads: int, images: Arrays, labels: Arrays, backend: str, jit: bool
+    row: Row,
+    threads: int,
+    images: Arrays,
+    labels: Arrays,
+    weights: list[Arrays],
+    backend: str,
+    jit: bool,
 ) -> Trainer:
     """The step that `fit` runs, without its callbacks and progress bar."""
     os.environ |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -92,6 +107,7 @@ def start_keras(
 
     keras.utils.set_random_seed(0)
     model = row.network(keras)
+    model.set_weights(weights)
     optimizer = getattr(keras.optimizers, row.optimizer)(LEARNING_RATE, **row.options)
     loss = "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=jit)
@@ -127,7 +143,7 @@ def _new_loss(model: Any, found: Any) -> float:
     return float(found[0] if isinstance(found, list) else found)
 
 
-STARTERS: dict[str, Callable[[Row, int, Arrays, Arrays], Trainer]] = {
+STARTERS: dict[str, Callable[[Row, int, Arrays, Arrays, list[Arrays]], Trainer]] = {
     "convc": start_convc,
     "torch": start_torch,
     "torch-compile": partial(start_torch, compiled=True),

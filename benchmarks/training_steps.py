@@ -40,9 +40,13 @@ def scoring() -> Scoring:
     return Scoring("scores", type, None, loss, 1.0, [accuracy], ())
 
 
-def compile_row(row: Row) -> tuple[Training, Compiled]:
+def compile_row(row: Row, weights: Sequence[Any] | None = None) -> tuple[Training, Compiled]:
+    """The compiled step of a network, with the weights given in place of those that it draws."""
     rule = getattr(rules, row.optimizer)(**row.options)
-    training = training_of(row.network(keras), [scoring()], rule)
+    model = row.network(keras)
+    if weights is not None:
+        model.set_weights(weights)
+    training = training_of(model, [scoring()], rule)
     graphs = {STEP: training.graphs[STEP]}
     return training, compile_graphs(
         "training", graphs, host_target(), Options("training", in_place=True)

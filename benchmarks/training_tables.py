@@ -19,8 +19,10 @@ DOCS = INFERENCE_DOCS.with_name("training-benchmarks.md")
 CHART = "training-benchmarks.svg"
 RISE = 1.05
 """By what factor the loss of the later step may exceed the first: a process may have done a few steps only."""
-FAR = 0.75
-"""How far, as a share, a first loss may be from that of a guess: initializers and batch norm make it scatter."""
+FAR = 1e-3
+"""How far, as a share, a first loss may be from the others': all have the same weights, images and labels."""
+FAR_IF_DRAWN = 0.25
+"""The same, where each draws its own dropout."""
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Result:
     batch: int
     threads: int
     contender: str
-    classes: int
+    draws: bool
     flops: int = 0
     peak: float = 0.0
     parameters: int = 0
@@ -51,6 +53,11 @@ class Result:
     @property
     def milliseconds(self) -> float:
         return statistics.median(self.medians)
+
+    @property
+    def first_loss(self) -> float:
+        """The median of the processes' first losses."""
+        return statistics.median(first for first, _ in self.losses)
 
     @property
     def spread(self) -> float:
@@ -86,18 +93,19 @@ def judge(results: Sequence[Result], peaks: Mapping[int, float]) -> None:
         result.flops = max((r.flops for r in same), default=0)
         if result.medians:
             counts = [r.parameters for r in same]
-            result.doubt = doubt_of(result, statistics.mode(counts))
+            first = statistics.median(r.first_loss for r in same)
+            result.doubt = doubt_of(result, statistics.mode(counts), first)
             result.error = math.inf if result.doubt else 0.0
 
 
-def doubt_of(result: Result, parameters: int) -> str:
-    """Why the work isn't that of the others; empty if nothing speaks against it."""
+def doubt_of(result: Result, parameters: int, usual: float) -> str:
+    """Why the work isn't that of the others, whose first loss is the `usual`; empty if nothing speaks against it."""
     if result.parameters != parameters:
         return f"{result.parameters:,} parameters, others {parameters:,}"
-    guess = math.log(result.classes)
+    far = FAR_IF_DRAWN if result.draws else FAR
     for first, later in result.losses:
-        if not math.isfinite(first) or abs(first / guess - 1) > FAR:
-            return f"its first loss is {first:.3g}, that of a guess {guess:.3g}"
+        if not abs(first / usual - 1) <= far:
+            return f"its first loss is {first:.6g}, the contenders' median {usual:.6g}"
         if not later < first * RISE:
             return f"its loss does not fall: {first:.3g}, then {later:.3g}"
     return ""
@@ -170,7 +178,7 @@ def work_table(results: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         for n in names:
             row = rows.get(n)
             losses = row["losses"][0] if row and row["medians"] else None
-            cells.append(f"{losses[0]:.3g}, {losses[1]:.3g}" if losses else "-")
+            cells.append(f"{losses[0]:.5g}, {losses[1]:.3g}" if losses else "-")
         lines.append([f"{name} ({batch})", " / ".join(f"{c:,}" for c in counts), *cells])
     return ["network (batch)", "parameters", *names], lines
 
@@ -261,7 +269,7 @@ def write_docs(document: Mapping[str, Any]) -> None:
         "## The same work",
         "",
         "Trained parameters, and the loss on the one random batch at the first step and after 20 steps (fewer where a "
-        "process has done fewer). Initial weights are random, so losses differ.",
+        "process has done fewer). All begin with the same weights, so that first losses agree but for dropout's.",
         "",
         *markdown(*work_table(results)),
         "",

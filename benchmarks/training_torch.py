@@ -5,10 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from benchmarks import training_networks as networks
 from benchmarks.training_networks import RESNET18_BLOCKS, Row
+from benchmarks.training_weights import kernels_of, take
 
 BN = {"momentum": 0.01, "eps": 1e-3}
 """Keras' defaults: its momentum is the share of the old value."""
@@ -66,6 +69,13 @@ def normalised(
     return nn.Sequential(conv, normal, *([relu(inplace=True)] if relu else []))
 
 
+class EveryOther(nn.Module):
+    """The image without its first row and column: of the mirrored one, a stride of 2 then meets Keras' pixels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :, 1:, 1:]
+
+
 class Residual(nn.Module):
     """The sum of a branch and of its input, which a projection may change first."""
 
@@ -85,7 +95,8 @@ def resnet18() -> nn.Module:
     for filters, stride in RESNET18_BLOCKS:
         first = normalised(before, filters, stride=stride)
         branch = nn.Sequential(first, normalised(filters, filters, relu=None))
-        shortcut = normalised(before, filters, 1, stride, relu=None) if stride != 1 else None
+        projection = normalised(before, filters, 1, stride, relu=None)
+        shortcut = nn.Sequential(EveryOther(), projection) if stride != 1 else None
         parts.append(Residual(branch, shortcut, relu=True))
         before = filters
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
@@ -126,6 +137,63 @@ NETWORKS = {
     "MobileNetV2 224": mobilenet_v2,
 }
 """By the names of the rows; they return logits."""
+
+
+def is_mirrored(row: Row) -> bool:
+    """Whether a network has windows of stride 2, which Keras begins at the first pixel and torch one before it.
+
+    Of the mirrored image torch's windows are Keras' windows: there the kernels are mirrored too.
+    """
+    return row.network in (networks.resnet18, networks.mobilenet_v2)
+
+
+def as_given(row: Row, images: Any) -> Any:
+    """The images [n, h, w, c] that the network in torch gets."""
+    return np.ascontiguousarray(images[:, ::-1, ::-1]) if is_mirrored(row) else images
+
+
+def network_of(row: Row, weights: list[Any]) -> nn.Module:
+    """A row's network with the weights that Keras' network has. ValueError where they don't fit."""
+    module = NETWORKS[row.name]()
+    left = kernels_of(weights)
+    channels = 0
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            channels = part.out_channels
+            _set(part, _convolution(part, left, is_mirrored(row)))
+        elif isinstance(part, nn.Linear):
+            kernel = take(left, (part.in_features, part.out_features))
+            _set(part, _after_flatten(kernel, channels).T)
+            channels = 0
+    if left:
+        raise ValueError(f"{len(left)} weights are left over")
+    return module
+
+
+def _convolution(part: nn.Conv2d, left: list[Any], mirrored: bool) -> Any:
+    """The kernel of a convolution as torch has it: [outputs, inputs, rows, columns]."""
+    rows, columns = part.kernel_size
+    grouped = part.groups > 1
+    last = (part.in_channels, 1) if grouped else (part.in_channels, part.out_channels)
+    kernel = take(left, (rows, columns, *last))
+    kernel = kernel[::-1, ::-1] if mirrored else kernel
+    return kernel.transpose((2, 3, 0, 1) if grouped else (3, 2, 0, 1))
+
+
+def _after_flatten(kernel: Any, channels: int) -> Any:
+    """A dense kernel whose rows are pixels x channels with its rows as channels x pixels."""
+    if not channels or kernel.shape[0] == channels:
+        return kernel
+    apart = kernel.reshape(-1, channels, kernel.shape[1])
+    return apart.transpose(1, 0, 2).reshape(kernel.shape)
+
+
+def _set(part: nn.Conv2d | nn.Linear, kernel: Any) -> None:
+    """Gives a layer its kernel, and zeros as its bias."""
+    with torch.no_grad():
+        part.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
+        if part.bias is not None:
+            part.bias.zero_()
 
 
 def optimizer_of(row: Row, module: nn.Module, rate: float) -> torch.optim.Optimizer:

@@ -1,7 +1,7 @@
-"""One process of one contender: `python -m benchmarks.training_worker CONTENDER ROW THREADS SECONDS STARTED`.
+"""One process of one contender: `python -m benchmarks.training_worker CONTENDER ROW THREADS SECONDS WEIGHTS STARTED`.
 
-Prints a JSON object. `STARTED` is the time (seconds since the epoch) at which the process was started. Imports nothing
-of convc, so that interpreters without it can run other contenders.
+Prints a JSON object. `WEIGHTS` is a file of benchmarks.training_weights, `STARTED` the time (seconds since the epoch)
+at which the process was started. Imports nothing of convc, so that interpreters without it can run other contenders.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.training_contenders import STARTERS
 from benchmarks.training_networks import ROWS, Row
+from benchmarks.training_weights import load_weights
 
 SEED = 7
 LOSS_STEPS = 20
@@ -31,11 +32,13 @@ def batch_of(row: Row) -> tuple[Any, Any]:
     return images, rng.integers(0, 10, row.batch)
 
 
-def main(name: str, row: Row, threads: int, seconds: float, started: float) -> dict[str, Any]:
+def main(
+    name: str, row: Row, threads: int, seconds: float, weights: Path, started: float
+) -> dict[str, Any]:
     """Trains for so many seconds, of which the first quarter is no more than a warm-up."""
     limit_processors(threads)
     images, labels = batch_of(row)
-    trainer = STARTERS[name](row, threads, images, labels)
+    trainer = STARTERS[name](row, threads, images, labels, load_weights(weights))
     losses = [trainer.step()]
     first = time.time() - started
     begin = time.perf_counter()
@@ -74,6 +77,7 @@ def resident() -> int:
 
 
 if __name__ == "__main__":
-    contender, row_name, threads, seconds, started = sys.argv[1:]
+    contender, row_name, threads, seconds, weights, started = sys.argv[1:]
     (row,) = (r for r in ROWS if r.name == row_name)
-    print(json.dumps(main(contender, row, int(threads), float(seconds), float(started))))
+    given = (int(threads), float(seconds), Path(weights), float(started))
+    print(json.dumps(main(contender, row, *given)))

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import training_tables
@@ -13,6 +14,7 @@ from benchmarks.tables import verdict
 from benchmarks.training import python_of
 from benchmarks.training_networks import ROWS, Row
 from benchmarks.training_tables import Result, doubt_of, judge, table_of, write_docs
+from benchmarks.training_weights import kernels_of, load_weights, save_weights, take
 from convc import keras
 
 PARAMETERS = {  # from the tutorials, He et al. and Sandler et al.
@@ -27,8 +29,8 @@ PARAMETERS = {  # from the tutorials, He et al. and Sandler et al.
 }
 
 
-def result(contender: str, milliseconds: float, **changes: object) -> Result:
-    found = Result("Net", 8, 2, contender, 10)
+def result(contender: str, milliseconds: float, draws: bool = False, **changes: object) -> Result:
+    found = Result("Net", 8, 2, contender, draws)
     found.add(
         {
             "milliseconds": milliseconds,
@@ -62,19 +64,47 @@ def test_shares_count_the_same_flops_for_all() -> None:
     ("changes", "expected"),
     [
         ({"parameters": 90}, "90 parameters, others 100"),
-        ({"losses": [30.0, 2.0]}, "its first loss is 30, that of a guess 2.3"),
-        ({"losses": [math.nan, 2.0]}, "its first loss is nan, that of a guess 2.3"),
+        ({"losses": [30.0, 2.0]}, "its first loss is 30, the contenders' median 2.3"),
+        ({"losses": [2.303, 2.0]}, "its first loss is 2.303, the contenders' median 2.3"),
+        ({"losses": [math.nan, 2.0]}, "its first loss is nan, the contenders' median 2.3"),
         ({"losses": [2.3, 9.0]}, "its loss does not fall: 2.3, then 9"),
         ({}, ""),
     ],
 )
 def test_other_work_is_not_counted(changes: dict[str, object], expected: str) -> None:
     other = result("torch", 0.1, **changes)
-    assert doubt_of(other, 100) == expected
+    assert doubt_of(other, 100, 2.3) == expected
     results = [result("convc", 1.0), result("keras-tf", 2.0), other]
     judge(results, {2: 4e9})
     ours, *peers = (r.to_json() for r in results)
     assert ("keras-tf" in verdict(ours, peers)) == bool(expected)
+
+
+@pytest.mark.parametrize(("draws", "counted"), [(True, True), (False, False)])
+def test_dropout_may_move_the_first_loss(draws: bool, counted: bool) -> None:
+    other = result("torch", 0.1, draws, losses=[2.5, 2.0])
+    assert (doubt_of(other, 100, 2.3) == "") == counted
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda r: r.name)
+def test_weights_survive_the_file_in_order(row: Row, tmp_path: Path) -> None:
+    weights = row.network(keras).get_weights()
+    save_weights(tmp_path / "weights.npz", weights)
+    loaded = load_weights(tmp_path / "weights.npz")
+    assert len(loaded) == len(weights)
+    assert all(np.array_equal(a, b) for a, b in zip(loaded, weights, strict=True))
+    kernels = kernels_of(loaded)
+    assert sum(k.size for k in kernels) > 0.98 * PARAMETERS[row.name]
+    left = list(kernels)
+    for kernel in kernels:
+        assert take(left, kernel.shape).shape == kernel.shape
+    with pytest.raises(ValueError, match="no weight of shape"):
+        take(left, (3, 3))
+
+
+def test_biases_that_are_neither_zeros_nor_ones_are_refused() -> None:
+    with pytest.raises(ValueError, match="neither zeros nor ones"):
+        kernels_of([np.eye(2), np.array([0.5, 0.0])])
 
 
 def test_the_longest_beginning_of_a_name_decides() -> None:
