@@ -135,8 +135,8 @@ def in_blocks(shape: Shape, rest: Sequence[int], column: int) -> Layout:
     """Blocks of columns, in them the other dimensions in an order: as a contraction reads a weight."""
     extent = shape[column]
     assert isinstance(extent, int)
-    block = next((b for b in _BLOCKS if extent % b == 0 and extent > b), None)
-    if block is None:
+    block = next((b for b in _BLOCKS if extent % b == 0), extent)
+    if block == extent:
         return Layout.permuted((*rest, column))
     axes = (Axis(column, block), *(Axis(d) for d in rest), Axis(column, 1, block))
     return Layout(axes, ((0, 0),) * len(shape))

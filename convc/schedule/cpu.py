@@ -36,6 +36,7 @@ from convc.loops.ir import (
 from convc.loops.rewrites import (
     fuse,
     pad_extent,
+    parallelize,
     reduction_over,
     relayout,
     reorder,
@@ -51,6 +52,7 @@ from convc.loops.rewrites import (
 )
 from convc.loops.simplify import linear, simplify_kernel
 from convc.schedule.accumulated import accumulated
+from convc.schedule.batched import BATCH, block_rows
 from convc.schedule.blocks import split_blocks
 from convc.schedule.choices import DEFAULT, Choice, Picker
 from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
@@ -251,6 +253,10 @@ def _tiled(
     dtype = structure.updates[0].value.dtype
     lanes = vector.lanes(target.lanes(dtype.itemsize))
     kernel, structure, row = _row_loop(structure, vector, still, moving)
+    blocks = None if row is None else block_rows(structure, vector, still, moving, row)
+    if blocks is not None:
+        structure, row = blocks
+        kernel = structure.kernel
     columns = vector.extent or 1
     rows = (row.extent or 8) if row is not None else 1
     (depth, *more) = (loop.extent for loop in structure.reductions)
@@ -295,7 +301,7 @@ def _tiled(
     for var in unrolled:
         kernel = unroll(kernel, var)
     kernel = vectorize(kernel, "ol")
-    kernel = parallel_top(kernel)
+    kernel = parallel_top(kernel) if blocks is None else parallelize(kernel, BATCH)
     return finish(kernel, target, "tiled", f"{tile.rows}x{tile.vectors}x{lanes}")
 
 
