@@ -71,7 +71,7 @@ def _are_lanes(loop: For, kernel: Kernel, buffers: dict[str, Buffer]) -> bool:
 
 
 def _is_independent(kernel: Kernel) -> bool:
-    """Whether each outer loop's variable is an index of everything that is stored, and nothing stored is read."""
+    """Whether each outer loop's variable is an index of everything that is stored, and of what is read of that."""
     outer: list[Expr] = []
     block = kernel.body
     while len(block) == 1 and isinstance(block[0], For):
@@ -79,12 +79,13 @@ def _is_independent(kernel: Kernel) -> bool:
         block = block[0].body
     params = {b.name for b in kernel.params if b.role is not Role.in_}
     stores = [s for s in walk(kernel.body) if isinstance(s, Store) and s.buffer in params]
-    if not stores or params & {load.buffer for load in _loads(kernel.body)}:
+    if not stores:
         return False
+    again = [load for load in _loads(kernel.body) if load.buffer in params]
     return all(
-        var in s.index and s.index.index(var) == _place(var, stores[0])
+        var in x.index and x.index.index(var) == _place(var, stores[0])
         for var in outer
-        for s in stores
+        for x in (*stores, *again)
     )
 
 

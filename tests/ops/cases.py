@@ -155,6 +155,7 @@ from convc.ops.shape import (
 )
 from convc.ops.sorting import Order, Positions, Scatter
 from convc.ops.suppression import NonMaxSuppression
+from convc.ops.trees import TreeSums
 from convc.ops.volume import Conv3d, Conv3dWeightGradient, ConvTranspose3d
 from convc.ops.warp import FILL_MODES, AffineWarp
 from convc.ops.winograd import WinogradInput, WinogradOutput
@@ -742,6 +743,28 @@ DETECTION = [
         ("fewer", 5, False, True, 4, 0.0),
     )
 ]
+# Nodes between which all ways are open: no trees, but each number is a position inside of every array.
+FORESTS = [
+    Case(
+        f"tree_sums-{aggregate}-{dtype.value}",
+        TreeSums(aggregate, tuple(range(4))),
+        (
+            TensorType(dtype, (N, 4)),
+            i32(4, 6),
+            TensorType(dtype, (4,)),
+            i32(5, 2),
+            i32(6),
+            TensorType(dtype, (6,)),
+            TensorType(dtype, (4,)),
+        ),
+        ((-3, 3), (0, 3), (-3, 3), (0, 3), (0, 3), (-3, 3), (-3, 3)),
+    )
+    for aggregate, dtype in (
+        ("sum", DType.float32),
+        ("min", DType.float64),
+        ("max", DType.float32),
+    )
+]
 
 VOLUME = [
     Case("conv3d", Conv3d(), (f32(N, 3, 4, 5, 6), f32(4, 3, 2, 3, 3))),
@@ -851,6 +874,7 @@ CASES: list[Case] = [
     *ORDERING,
     *SORTING,
     *DETECTION,
+    *FORESTS,
     *VOLUME,
     *VOLUME_GRADIENTS,
     *WINOGRAD,

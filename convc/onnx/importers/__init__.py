@@ -1,6 +1,7 @@
 """How each ONNX operator reads in convc: one module per family, each with a table RULES."""
 
 from convc.onnx.importers import (
+    classical,
     control,
     deform,
     detection,
@@ -17,6 +18,7 @@ from convc.onnx.importers import (
     shape,
     spectral,
     training,
+    trees,
     unique,
     windows,
 )
@@ -29,6 +31,7 @@ FAMILIES = (
 
 RULES: dict[str, dict[str, Rule]] = {
     "": {name: rule for family in FAMILIES for name, rule in family.RULES.items()},
+    "ai.onnx.ml": classical.RULES | trees.RULES,
     "ai.onnx.preview": {},
     "ai.onnx.preview.training": training.RULES,
 }
