@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from convc_runtime.format import write_atomically
+from convc_runtime.writing import write_atomically, write_whole
 
 from convc import driver
 from convc.artifact import Artifact, c_identifier
@@ -165,7 +165,7 @@ def emit(built: Built, kind: str, path: Path, threads: int | None = None) -> lis
             return write_cuda(built, path)
         case _:
             raise UnsupportedError(f"--emit {kind} has no writer")
-    write_atomically(path, [(0, text.encode())])
+    write_whole(path, text.encode())
     return [path]
 
 
@@ -177,7 +177,7 @@ def write_cuda(built: Built, path: Path) -> list[Path]:
     source = f"// Weights: the bytes of {printable(beside.name)}, in device memory.\n"
     source += generate_program(program, built.target)
     write_atomically(beside, parts)
-    write_atomically(path, [(0, source.encode())])
+    write_whole(path, source.encode())
     return [path, beside]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convc.cli.heavy import feature_pictures, files, pictures_in
+from convc.cli.heavy import feature_pictures, files, pictures_in, writing
 from convc.cli.options import Debug, Json
 from convc.cli.tables import show, show_json
 from convc.errors import OutputError, UsageError
@@ -179,7 +179,7 @@ def place_of(output: Path, layer: str, single: bool) -> Path:
 def save(sheet: Any, path: Path) -> None:
     """Writes a sheet so that it is never half there."""
     kind = path.suffix[1:].lower().replace("tif", "tiff").replace("tifff", "tiff")
-    files.write_bytes(path, files.encoded(lambda stream: sheet.save(stream, format=kind)))
+    writing.write_whole(path, files.encoded(lambda stream: sheet.save(stream, format=kind)))
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from convc_runtime.format import write_atomically
+from convc_runtime.writing import write_whole
 from numpy.typing import NDArray
 
 from convc.errors import DAMAGED_ARRAYS, InputFileError, UsageError
@@ -39,21 +39,16 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     match path.suffix:
         case ".npz":
             named: dict[str, Any] = dict(arrays)
-            write_atomically(path, [(0, encoded(lambda f: np.savez(f, **named)))])
+            write_whole(path, encoded(lambda f: np.savez(f, **named)))
         case ".npy" if len(arrays) == 1:
             (only,) = arrays.values()
-            write_atomically(path, [(0, encoded(lambda f: np.save(f, only)))])
+            write_whole(path, encoded(lambda f: np.save(f, only)))
         case ".npy":
             raise UsageError(
                 f"{path}: {len(arrays)} outputs ({', '.join(arrays)}) need a .npz file"
             )
         case _:
             raise UsageError(f"{path}: expected a name that ends in .npy or .npz")
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file that appears when it is complete."""
-    write_atomically(path, [(0, data)])
 
 
 def encoded(save: Callable[[IO[bytes]], object]) -> bytes:

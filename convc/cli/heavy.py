@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import convc_runtime
     import numpy
-    from convc_runtime import description
+    from convc_runtime import description, writing
     from convc_runtime import format as formats
 
     from convc import driver, report, scripts
@@ -64,6 +64,7 @@ else:
     stepping = OnFirstUse("convc.cli.stepping")
     training = OnFirstUse("convc.cli.training")
     training_graph = OnFirstUse("convc.cli.training_graph")
+    writing = OnFirstUse("convc_runtime.writing")
 
 __all__ = [
     "accuracy",
@@ -89,4 +90,5 @@ __all__ = [
     "stepping",
     "training",
     "training_graph",
+    "writing",
 ]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convc_runtime.format import write_atomically
+from convc_runtime.writing import write_whole
 
 from convc.errors import OutputError
 from convc.graph.ir import Graph
@@ -60,6 +60,6 @@ class Stages:
         for number, stage in enumerate(self.all):
             slug = re.sub(r"[^A-Za-z0-9_]+", "-", stage.name).strip("-") or "stage"
             path = folder / f"{number:0{width}}-{slug}{SUFFIXES.get(stage.kind, '.txt')}"
-            write_atomically(path, [(0, stage.text.rstrip("\n").encode() + b"\n")])
+            write_whole(path, stage.text.rstrip("\n").encode() + b"\n")
             paths.append(path)
         return paths

@@ -12,13 +12,16 @@ import contextlib
 import functools
 import hashlib
 import os
-import tempfile
 import time
 from pathlib import Path
 
+from convc_runtime import WriteError
+from convc_runtime.writing import PRIVATE, write_whole
+
 _MAGIC = b"convc-object-2\n"
 _DIGEST = hashlib.sha256().digest_size
-_UNFINISHED = ".new-"
+_UNFINISHED = "."
+"""What the names of files on their way begin with, which no key does."""
 
 LIMIT = 1 << 30
 """Bytes that the entries may have together. A process looks at that once, before it writes its first one."""
@@ -97,15 +100,8 @@ class Cache:
         if not self._bounded:
             self._bounded = True
             _evict(self.folder)
-        with contextlib.suppress(OSError):
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(_head(key, body) + body)
-                os.replace(name, self.folder / key)
-            except BaseException:
-                os.unlink(name)
-                raise
+        with contextlib.suppress(WriteError):
+            write_whole(self.folder / key, _head(key, body) + body, durable=False, mode=PRIVATE)
 
 
 def _head(key: str, body: bytes) -> bytes:

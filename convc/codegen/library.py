@@ -10,7 +10,7 @@ import convc_runtime
 import numpy as np
 from convc_runtime import Description, EntryInfo, StateInfo, TensorInfo, state_fingerprint
 from convc_runtime.description import terms
-from convc_runtime.format import write_atomically
+from convc_runtime.writing import write_atomically, write_whole
 
 from convc.codegen.elf import Library, Pointer, object_file, shared_library
 from convc.codegen.link import Image
@@ -49,14 +49,14 @@ def write_object(
 def write_headers(folder: Path, description: Description, identifier: str) -> list[Path]:
     """Write `<identifier>.h` and the runtime's headers that it needs."""
     own = folder / f"{identifier}.h"
-    write_atomically(own, [(0, header(description, identifier).encode())])
+    write_whole(own, header(description, identifier).encode())
     files = [own]
     for source in convc_runtime.headers():
         if source.stem == STATE_HEADERS and not description.states:
             continue
         target = folder / source.name
         if target.resolve() != source.resolve():
-            write_atomically(target, [(0, source.read_bytes())])
+            write_whole(target, source.read_bytes())
             files.append(target)
     return files
 

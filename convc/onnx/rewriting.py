@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 from convc_runtime import WriteError
-from convc_runtime.format import write_atomically
+from convc_runtime.writing import settle, write_whole
 from onnx import AttributeProto, GraphProto, inliner, version_converter
 
 from convc.errors import ConvcError, UnsupportedError, UsageError
@@ -110,7 +110,7 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
     size = sum(len(t.raw_data) for t in model.graph.initializer)
     if size <= LARGEST_FILE - (1 << 20):
         onnx.checker.check_model(model, full_check=True)
-        write_atomically(path, [(0, model.SerializeToString())])
+        write_whole(path, model.SerializeToString())
         return [path]
     beside = path.with_suffix(".onnx.data")
     try:
@@ -124,8 +124,8 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
                 size_threshold=1024,
             )
             onnx.checker.check_model(str(scratch))
-            scratch.with_name(beside.name).replace(beside)
-            scratch.replace(path)
+            settle(scratch.with_name(beside.name), beside)
+            settle(scratch, path)
     except OSError as error:
         raise WriteError(f"can't write {path}: {error.strerror or error}") from None
     return [path, beside]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from convc_runtime.errors import WriteError
-from convc_runtime.format import write_atomically
+from convc_runtime.writing import write_whole
 
 from convc.errors import OutputError, UsageError
 from convc.passes.choose_algorithm import Algorithm, Algorithms
@@ -103,7 +103,7 @@ class Records:
         text = json.dumps(data, indent=1) + "\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, [(0, text.encode())])
+            write_whole(self.path, text.encode())
         except (OSError, WriteError) as error:
             raise OutputError(f"{self.path}: can't write the tuning records: {error}") from None
 

@@ -18,7 +18,6 @@ forge weights can forge code as well.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -31,8 +30,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from convc_runtime.description import Description, from_json, to_json
-from convc_runtime.errors import ArtifactError, VersionError, WriteError
+from convc_runtime.errors import ArtifactError, VersionError
 from convc_runtime.memory import PAGE
+from convc_runtime.writing import write_atomically
 
 MAGIC = b"CVCMODEL"
 VERSION = 1
@@ -98,24 +98,6 @@ def write_artifact(
     digest = hashlib.sha256(prologue + header).digest()
     parts = [(0, prologue + digest + header), (code_at, code), (weights_at, weights.data)]
     write_atomically(path, parts)
-
-
-def write_atomically(path: Path, parts: list[tuple[int, Any]]) -> None:
-    """Write (offset, bytes) parts, in order, zeros between, to a file that appears when it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
-    try:
-        with temporary.open("xb") as file:
-            for offset, data in parts:
-                file.write(bytes(offset - file.tell()))
-                file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise WriteError(f"can't write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def read_contents(file: BinaryIO, name: str) -> Contents:

@@ -27,8 +27,8 @@ import numpy as np
 from convc_runtime.arrays import numpy_dtype
 from convc_runtime.description import Description, StateInfo
 from convc_runtime.errors import InputError, StateError
-from convc_runtime.format import write_atomically
 from convc_runtime.memory import aligned
+from convc_runtime.writing import write_whole
 
 MAGIC = b"CVCSTATE"
 VERSION = 1
@@ -116,7 +116,7 @@ class State:
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Writes the whole state to a file, which is complete or not there. WriteError otherwise."""
-        write_atomically(Path(path), [(0, self.state_bytes())])
+        write_whole(path, self.state_bytes())
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
         """Takes over a file of `save_state`, or of C. StateError, with nothing changed, if it can't be."""

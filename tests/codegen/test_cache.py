@@ -166,7 +166,7 @@ def test_entries_unused_for_longest_go_when_there_are_too_many(
 
 
 def test_what_a_killed_process_left_is_dropped_after_a_while(tmp_path: Path) -> None:
-    old, young = tmp_path / ".new-old", tmp_path / ".new-young"
+    old, young = tmp_path / ".old.1-2.part", tmp_path / ".young.3-4.part"
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (0, time.time() - 7200))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from convc_runtime import WriteError
+from convc_runtime.writing import write_whole
 
 from convc.errors import InputFileError, OutputError, UsageError
 from convc.keras.callbacks.callback import Callback, Logs
@@ -76,7 +77,7 @@ class BackupAndRestore(Callback):
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self.delete_checkpoint:
-            for path in (self.path, self.previous, unfinished(self.path)):
+            for path in (self.path, self.previous, *unfinished(self.path)):
                 path.unlink(missing_ok=True)
 
     def _save(self) -> None:
@@ -86,28 +87,22 @@ class BackupAndRestore(Callback):
         write_state(self.path, arrays, numbers)
 
 
-def unfinished(path: Path) -> Path:
-    """Where a state is written before it replaces the one before."""
-    return path.with_name(f".{path.name}.part")
+def unfinished(path: Path) -> Iterator[Path]:
+    """What processes that were killed while they wrote a state have left."""
+    return path.parent.glob(f".{path.stem}.*.part{path.suffix}")
 
 
 def write_state(path: Path, arrays: Mapping[str, Any], numbers: Mapping[str, int]) -> None:
     """Writes a state; the file is replaced as a whole once everything is on the disk."""
-    scratch = unfinished(path)
     contiguous = {n: np.asarray(a, order="C") for n, a in arrays.items()}
     data = safetensors.numpy.save(contiguous, {"position": json.dumps(dict(numbers))})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
+        write_whole(path, data)
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
+    except WriteError as error:
+        raise OutputError(str(error)) from None
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
+from convc_runtime import WriteError
+from convc_runtime.writing import appearing
 
 from convc.errors import DAMAGED_ARRAYS, InputFileError, ModelError, OutputError, UsageError
 from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5
@@ -106,15 +107,13 @@ def _appearing(path: Path, overwrite: bool) -> Iterator[Path]:
     """A file beside the path that takes its place once it is whole; OutputError if it can't."""
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already; pass overwrite=True to replace it")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
     try:
-        yield scratch
-        scratch.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"can't write {path}: {reason}") from None
-    finally:
-        scratch.unlink(missing_ok=True)
+        with appearing(path) as scratch:
+            yield scratch
+    except safetensors.SafetensorError as error:
+        raise OutputError(f"can't write {path}: {error}") from None
+    except WriteError as error:
+        raise OutputError(str(error)) from None
 
 
 def load_weights(model: Any, path: Path, skip_mismatch: bool, by_name: bool = False) -> None:

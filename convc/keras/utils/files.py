@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
+
+from convc_runtime import WriteError
+from convc_runtime.writing import appearing
 
 from convc.errors import InputFileError, OutputError, UsageError
 from convc.keras.utils.archives import extract_archive
@@ -103,20 +105,17 @@ def download(url: str, target: Path, file_hash: str | None, algorithm: str = "au
     print(f"Downloading data from {url}", flush=True)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with appearing(target) as scratch:
+            with scratch.open("wb") as file:
+                digest = _fetch(url, target, file, file_hash and _algorithm(file_hash, algorithm))
+            if file_hash is not None and digest != file_hash.lower():
+                raise InputFileError(
+                    f"{url}: checksum is {digest}, expected {file_hash}: {_advice(url, target)}"
+                )
     except OSError as error:
         raise OutputError(f"can't write {target}: {error.strerror or error}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            digest = _fetch(url, target, file, file_hash and _algorithm(file_hash, algorithm))
-        if file_hash is not None and digest != file_hash.lower():
-            raise InputFileError(
-                f"{url}: checksum is {digest}, expected {file_hash}: {_advice(url, target)}"
-            )
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    except WriteError as error:
+        raise OutputError(str(error)) from None
 
 
 def _fetch(url: str, target: Path, file: IO[bytes], algorithm: str | None) -> str:
