@@ -7,6 +7,7 @@ from convc.onnx.importers import (
     detection,
     elementwise,
     indexing,
+    ngrams,
     norm,
     products,
     quantize,
@@ -25,8 +26,8 @@ from convc.onnx.importers import (
 from convc.onnx.importers.call import Rule
 
 FAMILIES = (
-    control, deform, detection, elementwise, indexing, norm, products, quantize, recurrent, reduce, resize, sampling,
-    sequences, shape, spectral, unique, windows,
+    control, deform, detection, elementwise, indexing, ngrams, norm, products, quantize, recurrent, reduce, resize,
+    sampling, sequences, shape, spectral, unique, windows,
 )  # fmt: skip
 
 RULES: dict[str, dict[str, Rule]] = {

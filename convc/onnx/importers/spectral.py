@@ -5,7 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from convc.onnx.importers.call import Call, Rejected, Rule
-from convc.ops.broadcasting import Add, Mul, Sub
+from convc.onnx.reading import dtype_of
+from convc.ops.broadcasting import (
+    Add,
+    And,
+    Div,
+    Equal,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    Maximum,
+    Mul,
+    Sub,
+    Where,
+)
+from convc.ops.elementwise import Expm1, Floor, Log1p
 from convc.ops.matmul import MatMul
 from convc.ops.shape import Concat, Gather, Pad
 from convc.types import DType
@@ -124,4 +138,37 @@ def stft(c: Call) -> str:
     return joined(c, transformed(c, real, imaginary, frame, False, onesided))
 
 
-RULES: dict[str, Rule] = {"DFT": dft, "STFT": stft}
+def mel_weights(c: Call) -> str:
+    """Triangles [frequencies, bands] of height 1, the bands' centers at equal distances on the mel scale.
+
+    The numbers of bands and of frequencies are read at import. mel(f) = 2595 log10(1 + f / 700).
+    """
+    bands, length = (int(c.array(k).reshape(())) for k in (0, 1))
+    rate, low, high = (c.reshape(c.cast(c[k], DType.float64), (1,)) for k in (2, 3, 4))
+
+    def scaled(x: str, factor: float) -> str:
+        return c.add(Mul(), x, c.scalar(factor, x))
+
+    # In natural logarithms: 2595 / ln 10 of them make a mel, which cancels.
+    first, last = (c.add(Log1p(), scaled(v, 1 / 700)) for v in (low, high))
+    step = scaled(c.add(Sub(), last, first), 1 / (bands + 2))
+    numbers = c.constant(np.arange(bands + 2), DType.float64)
+    mels = c.add(Add(), c.add(Mul(), numbers, step), first)
+    hertz = scaled(c.add(Expm1(), mels), 700.0 * (length + 1))
+    edges = c.add(Floor(), c.add(Div(), hertz, rate))
+    left, center, right = (c.slice(edges, 0, k, k + bands) for k in range(3))
+    place = c.constant(np.arange(length // 2 + 1)[:, None], DType.float64)
+    one, zero = (c.scalar(v, place) for v in (1.0, 0.0))
+    rise, fall = c.add(Sub(), center, left), c.add(Sub(), right, center)
+    steep = c.add(Equal(), rise, zero)
+    up = c.add(Div(), c.add(Sub(), place, left), c.add(Where(), steep, one, rise))
+    up = c.add(Where(), steep, c.cast(c.add(Equal(), place, center), DType.float64), up)
+    before = c.add(LessEqual(), place, center)
+    up = c.add(Where(), c.add(And(), before, c.add(GreaterEqual(), place, left)), up, zero)
+    down = c.add(Div(), c.add(Sub(), right, place), c.add(Maximum(), fall, one))
+    behind = c.add(And(), c.add(GreaterEqual(), place, center), c.add(Less(), place, right))
+    dtype = dtype_of(int(c.attr("output_datatype", 1)))
+    return c.cast(c.add(Where(), behind, down, up), dtype)
+
+
+RULES: dict[str, Rule] = {"DFT": dft, "MelWeightMatrix": mel_weights, "STFT": stft}
