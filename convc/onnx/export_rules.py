@@ -101,7 +101,7 @@ from convc.ops.integer import (
     TruncDiv,
 )
 from convc.ops.matmul import MatMul
-from convc.ops.noise import AlphaDropout, GaussianDropout, GaussianNoise, SharedDropout
+from convc.ops.noise import AlphaDropout, FreshSeed, GaussianDropout, GaussianNoise, SharedDropout
 from convc.ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
 from convc.ops.ordering import CumSum, GatherElements
 from convc.ops.pool import AvgPool2d, MaxPool2d
@@ -494,6 +494,7 @@ RULES: dict[type[Op], Rule] = {
     Identity: lambda e, op, x: x,
     Dropout: lambda e, op, x: x,
     AlphaDropout: lambda e, op, x: x,
+    FreshSeed: lambda e, op, x: x,
     GaussianDropout: lambda e, op, x: x,
     GaussianNoise: lambda e, op, x: x,
     SharedDropout: lambda e, op, x: x,

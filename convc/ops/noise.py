@@ -131,3 +131,24 @@ class AlphaDropout(Masked):
         a = 1 / math.sqrt((1 - self.rate) * (1 + self.rate * lowest**2))
         kept = self.mask(x, seed).where(x, x.constant(lowest))
         return kept * a - a * lowest * self.rate
+
+
+@register
+@dataclass(frozen=True)
+class FreshSeed(Drawn, Elementwise):
+    """A seed uint32[2] for draws within a model: x itself at inference, a new one in each step of training."""
+
+    accepts: ClassVar[str] = "any"
+    seed: int | None = None
+
+    def numpy(self, x: Array) -> Array:
+        return x
+
+    def pullback(self, x: Value, y: Value, dy: Value) -> Value:
+        return dy
+
+    def scalar(self, x: Expr) -> Expr:
+        return x
+
+    def trained(self, inputs: Sequence[Value], seed: Value) -> Value:
+        return seed

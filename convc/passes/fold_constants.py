@@ -10,6 +10,7 @@ import numpy as np
 
 from convc.graph.ir import Array, Graph, Node
 from convc.graph.op import Op
+from convc.ops.augment import Drawn
 from convc.ops.base import numbers
 from convc.ops.elementwise import Dropout, Identity, StopGradient
 from convc.ops.shape import (
@@ -74,6 +75,8 @@ class FoldConstants:
 
     def _folds(self, rewriter: Rewriter, node: Node) -> bool:
         if not node.inputs or not all(i in rewriter.weights for i in node.inputs):
+            return False
+        if isinstance(node.op, Drawn):  # training makes something else of it
             return False
         if not set(rewriter.graph.outputs).isdisjoint(node.outputs):
             return False

@@ -105,7 +105,7 @@ from convc.ops.integer import (
 )
 from convc.ops.loss import SigmoidCrossentropy, SoftmaxCrossentropy, SparseSoftmaxCrossentropy
 from convc.ops.matmul import MatMul
-from convc.ops.noise import AlphaDropout, GaussianDropout, GaussianNoise, SharedDropout
+from convc.ops.noise import AlphaDropout, FreshSeed, GaussianDropout, GaussianNoise, SharedDropout
 from convc.ops.norm import BatchNorm, BatchNormTraining, LayerNorm, LogSoftmax, Softmax
 from convc.ops.ordering import (
     BitCast,
@@ -822,6 +822,7 @@ DRAWN = [
     Case(
         "random_affine", RandomAffine(flip=(True, False), rotation=(-0.1, 0.1)), (f32(N, 4, 5, 3),)
     ),
+    Case("fresh_seed", FreshSeed(), (u32(2),), ((0, 2**32 - 1),)),
     Case("gaussian_noise", GaussianNoise(0.5), (f32(N, 4, 5),)),
     Case("gaussian_dropout", GaussianDropout(0.2), (f32(N, 4, 5),)),
     Case("shared_dropout", SharedDropout(0.2, (0,)), (f32(N, 4, 5),)),
