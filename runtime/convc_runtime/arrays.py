@@ -27,11 +27,17 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return dtype
 
 
+first_byte = ctypes.c_char.from_buffer
+"""The first byte of a writable, C-contiguous array of a plain dtype, which is not empty; an exception for others.
+
+Its address takes a fifth of the time that `array.ctypes.data` does.
+"""
+
+
 def address(array: np.ndarray) -> int:
     """Where the first element of a C-contiguous array lies."""
     try:
-        # A fifth of the time that array.ctypes.data takes, but only for writable arrays of plain dtypes.
-        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+        return ctypes.addressof(first_byte(array))
     except (TypeError, ValueError, BufferError):
         return int(array.ctypes.data)
 
