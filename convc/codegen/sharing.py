@@ -9,9 +9,10 @@ iteration of the parallel loops around it; the order of a kernel's loops doesn't
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 from convc.errors import IRError
 from convc.loops.ir import (
@@ -34,6 +35,7 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
+    children,
     expressions,
     subexpressions,
 )
@@ -170,6 +172,7 @@ class _Nest:
     _lets: dict[str, Expr] = field(default_factory=dict)
     _inside: dict[str, Expr] = field(default_factory=dict)
     _registers: frozenset[str] = frozenset()
+    _times: dict[tuple[int, ...], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         buffers = self.kernel.buffers().values()
@@ -244,7 +247,7 @@ class _Nest:
                 return self._value(self._lets[name], values)
             case Binary(op=op) if op in _INTEGERS:
                 a, b = self._value(expr.a, values), self._value(expr.b, values)
-                return _INTEGERS[op](a, b)
+                return int(_INTEGERS[op](a, b))
             case Select():
                 return self._value(expr.then, values)
             case _:
@@ -252,12 +255,17 @@ class _Nest:
 
     def nanoseconds(self, symbols: Mapping[str, int]) -> float:
         """A guess at the kernel's time on one thread: its operations, vectors counted once, and its bytes."""
-        size = sum(evaluate(b.size, symbols) * b.dtype.itemsize for b in self.kernel.params)
-        operations = _operations(self.kernel.body, symbols, self._registers)
-        return operations * _NANOSECONDS_PER_OPERATION + size * _NANOSECONDS_PER_BYTE
+        own = tuple(symbols[s] for s in self.kernel.symbols)
+        if own not in self._times:
+            size = sum(evaluate(b.size, symbols) * b.dtype.itemsize for b in self.kernel.params)
+            operations = _operations(self.kernel.body, symbols, self._registers)
+            self._times[own] = (
+                operations * _NANOSECONDS_PER_OPERATION + size * _NANOSECONDS_PER_BYTE
+            )
+        return self._times[own]
 
 
-_INTEGERS = {
+_INTEGERS: dict[str, Callable[[Any, Any], Any]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
@@ -290,12 +298,19 @@ def _operations(block: Block, symbols: Mapping[str, int], registers: frozenset[s
                 total += _operations(stmt.then, symbols, registers)
                 total += _operations(stmt.otherwise, symbols, registers)
             case Store() | Let():
-                found = [e for x in expressions(stmt) for e in subexpressions(x)]
-                total += sum(isinstance(e, Call | Binary) and e.dtype is not INDEX for e in found)
+                total += sum(map(_arithmetic, expressions(stmt)))
                 total += isinstance(stmt, Store) and stmt.buffer not in registers
             case _:
                 pass
     return total
+
+
+def _arithmetic(expr: Expr) -> int:
+    """The operations of an expression that aren't an index's."""
+    if expr.dtype is INDEX:
+        return 0
+    inside = sum(map(_arithmetic, children(expr)))
+    return inside + 1 if isinstance(expr, Call | Binary) else inside
 
 
 def _times(extent: Expr, symbols: Mapping[str, int]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return dtype
 
 
-first_byte = ctypes.c_char.from_buffer
+first_byte: Callable[[Any], ctypes.c_char] = ctypes.c_char.from_buffer
 """The first byte of a writable, C-contiguous array of a plain dtype, which is not empty; an exception for others.
 
 Its address takes a fifth of the time that `array.ctypes.data` does.
