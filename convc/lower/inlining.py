@@ -80,13 +80,20 @@ def _types(graph: Graph, node: Node) -> tuple[TensorType, ...]:
 
 def _can_compute(graph: Graph, reader: Group, name: str) -> bool:
     """Whether a group may compute one of its inputs itself."""
-    first = reader.nodes[0].op
-    if first.formula is None or any(len(n.outputs) != 1 for n in reader.nodes):
+    nest = own_nest(reader)
+    if any(len(n.outputs) != 1 or (n.op.formula is None and n is not nest) for n in reader.nodes):
+        return False
+    if nest is not None and (name in nest.inputs or reader.kept):
         return False
     shape = graph.types[name].shape
     for node in reader.nodes:
         if name not in node.inputs:
             continue
+def own_nest(group: Group) -> Node | None:
+    """The node of a group that writes its loops itself, if there is one: the others are applied to what it stores."""
+    return next((n for n in group.nodes if n.op.loops is not None and n.op.formula is None), None)
+
+
         types = _types(graph, node)
         if is_pointwise(node.op, types):
             if graph.types[node.outputs[0]].shape != shape:

@@ -33,7 +33,7 @@ from convc.loops.ir import (
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range, simplify_kernel
 from convc.lower.groups import Group, group_nodes
-from convc.lower.inlining import inline_cheap
+from convc.lower.inlining import inline_cheap, own_nest
 from convc.lower.nest import loop_names, naive_kernel, naive_kernel_of, nest_kernel
 from convc.lower.order import updates_early
 from convc.lower.packing import Packing, wanted_packing
@@ -228,8 +228,8 @@ class _Lowering:
                 tensors[name] = remembered(tensors[name])
             found = [(b, tensors[n].at) for b, n in zip(outputs, group.outputs, strict=True)]
             kernel = naive_kernel_of("kernel", inputs, found)
-        elif group.nodes[0].op.loops is not None and group.nodes[0].op.formula is None:
-            kernel = self.kernel_of_nest(group, tensors, inputs, output)
+        elif (nest := own_nest(group)) is not None:
+            kernel = self.kernel_of_nest(nest, group, tensors, inputs, output)
         elif group.nodes[0].op.procedure is not None:
             kernel = self.kernel_of_procedure(group.nodes[0], tensors, inputs, output)
         else:
@@ -247,10 +247,15 @@ class _Lowering:
         return {name: found[buffer] for buffer, name in names if buffer in found}
 
     def kernel_of_nest(
-        self, group: Group, tensors: dict[str, Tensor], inputs: list[Buffer], output: Buffer
+        self,
+        first: Node,
+        group: Group,
+        tensors: dict[str, Tensor],
+        inputs: list[Buffer],
+        output: Buffer,
     ) -> Kernel:
-        """The loops that the first operator writes, with the others applied to each element that it stores."""
-        first, *rest = group.nodes
+        """The loops that an operator writes, with the others applied to each element that it stores."""
+        rest = [node for node in group.nodes if node is not first]
         type = self.graph.types[first.outputs[0]]
 
         def put(at: tuple[Expr, ...], value: Expr) -> Stmt:

@@ -9,8 +9,8 @@ import numpy as np
 
 from convc.graph.ir import Builder
 from convc.graph.op import Op, no_gradient, register, unsupported_gradient
-from convc.loops.formula import At, Tensor
-from convc.loops.ir import INDEX, Cast, Expr, const, select
+from convc.loops.formula import At, Nest, Put, Tensor
+from convc.loops.ir import INDEX, Cast, Expr, Let, Stmt, Var, const, select
 from convc.ops.base import (
     Array,
     Gradients,
@@ -20,6 +20,7 @@ from convc.ops.base import (
     Types,
     accumulator,
     cast,
+    expect_at_least,
     expect_dtype,
     expect_float,
     expect_number,
@@ -77,6 +78,9 @@ class MaxPool2d(Pool):
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
         """All of a window's gradient goes to its first maximum in row-major order, as in TensorFlow and torch."""
+        if self.covers(builder.types[inputs[0]]):
+            whole = MaxPool2dWholeGradient(self.kernel)
+            return (builder.add(whole, *inputs, *outputs, *output_gradients),)
         position = builder.add(
             MaxPool2dPosition(self.kernel, self.stride, self.padding, self.dilation),
             *inputs, *outputs,
@@ -89,6 +93,16 @@ class MaxPool2d(Pool):
             builder.types[inputs[0]].shape[2:],
         )
         return (builder.add(back, *output_gradients, position),)
+
+    def covers(self, x: TensorType) -> bool:
+        """Whether each element of x is in one window, and none beside it."""
+        plain = self.kernel == self.stride and self.padding == ((0, 0), (0, 0))
+        extents = zip(x.shape[2:], self.kernel, strict=True)
+        return (
+            plain
+            and self.dilation == (1, 1)
+            and all(isinstance(e, int) and e % k == 0 for e, k in extents)
+        )
 
     def formula(self, x: Tensor) -> At:
         rows, columns = self.windows(x)
@@ -196,6 +210,67 @@ class MaxPool2dPosition(Windowed):
             return total("min", "r s", self.kernel, position)
 
         return at
+
+
+@register
+@dataclass(frozen=True)
+class MaxPool2dWholeGradient(Op):
+    """The gradient of a max pooling's input, of which each element is in one window: dy where x is its first maximum.
+
+    From x[n, c, h, w], the pooled y and dy; a NaN passes for a maximum. `kernel` divides the height and the width.
+    """
+
+    kernel: Pair = (2, 2)
+
+    def infer(self, x: TensorType, y: TensorType, dy: TensorType) -> Types:
+        expect_rank(self, "x", x, 4)
+        expect_float(self, "x", x)
+        expect_at_least(self, "kernel", self.kernel, 1)
+        extents = zip(numbers(x.shape[2:]), self.kernel, strict=True)
+        if any(e % k for e, k in extents):
+            raise fail(
+                self, f"x expects a height and a width in multiples of {self.kernel}, got {x}"
+            )
+        pooled = TensorType(x.dtype, (*x.shape[:2], *self.counts(x.shape)))
+        for name, type in (("y", y), ("dy", dy)):
+            if type != pooled:
+                raise fail(self, f"{name} expects {pooled}, got {type}")
+        return (x,)
+
+    def counts(self, shape: Shape) -> Pair:
+        """Rows and columns of windows."""
+        height, width = numbers(shape[2:])
+        return (height // self.kernel[0], width // self.kernel[1])
+
+    def reference(self, x: Array, y: Array, dy: Array) -> Array:
+        (kh, kw), (rows, columns) = self.kernel, self.counts(tuple(x.shape))
+        taps = x.reshape(*x.shape[:2], rows, kh, columns, kw).transpose(0, 1, 2, 4, 3, 5)
+        flat = taps.reshape(*y.shape, kh * kw)
+        hits = (flat == y[..., None]) | (flat != flat)
+        first = hits & (np.cumsum(hits, axis=-1) == 1)
+        parts = np.where(first, dy[..., None], x.dtype.type(0)).reshape(taps.shape)
+        return np.ascontiguousarray(parts.transpose(0, 1, 2, 4, 3, 5).reshape(x.shape))
+
+    gradient = unsupported_gradient
+
+    def loops(self, put: Put, x: Tensor, y: Tensor, dy: Tensor) -> Nest:
+        n, c, i, j = (Var(v) for v in ("n", "o", "i", "j"))
+        largest, slope = Var("largest", x.dtype), Var("slope", x.dtype)
+        body: list[Stmt] = [Let("largest", y(n, c, i, j)), Let("slope", dy(n, c, i, j))]
+        found: Expr | None = None
+        for k in range(self.kernel[0] * self.kernel[1]):
+            row, column = divmod(k, self.kernel[1])
+            at = (n, c, i * self.kernel[0] + row, j * self.kernel[1] + column)
+            body.append(Let(f"x{k}", x(*at)))
+            tap = Var(f"x{k}", x.dtype)
+            body.append(Let(f"hit{k}", tap.eq(largest) | tap.ne(tap)))
+            hit: Expr = Var(f"hit{k}", DType.bool)
+            first = hit if found is None else select(found, const(False, DType.bool), hit)
+            body.append(put(at, select(first, slope, const(0, x.dtype))))
+            found = hit if found is None else found | hit
+        rows, columns = self.counts(x.shape)
+        loops = (("n", x.shape[0]), ("i", rows), ("j", columns), ("o", x.shape[1]))
+        return Nest(loops, tuple(body))
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ from convc.ops.pool import (
     MaxPool2d,
     MaxPool2dGradient,
     MaxPool2dPosition,
+    MaxPool2dWholeGradient,
 )
 from convc.ops.random import DropoutMask, RandomBits
 from convc.ops.recurrent import GruLoop, LstmLoop, Recurrence, RnnLoop, TransposedCopy
@@ -599,6 +600,10 @@ GRADIENTS = [
     conv("conv2d_weight_gradient-1x1", Conv2dWeightGradient(), (N, 3, 5, 4), (N, 2, 5, 4)),
     Case("conv2d_weight_gradient-bfloat16", Conv2dWeightGradient(kernel=(2, 2)),
          (bf16(N, 3, 5, 5), bf16(N, 2, 4, 4))),
+    Case("max_pool2d_whole_gradient", MaxPool2dWholeGradient(),
+         (f32(N, 3, 4, 6), f32(N, 3, 2, 3), f32(N, 3, 2, 3))),
+    Case("max_pool2d_whole_gradient-3", MaxPool2dWholeGradient((3, 1)),
+         (f32(N, 3, 6, 4), f32(N, 3, 2, 4), f32(N, 3, 2, 4))),
     Case("max_pool2d_position", MaxPool2dPosition(), (f32(N, 3, 4, 6), f32(N, 3, 2, 3))),
     Case("max_pool2d_position-padded", MaxPool2dPosition((3, 3), (2, 2), ((1, 1), (0, 1))),
          (i32(N, 3, 9, 8), i32(N, 3, 5, 4)), ((-1, 1), (-1, 1))),

@@ -9,7 +9,8 @@ import pytest
 
 from convc.driver import Compiled, Options, compile_graphs, host_target
 from convc.graph.ir import Builder
-from convc.ops.pool import MaxPool2d, MaxPool2dPosition
+from convc.ops.broadcasting import Greater, Where
+from convc.ops.pool import MaxPool2d, MaxPool2dGradient, MaxPool2dPosition
 from convc.ops.shape import Transpose
 from convc.types import Dim, DType, TensorType
 from tests.codegen.native import assert_same_bits
@@ -35,6 +36,40 @@ def test_positions_are_the_reference_s_for_any_threads(pooling: MaxPool2dPositio
     wanted: Any = pooling.reference(nchw, pooled).transpose(0, 2, 3, 1)
     for threads in (1, 2, 3, 7):
         found: Any = compiled.artifact.model(threads).context().entries["step"]({"x": x})
+        assert_same_bits(found, np.ascontiguousarray(wanted))
+
+
+def test_a_gradient_goes_to_the_first_maximum_for_any_threads() -> None:
+    """Windows that cover the images: x, y and dy are read at once, and a relu's mask beside them."""
+    builder = Builder("gradient")
+    type = TensorType(FLOAT, (Dim.symbol("N"), HEIGHT, WIDTH, CHANNELS))
+    x, dy = (
+        builder.add(Transpose((0, 3, 1, 2)), builder.input(name, t))
+        for name, t in (
+            ("x", type),
+            ("dy", TensorType(FLOAT, (type.shape[0], HEIGHT // 2, WIDTH // 2, CHANNELS))),
+        )
+    )
+    y = builder.add(MaxPool2d(), x)
+    (dx,) = MaxPool2d().gradient(builder, (x,), (y,), (dy,))
+    assert dx is not None
+    zero = builder.weight("zero", np.zeros((), "f4"))
+    masked = builder.add(Where(), builder.add(Greater(), x, zero), dx, zero)
+    graph = builder.finish([builder.add(Transpose((0, 2, 3, 1)), masked, name="dx")])
+    compiled = compile_graphs("g", {"step": graph}, host_target(), Options("training", verify=True))
+    kernels = [dict(k.notes)["ops"] for k in compiled.program.kernels.values()]
+    assert not any("position" in ops for ops in kernels)
+    rng = np.random.default_rng(7)
+    images = rng.integers(-2, 3, size=(5, HEIGHT, WIDTH, CHANNELS)).astype("f4")
+    images[1, 2, 3, :4] = np.nan
+    slopes = rng.normal(size=(5, HEIGHT // 2, WIDTH // 2, CHANNELS)).astype("f4")
+    nchw = images.transpose(0, 3, 1, 2)
+    position = MaxPool2dPosition().reference(nchw, MaxPool2d().reference(nchw))
+    back = MaxPool2dGradient(size=(HEIGHT, WIDTH)).reference(slopes.transpose(0, 3, 1, 2), position)
+    wanted = np.where(nchw > 0, back, np.float32(0)).transpose(0, 2, 3, 1)
+    for threads in (1, 2, 3, 7):
+        model = compiled.artifact.model(threads)
+        found: Any = model.context().entries["step"]({"x": images, "dy": slopes})
         assert_same_bits(found, np.ascontiguousarray(wanted))
 
 
