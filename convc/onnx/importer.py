@@ -484,6 +484,10 @@ class ModelImporter:
         """Whether a value follows from weights (and the given inputs) alone."""
         return self.values.has(name)
 
+    def named(self, name: str) -> object:
+        """What a name of the model's graph stands for by now."""
+        return self.top.find(name)
+
     def rows(self, name: str) -> int | None:
         """The rows that `shapes` gives to an output whose number of rows data decide."""
         given = self.shapes.get(name)

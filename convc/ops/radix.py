@@ -16,7 +16,6 @@ from convc.loops.ir import (
     Const,
     Expr,
     For,
-    Layout,
     Let,
     Load,
     Space,
@@ -80,7 +79,7 @@ class Counter:
     dtype: DType = INDEX
 
     def begin(self, value: Expr) -> tuple[Stmt, Stmt]:
-        scalar = Buffer(self.name, self.dtype, (), Layout.dense(0), Space.register)
+        scalar = Buffer(self.name, self.dtype, (), space=Space.register)
         return Alloc(scalar), self.put(value)
 
     def put(self, value: Expr) -> Stmt:

@@ -267,15 +267,15 @@ def overlaps(kept: Memory, worst: Memory, most: Counter) -> Block:
         Let("ratio", select(meets, shared / union, zero)),
         worst.put(upper(worst(n), Var("ratio", REAL)), n),
     )
-    lanes = index(GROUP)
+    together = index(GROUP)
     return (
-        For("n", lanes, (worst.put(0, n),)),
+        For("n", together, (worst.put(0, n),)),
         For(
             "h",
             minimum(Var("groups") - Var("part") * GROUPS, GROUPS),
-            (Let("g", Var("part") * GROUPS + Var("h")), For("n", lanes, group)),
+            (Let("g", Var("part") * GROUPS + Var("h")), For("n", together, group)),
         ),
-        For("n", lanes, (most.put(upper(most.now, worst(n))),)),
+        For("n", together, (most.put(upper(most.now, worst(n))),)),
     )
 
 

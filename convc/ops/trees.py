@@ -29,12 +29,12 @@ TRACKS_MISSING = 8
 @register
 @dataclass(frozen=True)
 class TreeSums(Op):
-    """For each row of x[n, f] and each target: the weights of the leaves that it reaches, by `aggregate`, and base[t].
+    """For each row of x[n, f] and each column: the weights of the leaves that it reaches, by `aggregate`, and base[t].
 
     nodes int32[m, 6]: the feature, the comparison's code (`MODES`, 8 more where a NaN counts as holding), the node to
     go to where it holds and where it doesn't (a leaf's is itself), and a leaf's first weight and their number.
     values[m]: what a feature is compared with. roots int32[trees, 2]: the root and the depth of each tree.
-    targets int32[w] and weights[w]. `modes`: the codes that occur. Positions must lie inside of the arrays.
+    columns int32[w] and weights[w]. `modes`: the codes that occur. Positions must lie inside of the arrays.
     """
 
     aggregate: str = "sum"
@@ -46,7 +46,7 @@ class TreeSums(Op):
         nodes: TensorType,
         values: TensorType,
         roots: TensorType,
-        targets: TensorType,
+        columns: TensorType,
         weights: TensorType,
         base: TensorType,
     ) -> Types:
@@ -56,11 +56,11 @@ class TreeSums(Op):
             raise fail(self, f"x expects float32 or float64 of rank 2, got {x}")
         if any(t.dtype is not x.dtype or t.rank != 1 for t in (values, weights, base)):
             raise fail(self, f"expects vectors of {x.dtype.value}, got {values}, {weights}, {base}")
-        if any(t.dtype is not DType.int32 for t in (nodes, roots, targets)):
-            raise fail(self, f"expects int32 positions, got {nodes}, {roots}, {targets}")
+        if any(t.dtype is not DType.int32 for t in (nodes, roots, columns)):
+            raise fail(self, f"expects int32 positions, got {nodes}, {roots}, {columns}")
         fits = nodes.shape == (values.shape[0], 6) and roots.rank == 2 and roots.shape[1] == 2
-        if not fits or targets.shape != weights.shape:
-            raise fail(self, f"{nodes}, {values}, {roots}, {targets}, {weights} do not fit")
+        if not fits or columns.shape != weights.shape:
+            raise fail(self, f"{nodes}, {values}, {roots}, {columns}, {weights} do not fit")
         return (TensorType(x.dtype, (x.shape[0], base.shape[0])),)
 
     def reference(
@@ -69,7 +69,7 @@ class TreeSums(Op):
         nodes: Array,
         values: Array,
         roots: Array,
-        targets: Array,
+        columns: Array,
         weights: Array,
         base: Array,
     ) -> Array:
@@ -84,19 +84,19 @@ class TreeSums(Op):
                 )
             for row, leaf in zip(rows, at, strict=True):
                 for k in range(nodes[leaf, FIRST], nodes[leaf, FIRST] + nodes[leaf, COUNT]):
-                    old, weight = result[row, targets[k]], weights[k]
+                    old, weight = result[row, columns[k]], weights[k]
                     match self.aggregate:
                         case "sum":
-                            result[row, targets[k]] = old + weight
+                            result[row, columns[k]] = old + weight
                         case "min":
-                            result[row, targets[k]] = min(old, weight)
+                            result[row, columns[k]] = min(old, weight)
                         case _:
-                            result[row, targets[k]] = max(old, weight)
+                            result[row, columns[k]] = max(old, weight)
         return np.asarray(np.where(result == self.start, 0, result) + base, x.dtype)
 
     @property
     def start(self) -> float:
-        """What the aggregate begins with; where it stays that, no leaf has a weight for the target, and it is 0."""
+        """What the aggregate begins with; where it stays that, no leaf has a weight for the column, and it is 0."""
         return {"sum": 0.0, "min": math.inf, "max": -math.inf}[self.aggregate]
 
     gradient = no_gradient
@@ -109,11 +109,11 @@ class TreeSums(Op):
         nodes: Tensor,
         values: Tensor,
         roots: Tensor,
-        targets: Tensor,
+        columns: Tensor,
         weights: Tensor,
         base: Tensor,
     ) -> Block:
-        n, t, k, target = Var("n"), Var("t"), Var("k"), Var("target")
+        n, t, k, column = Var("n"), Var("t"), Var("k"), Var("column")
         node = Counter("node")
         place, feature = Var("place"), Var("feature", x.dtype)
         step: Block = (
@@ -128,8 +128,8 @@ class TreeSums(Op):
         first = Let("first", cast(nodes(Var("leaf"), FIRST), INDEX))
         add: Block = (
             Let("weight_at", Var("first") + k),
-            Let("target", cast(targets(Var("weight_at")), INDEX)),
-            y.put(self.combined(y(n, target), weights(Var("weight_at"))), n, target),
+            Let("column", cast(columns(Var("weight_at")), INDEX)),
+            y.put(self.combined(y(n, column), weights(Var("weight_at"))), n, column),
         )
         tree: Block = (
             *node.begin(cast(roots(t, 0), INDEX)),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from convc.graph.ir import Array, Builder, Graph, Node, renamed, type_of
 from convc.graph.op import Op
+from convc.ops.differentiation import live
 from convc.ops.elementwise import Identity
 
 
@@ -116,13 +117,3 @@ def renamed_all(node: Node, names: Mapping[str, str]) -> Node:
     """The node with its inputs and outputs renamed."""
     outputs = tuple(names.get(o, o) for o in node.outputs)
     return replace(renamed(node, names), outputs=outputs)
-
-
-def live(nodes: list[Node], outputs: tuple[str, ...]) -> list[Node]:
-    """The nodes that the outputs depend on."""
-    read, kept = {*outputs}, []
-    for node in reversed(nodes):
-        if not read.isdisjoint(node.outputs):
-            kept.append(node)
-            read.update(node.inputs)
-    return kept[::-1]

@@ -1,4 +1,4 @@
-"""Import rules of the domain ai.onnx.preview.training: one step of an optimizer as plain operators."""
+"""Import rules of the domain ai.onnx.preview.training: gradients, and one step of an optimizer, as plain operators."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import numpy as np
 
 from convc.onnx.importers.call import Call, Rejected, Rule
 from convc.ops.broadcasting import Add, Div, Greater, Mul, Pow, Sub, Where
+from convc.ops.differentiation import add_gradients
 from convc.ops.elementwise import Sqrt
+from convc.ops.reduce import ReduceSum
 from convc.types import DType
 
 
@@ -94,4 +96,22 @@ def mixed(c: Call, old: str, new: str, share: float) -> str:
     return c.add(Add(), kept, c.add(Mul(), new, c.scalar(1 - share, new)))
 
 
-RULES: dict[str, Rule] = {"Momentum": momentum, "Adagrad": adagrad, "Adam": adam}
+def gradient(c: Call) -> tuple[str, ...]:
+    """dy/dx for each of the values xs that y depends on, through the operators before this node."""
+    names = [*c.attr("xs"), *(c.attr("zs") or [])]
+    for k, name in enumerate(names):
+        if c.importer.named(name) != c.values[k]:
+            raise Rejected(f"expected the value {name!r} itself as input {k}")
+    y = c.importer.named(c.attr("y"))
+    if not isinstance(y, str):
+        raise Rejected(f"{c.attr('y')!r} is no tensor")
+    loss = c.add(ReduceSum(tuple(range(c.rank(y))), False), y) if c.rank(y) else y
+    return add_gradients(c.builder, loss, [c[k] for k in range(len(c.attr("xs")))])
+
+
+RULES: dict[str, Rule] = {
+    "Gradient": gradient,
+    "Momentum": momentum,
+    "Adagrad": adagrad,
+    "Adam": adam,
+}
