@@ -158,13 +158,13 @@ class Radix:
                 ),
             ),
         )
-        key = Var("key", space[0].buffer.dtype)
-        place = Var("place")
+        # Names of their own for each pass: a loop of one iteration leaves its body behind.
+        key, digit, place = Var(f"key{p}", space[0].buffer.dtype), Var(f"d{p}"), Var(f"place{p}")
         moved: Block = (
-            Let("key", space[before](i)),
-            Let("digit", self.part(key, p)),
-            Let("place", space[4](p, Var("digit"))),
-            space[4].put(place + 1, p, Var("digit")),
+            Let(key.name, space[before](i)),
+            Let(digit.name, self.part(key, p)),
+            Let(place.name, space[4](p, digit)),
+            space[4].put(place + 1, p, digit),
             space[after].put(key, place),
             space[2 + after].put(space[2 + before](i), place),
         )
