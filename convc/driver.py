@@ -82,8 +82,12 @@ class Options:
 
     @property
     def keeps(self) -> bool:
-        """Whether the whole compilation is kept: not where every step is to be checked, nor for a step of training."""
-        return self.recall and not self.verify and self.mode != "training"
+        """Whether the whole compilation is kept: not where every step is to be checked."""
+        return self.recall and not self.verify
+
+    def deferred(self, graphs: Mapping[str, Graph]) -> Mapping[str, Graph]:
+        """The graphs, their weights read only where a pass must; a training step's parameters are no weights."""
+        return graphs if self.mode == "training" else defer_weights(graphs)
 
 
 @dataclass
@@ -165,7 +169,7 @@ def compile_graphs(
     cache = Cache(default_folder())
     if cache.folder is not None and options.keeps and trace is None:
         with timings.phase("cache"):
-            graphs = defer_weights(graphs)
+            graphs = options.deferred(graphs)
             key = compilations.key_of(graphs, target, name, repr(options), llvmc.package_version())
             found = compilations.recall(cache, key, graphs, target)
         if found is not None:
@@ -210,8 +214,7 @@ def plan_graphs(
     options, timings = options or Options(), timings or Timings()
     note = checked(trace) if options.verify else trace or (lambda kind, name, result: None)
     with timings.phase("passes"):
-        if options.mode != "training":
-            graphs = defer_weights(graphs)
+        graphs = options.deferred(graphs)
         pipeline = pipeline_of(options, target)
         graphs = {
             entry: pipeline.run(graph, lambda n, g: note("graph", n, g), options.verify)

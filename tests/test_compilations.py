@@ -237,3 +237,32 @@ def test_the_summary_survives_its_text() -> None:
     summary = compiled(net()).summary
     assert summary.raw_weight_bytes == 4 * (32 * 8 * 9 + 4 * 32 + 32 * 32 * 9 + 32 * 20)
     assert type(summary).from_json(summary.to_json()) == summary
+
+
+STEP = """
+graph step(x: float32[N, 16], p: float32[16, 8]) -> ("next/p", loss) {
+  weight rate: float32[]
+  y = mat_mul(x, p)
+  z = relu(y)
+  loss = reduce_mean(z) {axes=(0, 1)}
+  decay = mul(p, rate)
+  "next/p" = sub(p, decay)
+}
+"""
+
+
+def step(rate: float) -> driver.Compiled:
+    graph = parse_graph(STEP, {"rate": np.array(rate, np.float32)})
+    options = driver.Options("training", verify=False, in_place=True)
+    return driver.compile_graphs("net", {"train_step": graph}, HOST, options)
+
+
+def test_a_training_step_is_recalled_with_its_constants_and_its_state() -> None:
+    fresh, other, found = step(0.5), step(0.25), step(0.5)
+    assert [is_recalled(c) for c in (fresh, other, found)] == [False, False, True]
+    assert_same(fresh, found)
+    x, p = np.ones((2, 16), np.float32), np.ones((16, 8), np.float32)
+    context = found.artifact.model(1).context()
+    context.set("p", p)
+    assert float(np.asarray(context.entries["train_step"](x)).reshape(())) == 16
+    np.testing.assert_array_equal(context.get("p"), p / 2)

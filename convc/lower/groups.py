@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from convc.graph.ir import Graph, Node
 from convc.graph.op import Op
@@ -32,18 +33,18 @@ class Group:
         """What the kernel writes, the last node's output last."""
         return (*self.kept, self.output)
 
-    @property
+    @cached_property
     def inner(self) -> frozenset[str]:
         """Values that exist inside the kernel only."""
         return frozenset(o for n in self.nodes[:-1] for o in n.outputs).difference(self.kept)
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """The values that come from outside, each once, in order of first use."""
         inside = {o for n in self.nodes for o in n.outputs}
         return tuple(dict.fromkeys(i for n in self.nodes for i in n.inputs if i not in inside))
 
-    @property
+    @cached_property
     def wiring(self) -> tuple[tuple[Op, tuple[int, ...]], ...]:
         """The operators and where each operand comes from: an input of the group by position, or a node before."""
         places = {name: i for i, name in enumerate(self.inputs)}

@@ -7,6 +7,7 @@ operation or two, against a pass over memory to write them and one for each read
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable
 
 from convc.graph.ir import Graph, Node
@@ -32,19 +33,29 @@ def inline_cheap(graph: Graph, groups: list[Group]) -> list[Group]:
     A reader is a pointwise node, or a reduction that meets each element once.
     """
     position = {id(node): n for n, node in enumerate(graph.nodes)}
-    result = list(groups)
+    result = {g.output: g for g in groups}
+    read_by: defaultdict[str, dict[str, None]] = defaultdict(dict)  # outputs of the readers
     for group in groups:
-        current = next((g for g in result if g.output == group.output), group)
-        readers = [g for g in result if group.output in g.inputs]
+        for name in group.inputs:
+            read_by[name][group.output] = None
+    for group in groups:
+        current = result[group.output]
+        readers = [r for o in read_by[group.output] if group.output in (r := result[o]).inputs]
         if not readers or not _is_cheap(graph, current, len(readers)):
             continue
         if not all(_can_compute(graph, reader, group.output) for reader in readers):
             continue
-        merged = {id(r): _joined(current, r, lambda n: position[id(n)]) for r in readers}
+        merged = {r.output: _joined(current, r, lambda n: position[id(n)]) for r in readers}
         if not all(_knows_its_symbols(graph, g) for g in merged.values()):
             continue
-        result = [merged.get(id(g), g) for g in result if g is not current]
-    return result
+        result |= merged
+        del result[current.output]
+        for name in current.inputs:
+            read_by[name].pop(current.output, None)
+        for reader in merged.values():
+            for name in reader.inputs:
+                read_by[name][reader.output] = None
+    return list(result.values())
 
 
 def _joined(first: Group, second: Group, position: Callable[[Node], int]) -> Group:
@@ -74,6 +85,11 @@ def _is_cheap(graph: Graph, group: Group, readers: int) -> bool:
     return len(large) <= _MOST_OPERANDS or readers == 1
 
 
+def own_nest(group: Group) -> Node | None:
+    """The node of a group that writes its loops itself, if there is one: the others are applied to what it stores."""
+    return next((n for n in group.nodes if n.op.loops is not None and n.op.formula is None), None)
+
+
 def _types(graph: Graph, node: Node) -> tuple[TensorType, ...]:
     return tuple(graph.types[i] for i in node.inputs)
 
@@ -89,11 +105,6 @@ def _can_compute(graph: Graph, reader: Group, name: str) -> bool:
     for node in reader.nodes:
         if name not in node.inputs:
             continue
-def own_nest(group: Group) -> Node | None:
-    """The node of a group that writes its loops itself, if there is one: the others are applied to what it stores."""
-    return next((n for n in group.nodes if n.op.loops is not None and n.op.formula is None), None)
-
-
         types = _types(graph, node)
         if is_pointwise(node.op, types):
             if graph.types[node.outputs[0]].shape != shape:

@@ -128,12 +128,14 @@ def lower_bound(program: Program) -> Extent:
     for entry in program.entries:
         lifetimes = lifetimes_of(program, entry)
         arena = [r for r in program.regions if r.kind is RegionKind.arena and r.name in lifetimes]
-        for position in range(len(entry.steps)):
-            now = Lifetime(position, position)
-            live: Extent = 0
-            for region in arena:
-                if lifetimes[region.name].meets(now):
-                    live = live + region.size
+        changes: list[Extent] = [0] * (len(entry.steps) + 1)
+        for region in arena:
+            life = lifetimes[region.name]
+            changes[life.first] = changes[life.first] + region.size
+            changes[life.last + 1] = changes[life.last + 1] - region.size
+        live: Extent = 0
+        for change in changes:
+            live = live + change
             if _at_one(live) > _at_one(best):
                 best = live
     return best

@@ -227,12 +227,12 @@ def _variant(
     return _walk_rows(alone.body) if has_loop(alone, _ROW) else alone.body
 
 
-def _in_tiles(loop: For, tile: tuple[int, int], tag: str) -> Block:
+def _in_tiles(loop: For, tile: tuple[int, int], tag: str) -> tuple[For, ...]:
     """A loop over columns as loops over tiles: whole ones, one of whole vectors, and powers of two."""
     vectors, lanes = tile if _reduction(loop) else (1, tile[1])
     assert isinstance(loop.extent, Const)
     extent, start = int(loop.extent.value), 0
-    made: list[Stmt] = []
+    made: list[For] = []
     for width, count in _cut(extent, vectors * lanes):
         most = min(lanes, width)
         name = f"{loop.var}{len(made)}"
