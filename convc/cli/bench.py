@@ -9,6 +9,7 @@ import typer
 from convc.cli.heavy import building, measure, peak, stepping
 from convc.cli.opening import open_model
 from convc.cli.options import Debug, Json, Target, Threads
+from convc.cli.run import prediction
 from convc.cli.tables import show, show_facts, show_json
 from convc.errors import UsageError
 
@@ -48,7 +49,8 @@ def bench(
     images = images_of(source, model, batch)
     inputs = measure.random_inputs(model, images)
     before = peak.measured_peak(model.threads)
-    latency = measure.latency_of(lambda: model(inputs), seconds)
+    predict = prediction(model)
+    latency = measure.latency_of(lambda: predict(inputs), seconds)
     facts = figures(model, images, latency, max(before, peak.measured_peak(model.threads)))
     kernels = profiled(built, inputs, images, seconds) if profile and built is not None else []
     if as_json:

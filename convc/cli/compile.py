@@ -167,6 +167,8 @@ def compile(
     `convc compile model.py --train -o model.o`, where the script has called model.compile(optimizer, loss, metrics),
     or with --optimizer adam --loss sparse_categorical_crossentropy --metrics accuracy.
     """
+    if source.endswith(".cvc"):
+        raise UsageError(f"{source} is compiled already: expected the model it was made of")
     if target.startswith("cuda-") and emit is None and output is None and not train:
         emit = "cuda"
     kind, path = destination(source, output, emit)

@@ -9,8 +9,8 @@ import typer
 
 from convc.cli.heavy import driver, onnx_optimizing, scripts, training_graph
 from convc.cli.opening import is_artifact
-from convc.cli.options import Batch, Debug, Shape, parse_batch, parse_shapes
-from convc.cli.tables import bytes_text
+from convc.cli.options import Batch, Debug, Json, Shape, parse_batch, parse_shapes
+from convc.cli.tables import bytes_text, show_json
 from convc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def export(
     ] = False,
     batch: Batch = "dynamic",
     shape: Shape = None,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write the inference graph of a model as ONNX, or a step of its training.
@@ -71,15 +72,16 @@ def export(
     if io_layout not in LAYOUTS:
         raise UsageError(f"--io-layout: expected one of {', '.join(LAYOUTS)}, got {io_layout!r}")
     if training:
-        export_training(source, output, opset, io_layout)
+        show_files(export_training(source, output, opset, io_layout), opset, as_json)
         return
     name, graphs = driver.graphs_of(source, parse_batch(batch), parse_shapes(shape))
     path = output or Path(f"{name}.onnx")
     files = onnx_optimizing.export(chosen(graphs), path, opset, io_layout)
-    show_files(files, opset)
+    show_files(files, opset, as_json)
 
 
-def export_training(source: str, output: Path | None, opset: int, io_layout: str) -> None:
+def export_training(source: str, output: Path | None, opset: int, io_layout: str) -> list[Path]:
+    """Writes a step of the model's training and returns the files."""
     if source.endswith(".onnx"):
         raise UsageError(
             "--training is for model scripts: an ONNX file has no loss and no optimizer"
@@ -89,10 +91,15 @@ def export_training(source: str, output: Path | None, opset: int, io_layout: str
     model = scripts.load_model(source)
     graph, state = training_graph.training_graph(model)
     path = output or Path(f"{getattr(model, 'name', 'model')}_training.onnx")
-    show_files(onnx_optimizing.export(graph, path, opset, "model", state), opset)
+    return onnx_optimizing.export(graph, path, opset, "model", state)
 
 
-def show_files(files: Iterable[Path], opset: int) -> None:
+def show_files(files: Iterable[Path], opset: int, as_json: bool) -> None:
+    """What was written: a line for each file, or JSON."""
+    if as_json:
+        found = [{"path": str(f), "bytes": f.stat().st_size} for f in files]
+        show_json({"opset": opset, "files": found})
+        return
     for file in files:
         typer.echo(f"{file}: {bytes_text(file.stat().st_size)}, opset {opset}")
 

@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 from convc.errors import DAMAGED_ARRAYS, InputFileError, UsageError
 
 Array = NDArray[Any]
+BEGINNINGS = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
+"""Of .npy files, and of .npz files with and without arrays."""
 
 
 def read_arrays(path: Path) -> Array | dict[str, Array]:
     """The array of a .npy file, or the named arrays of a .npz file."""
     try:
+        with path.open("rb") as file:
+            start = file.read(len(BEGINNINGS[0]))
+        if start and not start.startswith(BEGINNINGS):
+            raise InputFileError(f"{path}: not a .npy or .npz file: it begins with {start!r}")
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.ndarray):
             return found

@@ -27,7 +27,12 @@ Batch = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", metavar="N", min=1, help="Threads to run on.", show_default="all cores"
+        "--threads",
+        metavar="N",
+        min=1,
+        max=1024,
+        help="Threads to run on.",
+        show_default="all cores",
     ),
 ]
 

@@ -62,7 +62,7 @@ def run(
     show(f"{model.name}{f' -> {output}' if output else ''}", columns, map(cells, rows))
 
 
-def prediction(model: Model, state: Path | None) -> Entry:
+def prediction(model: Model, state: Path | None = None) -> Entry:
     """The entry that predicts: with a saved state, or else as the model was compiled."""
     if state is None and not model.description.states:
         return next(iter(model.entries.values()))

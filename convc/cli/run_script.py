@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from convc.cli.heavy import scripts
-from convc.errors import ConvcError, InputFileError
+from convc.errors import ConvcError, InputFileError, ModelError
 
 PASS_ON: dict[str, Any] = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 """What comes after the script is the script's, options too."""
@@ -28,8 +28,7 @@ def run_script(
     It runs as `python SCRIPT ARGUMENT...` would, with its own arguments, output and exit code; where Keras or
     TensorFlow are installed, they stay out of it.
     """
-    if not script.is_file():
-        raise InputFileError(f"{script}: no such file (expected a Python program)")
+    require_program(script)
     argv, sys.argv = sys.argv, [str(script), *(arguments or [])]
     folder = str(script.resolve().parent)
     sys.path.insert(0, folder)
@@ -44,6 +43,22 @@ def run_script(
     finally:
         sys.argv = argv
         sys.path.remove(folder)
+
+
+def require_program(script: Path) -> None:
+    """InputFileError for a file that is missing, or that Python can't read."""
+    try:
+        compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
+    except FileNotFoundError:
+        raise InputFileError(f"{script}: no such file (expected a Python program)") from None
+    except OSError as error:
+        raise InputFileError(
+            f"{script}: {error.strerror or error} (expected a Python program)"
+        ) from None
+    except SyntaxError as error:
+        raise ModelError(f"{script}:{error.lineno or 1}: SyntaxError: {error.msg}") from None
+    except ValueError as error:  # null bytes
+        raise InputFileError(f"{script}: expected a Python program: {error}") from None
 
 
 def show(error: Exception, script: Path) -> None:

@@ -80,6 +80,7 @@ def train(
     if tested is not None:
         course.checked("--validation", tested)
     begun = resumed(context, state, rate, as_json)
+    context.save_state(state)  # better refused now than after an epoch
     found: list[dict[str, Any]] = []
     for _ in range(number):
         found.append(course.epoch(arrays, tested))

@@ -34,7 +34,7 @@ def appearing(
     try:
         place = Path(os.path.realpath(path))
         scratch = beside(place)
-        _create(place, scratch, mode)
+        _create(place, scratch, mode, os.fspath(path))
         try:
             yield scratch
             settle(scratch, place, durable)
@@ -79,13 +79,13 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}-{os.urandom(4).hex()}.part{path.suffix}")
 
 
-def _create(place: Path, scratch: Path, mode: int) -> None:
+def _create(place: Path, scratch: Path, mode: int, title: str) -> None:
     """Makes the empty file with the permissions that it will have, never wider ones."""
     with contextlib.suppress(FileNotFoundError):
         older = place.stat().st_mode
         if not stat.S_ISREG(older):
             kind = "a folder" if stat.S_ISDIR(older) else "no regular file"
-            raise WriteError(f"can't write {place}: it is {kind}")
+            raise WriteError(f"can't write {title}: it is {kind}")
         os.close(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
         scratch.chmod(stat.S_IMODE(older))
         return

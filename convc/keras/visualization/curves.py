@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from convc_runtime import WriteError
+from convc_runtime.writing import appearing
 
 from convc.errors import DataError, InputFileError, OutputError, UsageError
 from convc.keras.callbacks.history import History
@@ -70,9 +72,10 @@ def write(figure: Any, path: Path) -> None:
     if path.suffix[1:].lower() not in known:
         raise UsageError(f"{path}: expected a name that ends in .{', .'.join(sorted(known))}")
     try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise OutputError(f"can't write {path}: {error.strerror or error}") from None
+        with appearing(path, durable=False) as scratch:
+            figure.savefig(scratch, dpi=120)
+    except WriteError as error:
+        raise OutputError(str(error)) from None
 
 
 def series_of(history: History | Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
@@ -131,7 +134,8 @@ def read_log(path: str | os.PathLike[str], separator: str | None = None) -> dict
     except FileNotFoundError:
         raise InputFileError(f"{path}: no such file (expected a CSVLogger's table)") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputFileError(f"{path}: can't be read as a table: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputFileError(f"{path}: can't be read as a table: {reason}") from None
     head = lines[0] if lines else ""
     if not head.startswith("epoch"):
         raise InputFileError(
