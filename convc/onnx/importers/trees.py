@@ -45,6 +45,9 @@ class Forest:
         return len(self.nodes) - 1
 
     def lead(self, node: int, yes: int, no: int) -> None:
+        """Says where a branch leads to."""
+        if node in (yes, no):
+            raise Rejected("has a tree whose nodes lead back to themselves")
         self.nodes[node][2:4] = [yes, no]
 
     def depths(self) -> list[int]:
