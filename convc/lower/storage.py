@@ -18,6 +18,7 @@ from convc.lower.orders import CHANNELS_LAST, ROWS_OF_TILES, TILES, orders_of
 from convc.lower.packing import in_blocks
 from convc.lower.state import alike
 from convc.ops.matmul import MatMul
+from convc.ops.shape import matching_groups
 from convc.ops.winograd_training import WinogradFilter, WinogradTiles
 from convc.program.ir import Held, Region, RegionKind
 from convc.types import Extent, Shape, TensorType, size_of
@@ -175,15 +176,13 @@ class Storages:
         source, target = self.graph.types[node.inputs[0]], self.graph.types[node.outputs[0]]
         match view:
             case Permuted(perm):
-                layout = permuted(storage.layout, perm)
-                if self._filter_apart(node.outputs[0], layout):
-                    return None
-                kind = self.regions[storage.region].kind
-                if kind is RegionKind.arena and self._columns_apart(node.outputs[0], layout):
-                    return None
-                return replace(storage, layout=layout)
+                seen = replace(storage, layout=permuted(storage.layout, perm))
+                return None if self._is_read_apart(node.outputs[0], seen) else seen
             case Reshaped():
-                return _reshaped(storage, source.shape, target.shape)
+                seen = _reshaped(storage, source.shape, target.shape)
+                if seen is not None and self._is_read_apart(node.outputs[0], seen):
+                    return None
+                return seen
             case Part(starts):
                 return _box(storage, source.shape, starts, target.shape)
             case Joined():
@@ -191,10 +190,21 @@ class Storages:
             case _:
                 assert_never(view)
 
+    def _is_read_apart(self, name: str, seen: Storage) -> bool:
+        """True if a reader wants neighbours that a view of a value doesn't have: a copy pays."""
+        if not seen.layout.axes:
+            return False
+        if self._filter_apart(name, seen.layout):
+            return True
+        is_own = self.regions[seen.region].kind is RegionKind.arena
+        return is_own and self._columns_apart(name, seen.layout)
+
     def _columns_apart(self, name: str, layout: Layout) -> bool:
         """True if a product reads a value's columns together, many times, and they aren't neighbours in a layout."""
         columns = self.graph.types[name].rank - 1
-        if layout.axes[-1].dim == columns or self.graph.types[name].shape[columns] == 1:
+        if columns < 1 or self.graph.types[name].shape[columns] == 1:
+            return False
+        if layout.axes[-1].dim == columns:
             return False
         return any(
             isinstance(n.op, MatMul)
@@ -309,8 +319,7 @@ def rows_of_tiles(type: TensorType) -> Layout:
 def is_spatial(graph: Graph) -> bool:
     """True if values of rank 4 are images: something convolves them, or moves a window or a grid over them."""
     return any(a.ndim == 4 for a in graph.weights.values()) or any(
-        isinstance(node.op, WinogradTiles)
-        or not {"stride", "scale"}.isdisjoint(node.op.attributes)
+        isinstance(node.op, WinogradTiles) or not {"stride", "scale"}.isdisjoint(node.op.attributes)
         for node in graph.nodes
     )
 
@@ -345,24 +354,54 @@ def permuted(layout: Layout, perm: tuple[int, ...]) -> Layout:
 
 
 def reshaped(layout: Layout, source: Shape, target: Shape) -> Layout | None:
-    """The layout of a reshaped view, or None if no layout can say it."""
+    """The layout of a reshaped view, or None if no layout can say it.
+
+    Dimensions that become others must be neighbours in memory as they are in the shape; where the others lie, and in
+    which order, doesn't matter.
+    """
     if is_dense(layout, source):
         return Layout.dense(len(target))
-    kept_source = [d for d, e in enumerate(source) if e != 1]
-    kept_target = [d for d, e in enumerate(target) if e != 1]
-    if [source[d] for d in kept_source] != [target[d] for d in kept_target]:
+    if any(isinstance(e, int) and e == 0 for e in source):
         return None
-    moved = dict(zip(kept_source, kept_target, strict=True))
-    axes = []
-    for axis in layout.axes:
-        if axis.dim in moved:
-            axes.append(replace(axis, dim=moved[axis.dim]))
-        elif axis.extent not in (None, 1) or layout.border[axis.dim] != (0, 0):
+    axes: list[Axis] = []
+    for axis, extent in zip(layout.axes, layout.extents(source), strict=True):
+        if source[axis.dim] != 1:
+            axes.append(axis)
+        elif extent != 1 or layout.border[axis.dim] != (0, 0):
             return None
     border = [(0, 0)] * len(target)
-    for old, new in moved.items():
-        border[new] = layout.border[old]
-    return Layout(tuple(axes), tuple(border))
+    for olds, news in matching_groups(source, target):
+        if len(olds) == len(news) == 1:
+            border[news[0]] = layout.border[olds[0]]
+            axes = [replace(a, dim=-1 - news[0]) if a.dim == olds[0] else a for a in axes]
+            continue
+        first = next(k for k, a in enumerate(axes) if a.dim == olds[0])
+        run = axes[first : first + len(olds)]
+        new = _run(run, layout, olds, news, source, target)
+        if new is None:
+            return None
+        axes[first : first + len(olds)] = new
+    return Layout(tuple(replace(a, dim=-1 - a.dim) for a in axes), tuple(border))
+
+
+def _run(
+    run: list[Axis], layout: Layout, olds: list[int], news: list[int], source: Shape, target: Shape
+) -> list[Axis] | None:
+    """The axes of new dimensions in place of a run of axes, or None; `-1 - dim` stands for a new dimension."""
+    if [a.dim for a in run] != olds or any(layout.border[d] != (0, 0) for d in olds):
+        return None
+    if any(a.divide != 1 or a.modulus is not None for a in run):
+        return None
+    if any(a.extent not in (None, source[a.dim]) for a in run[1:]):
+        return None
+    outermost: Extent | None = None
+    if run[0].extent not in (None, source[olds[0]]):
+        inner = size_of(target[d] for d in news[1:])
+        whole = size_of((run[0].extent, *(source[d] for d in olds[1:])))  # type: ignore[arg-type]
+        if not isinstance(whole, int) or not isinstance(inner, int) or whole % inner:
+            return None
+        outermost = whole // inner
+    return [Axis(-1 - d, extent=None if k else outermost) for k, d in enumerate(news)]
 
 
 def _reshaped(storage: Storage, source: Shape, target: Shape) -> Storage | None:

@@ -662,29 +662,38 @@ _SQUARE = 16
 def _transposed(structure: Structure, target: Target) -> Kernel | None:
     """Square by square, where neighbours of the output aren't neighbours in what is read; None otherwise.
 
-    What is read and what is written are then whole cache lines.
+    What is read and what is written are then whole cache lines. What is computed on the way is computed in vectors of
+    neighbours that were read, which are stored one by one.
     """
     if structure.reductions:
         return None
-    steps = [
-        {x.var: structure.step(load.buffer, load.index, x.var) for x in structure.outputs}
-        for load in structure.loads()
-    ]
+    loads = dict.fromkeys(x for x in structure.loads() if not _is_packed(structure, x))
     written = next((x for x in structure.outputs if structure.output_step(x.var) == 1), None)
-    read = next((x for x in structure.outputs if any(s[x.var] == 1 for s in steps)), None)
-    if written is None or read is None or read.var == written.var:
+    if len(loads) != 1 or written is None:
         return None
-    sides = [(x.extent or 1) & -(x.extent or 1) for x in (written, read)]
-    if min(sides) < 4 or len(steps) != 1:
+    (load,) = loads
+    steps = {x.var: structure.step(load.buffer, load.index, x.var) for x in structure.outputs}
+    read = next((x for x in structure.outputs if steps[x.var] == 1), None)
+    if read is None or read.var == written.var or steps[written.var] is None:
+        return None
+    if min(written.extent or 1, read.extent or 1) < 4 or structure.output_step(read.var) is None:
+        return None
+    computed = not isinstance(structure.store.value, Load)
+    steady = all(structure.step(x.buffer, x.index, read.var) is not None for x in structure.loads())
+    if computed and not steady:
         return None
     kernel = structure.kernel
-    tall, wide = min(2 * _SQUARE, sides[0]), min(_SQUARE, sides[1])
-    kernel = split(kernel, written.var, tall, "at", "ai")
-    kernel = simplify_kernel(split(kernel, read.var, wide, "bt", "bi"))
+    tall = min(2 * _SQUARE, written.extent or 1)
+    wide = min(_SQUARE, read.extent or 1)
+    if computed:
+        wide = min(_lanes_for(structure, target), 1 << (read.extent or 1).bit_length() - 1)
+    # The last square may compute some elements again: they are read from a buffer that isn't written.
+    kernel = split(kernel, written.var, tall, "at", "ai", "overlap")
+    kernel = simplify_kernel(split(kernel, read.var, wide, "bt", "bi", "overlap"))
     again = analyse(kernel)
     assert again is not None
     kernel = _ordered(again, ["at", "bt", "ai", "bi"])
-    kernel = unroll(kernel, "bi")
+    kernel = vectorize(kernel, "bi") if computed else unroll(kernel, "bi")
     return finish(parallel_top(kernel), target, "transposed", f"{tall}x{wide}")
 
 

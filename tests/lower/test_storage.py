@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +81,55 @@ def test_a_reshaped_layout_is_the_reshaped_view(
         return
     flat = places(layout, shape).reshape(-1)
     np.testing.assert_array_equal(places(view, tuple(target)).reshape(-1), flat)
+
+
+# ((layout, shape), new shape) of views that need no copy: what splits or joins lies together, wherever the rest lies.
+SEEN: dict[str, tuple[Layout, tuple[Any, ...], tuple[Any, ...]]] = {
+    "channels-in-parts": (Layout.permuted((0, 2, 3, 1)), (N, 6, 4, 5), (N, 3, 2, 4, 5)),
+    "heads": (Layout.permuted((1, 0, 2)), (4, N, 6), (4, N, 3, 2)),
+    "heads-joined": (Layout.permuted((1, 0, 2, 3)), (4, N, 3, 2), (4, N, 6)),
+    "three-as-two": (Layout.permuted((3, 0, 1, 2)), (2, 3, 4, 5), (4, 6, 5)),
+    "beside-a-border": (Layout(tuple(map(Axis, (0, 2, 1))), ((0, 0), (0, 0), (1, 2))), (2, 6, 4), (2, 3, 2, 4)),
+    "pitch-that-divides": (Layout((Axis(0), Axis(2), Axis(1, extent=8)), ((0, 0),) * 3), (2, 6, 4), (2, 3, 2, 4)),
+}  # fmt: skip
+COPIED: dict[str, tuple[Layout, tuple[Any, ...], tuple[Any, ...]]] = {
+    "joined-across": (Layout.permuted((0, 2, 1)), (2, 3, 4), (2, 12)),
+    "a-border-inside": (Layout(tuple(map(Axis, (0, 1))), ((0, 0), (1, 0))), (2, 6), (2, 3, 2)),
+    "pitch-that-does-not-divide": (
+        Layout((Axis(0), Axis(2), Axis(1, extent=7)), ((0, 0),) * 3), (2, 6, 4), (2, 3, 2, 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_reshape_of_neighbours_is_a_view(name: str) -> None:
+    layout, shape, target = SEEN[name]
+    view = reshaped(layout, shape, target)
+    assert view is not None
+    flat = places(layout, shape).reshape(-1)
+    np.testing.assert_array_equal(places(view, target).reshape(-1), flat)
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_a_reshape_of_what_lies_apart_is_none(name: str) -> None:
+    assert reshaped(*COPIED[name]) is None
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(stored(), st.data())
+def test_a_reshaped_layout_splits_and_joins_dimensions(
+    where: tuple[Layout, Any], data: st.DataObject
+) -> None:
+    layout, shape = where
+    sizes = [e for e in shape if isinstance(e, int)]
+    symbols = shape[: len(shape) - len(sizes)]
+    cuts = [1, *(d for d in (2, 3, 5, 6, 10, 15) if math.prod(sizes) % d == 0)]
+    first = data.draw(st.sampled_from(cuts))
+    target = (*symbols, first, math.prod(sizes) // first)
+    view = reshaped(layout, shape, target)
+    if view is not None:
+        flat = places(layout, shape).reshape(-1)
+        np.testing.assert_array_equal(places(view, target).reshape(-1), flat)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
