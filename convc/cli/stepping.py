@@ -55,11 +55,15 @@ class Stepper:
     def _lay_out(self, inputs: Mapping[str, Array]) -> None:
         arena = aligned(max(1, evaluate(self.program.arena, self.symbols)))
         arena[:] = 0xFF
+        self.planned: dict[str, NDArray[np.uint8]] = {}  # the loops' own regions, one image each
         weights = aligned(sum(a.nbytes + 64 for a in self.program.weights.values()) + 1)
         end = 0
         own = own_regions(self.program, self.entry)
         for region in self.program.regions:
             size = evaluate(region.size, self.symbols)
+            if region.name in own and region.offset is not None:
+                start = evaluate(region.offset, self.symbols)
+                self.planned[region.name] = arena[start : start + size]
             if region.name in own:
                 self.memory[region.name] = aligned(size * self.symbols[own[region.name]])
                 self.memory[region.name][:] = 0xFF
@@ -75,12 +79,18 @@ class Stepper:
                 self.memory[region.name][:] = _bytes(self.program.weights[region.name])
                 end += -(-size // 64) * 64
 
-    def _call(self, step: Step, symbols: Mapping[str, int]) -> tuple[Any, Any, int]:
-        """The native function of a step, its arguments and its number of tasks, for values of the symbols."""
+    def _call(
+        self, step: Step, symbols: Mapping[str, int], planned: bool = False
+    ) -> tuple[Any, Any, int]:
+        """The native function of a step, its arguments and its number of tasks, for values of the symbols.
+
+        With `planned`, what a loop has for itself lies where the memory plan says.
+        """
+        memory = {**self.memory, **self.planned} if planned else self.memory
         kernel = self.program.kernels[step.kernel]
         name = kernel_name(self.artifact.description.identifier, step.kernel)
         address = self.code.address + self.artifact.image.symbols[name]
-        places = [int(self.memory[a.region].ctypes.data) + a.offset for a in step.args]
+        places = [int(memory[a.region].ctypes.data) + a.offset for a in step.args]
         values = [*places, *(symbols[s] for s in kernel.symbols)]
         arguments = (ctypes.c_int64 * max(1, len(values)))(*values)
         return _KERNEL(address), arguments, evaluate(task_count(kernel), symbols)
@@ -92,7 +102,7 @@ class Stepper:
     def turns(self) -> list[tuple[int, tuple[Any, Any, int]]]:
         """The calls of the entry with the positions of their steps, image by image where the entry runs so."""
         found = turns(self.program, self.entry, self.symbols)
-        return [(t.position, self._call(t.step, t.symbols)) for t in found]
+        return [(t.position, self._call(t.step, t.symbols, planned=True)) for t in found]
 
     def written(self, position: int) -> Array:
         """The logical array that a step has just written: its kernel's last parameter."""

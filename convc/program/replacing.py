@@ -105,6 +105,8 @@ class _Accesses:
                 for part in (stmt.then, stmt.otherwise):
                     inner, stored = self.block(part, loops)
                     reads, stores = reads + inner, stores + stored
+            case Intrinsic(name="prefetch"):
+                pass
             case Intrinsic():
                 # What it does with its windows isn't known: as if at a place of its own.
                 reads += [(w.buffer, (w.index, (id(stmt),))) for w in stmt.args]

@@ -14,6 +14,7 @@ from convc.loops.rewrites.nest import (
     unroll,
     vectorize,
 )
+from convc.loops.rewrites.prefetch import Stream, prefetch_block, prefetch_results
 from convc.loops.rewrites.reduction import (
     carry,
     is_sum,
@@ -23,6 +24,7 @@ from convc.loops.rewrites.reduction import (
 )
 
 __all__ = [
+    "Stream",
     "bind",
     "carry",
     "drop_unit_loops",
@@ -30,6 +32,8 @@ __all__ = [
     "is_sum",
     "pad_extent",
     "parallelize",
+    "prefetch_block",
+    "prefetch_results",
     "reduction_over",
     "relayout",
     "reorder",
