@@ -12,11 +12,11 @@ enum { PIXELS = 64, BATCH = 48 };
 
 typedef struct {
     int64_t count;
-    float *images;
-    int64_t *labels;
+    uint8_t *images;
+    uint8_t *labels;
 } Data;
 
-/* The whole file, pixels as floats from 0 to 1. Returns 0 if there is nothing in it. */
+/* The whole file, pixels and labels as the bytes that they are. Returns 0 if there is nothing in it. */
 static int read_data(const char *path, Data *data) {
     FILE *file = fopen(path, "rb");
     long bytes, row, pixel;
@@ -29,8 +29,8 @@ static int read_data(const char *path, Data *data) {
     data->labels = malloc((size_t)data->count * sizeof *data->labels + 1);
     if (!data->images || !data->labels) data->count = 0;
     for (row = 0; row < data->count; row++) {
-        for (pixel = 0; pixel < PIXELS; pixel++) data->images[row * PIXELS + pixel] = (float)fgetc(file) / 16.0f;
-        data->labels[row] = fgetc(file);
+        for (pixel = 0; pixel < PIXELS; pixel++) data->images[row * PIXELS + pixel] = (uint8_t)fgetc(file);
+        data->labels[row] = (uint8_t)fgetc(file);
     }
     fclose(file);
     return data->count > 0;
@@ -41,8 +41,8 @@ static int32_t run_steps(convc_context *context, int32_t entry, const Data *data
     for (; begin < end; begin += BATCH) {
         const int64_t count = end - begin < BATCH ? end - begin : BATCH;
         const int64_t shape[] = {count, 8, 8, 1};
-        const convc_tensor batch[] = {convc_tensor_of(data->images + begin * PIXELS, CONVC_FLOAT, 32, 4, shape),
-                                      convc_tensor_of(data->labels + begin, CONVC_INT, 64, 1, shape)};
+        const convc_tensor batch[] = {convc_tensor_of(data->images + begin * PIXELS, CONVC_UINT, 8, 4, shape),
+                                      convc_tensor_of(data->labels + begin, CONVC_UINT, 8, 1, shape)};
         float loss;
         const convc_tensor result = convc_tensor_of(&loss, CONVC_FLOAT, 32, 0, NULL);
         const int32_t status = convc_run(context, entry, batch, 2, &result, 1);
@@ -64,22 +64,17 @@ static int32_t take_metrics(convc_context *context, float *loss, float *accuracy
 static int32_t train_epoch(convc_context *context, const Data *data, const char *path, int epoch) {
     const int64_t split = data->count * 4 / 5;
     float loss = 0, accuracy = 0, test_loss = 0, test_accuracy = 0;
+    double rate = 0;
     int32_t status = run_steps(context, DIGITS_TRAIN_STEP, data, 0, split);
     if (!status) status = take_metrics(context, &loss, &accuracy);
     if (!status) status = run_steps(context, DIGITS_TEST_STEP, data, split, data->count);
     if (!status) status = take_metrics(context, &test_loss, &test_accuracy);
+    if (!status) status = convc_get_number(context, "learning_rate", &rate);
     if (!status) status = convc_save_state(context, path);
     if (!status)
-        printf("epoch %d loss %.9g accuracy %.9g val_loss %.9g val_accuracy %.9g\n", epoch, loss, accuracy, test_loss,
-               test_accuracy);
+        printf("epoch %d loss %.9g accuracy %.9g val_loss %.9g val_accuracy %.9g learning_rate %.9g\n", epoch, loss,
+               accuracy, test_loss, test_accuracy, rate);
     return status;
-}
-
-/* The learning rate of the second half is a third of that before. */
-static int32_t slow_down(convc_context *context) {
-    double rate = 0;
-    const int32_t status = convc_get_number(context, "learning_rate", &rate);
-    return status ? status : convc_set_number(context, "learning_rate", rate / 3);
 }
 
 /* Continues from the state file if there is one. */
@@ -94,10 +89,7 @@ static int32_t train(convc_context *context, const Data *data, const char *path,
         if (!status) status = convc_get_number(context, "iterations", &steps);
         if (!status) printf("continues after %.0f steps\n", steps);
     }
-    for (epoch = 1; !status && epoch <= epochs; epoch++) {
-        if (epoch == epochs / 2 + 1) status = slow_down(context);
-        if (!status) status = train_epoch(context, data, path, epoch);
-    }
+    for (epoch = 1; !status && epoch <= epochs; epoch++) status = train_epoch(context, data, path, epoch);
     return status;
 }
 

@@ -8,6 +8,7 @@ keras.utils.set_random_seed(7)
 model = keras.Sequential(
     [
         keras.Input((8, 8, 1), name="image"),
+        layers.Rescaling(1 / 16),
         layers.Conv2D(16, 3, padding="same", use_bias=False, name="conv1"),
         layers.BatchNormalization(momentum=0.9, name="norm1"),
         layers.ReLU(),
@@ -21,7 +22,9 @@ model = keras.Sequential(
     name="digits",
 )
 model.compile(
-    optimizer=keras.optimizers.Adam(0.003),
+    optimizer=keras.optimizers.Adam(
+        keras.optimizers.schedules.PiecewiseConstantDecay([33, 67], [0.003, 0.001, 0.0003])
+    ),
     loss="sparse_categorical_crossentropy",
     metrics=["accuracy"],
 )
