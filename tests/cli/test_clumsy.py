@@ -20,6 +20,8 @@ WRONG = {
     "text.keras": 3, "x.npy": 3, "empty.py": 4, "syntax.py": 4, "raises.py": 4, "m.py:other": 4,
 }  # fmt: skip
 """Files that are no models, and the exit codes of the commands that run models."""
+EVERYWHERE = ("none.cvc", "folder.onnx", "cut.cvc", "text.keras", "syntax.py")
+"""Those that all commands are tried with."""
 COMMANDS = {
     "compile": ("-o", "out.cvc"),
     "run": ("-i", "x.npy"),
@@ -60,8 +62,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("source", WRONG)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "source"),
+    [(c, s) for c in COMMANDS for s in WRONG if c in ("compile", "run") or s in EVERYWHERE],
+)
 def test_what_is_no_model_is_said_in_one_line(
     command: str,
     source: str,
