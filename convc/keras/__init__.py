@@ -16,6 +16,7 @@ from convc.keras import (
     ops,
     optimizers,
     preprocessing,
+    random,
     regularizers,
     saving,
     utils,
@@ -31,14 +32,16 @@ from convc.keras.losses import Loss
 from convc.keras.metrics import Metric
 from convc.keras.optimizers import Optimizer
 from convc.keras.regularizers import Regularizer
+from convc.keras.training.own_steps import GradientTape
 
 __version__ = "3.0.0"
 """The version of Keras whose names and defaults these are."""
 
 __all__ = [
-    "Initializer", "Input", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Optimizer", "Regularizer", "Sequential",
+    "GradientTape", "Initializer", "Input", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Optimizer", "Regularizer",
+    "Sequential",
     "Variable", "activations", "applications", "backend", "callbacks", "config",
     "constraints", "datasets", "initializers", "layers", "losses", "metrics", "models", "ops",
-    "optimizers", "preprocessing", "regularizers", "saving", "utils",
+    "optimizers", "preprocessing", "random", "regularizers", "saving", "utils",
     "visualization",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ from convc.keras.engine.naming import (
     unique_name,
     user_line,
 )
+from convc.keras.engine.phase import stepping, training_now, training_phase
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import (
     KerasTensor,
@@ -143,10 +144,14 @@ class Layer:
             raise ModelError(
                 f"layer {type(self).__name__} was not initialised: call super().__init__() in its __init__ first"
             )
+        training = training_now() if kwargs.get("training") is None else bool(kwargs["training"])
         args, kwargs = self._prepared(args, kwargs)
-        with collecting_losses() as losses, entered(self._scope_part()):
+        with collecting_losses() as losses, entered(self._scope_part()), training_phase(training):
             self._ensure_built(args, kwargs)
-            given = with_masks(inspect.signature(self.call).parameters, args, kwargs)
+            parameters = inspect.signature(self.call).parameters
+            given = with_masks(parameters, args, kwargs)
+            if training and "training" in list(parameters)[len(args) :]:
+                given["training"] = True
             outputs = self.call(*args, **given)
             self._check_outputs(outputs)
             if self.supports_masking:
@@ -166,7 +171,7 @@ class Layer:
         parameters = inspect.signature(self.call).parameters
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         training = kwargs.get("training")
-        if training:
+        if training and not stepping():
             raise UnsupportedError(
                 f"{user_line()}: layer {self.name!r}: training=True isn't supported in prediction; expected False"
             )
@@ -256,6 +261,8 @@ class Layer:
         """What the calls of the layer added to the loss, and its trainable weights' regularizers."""
         parts = self.sublayers if not self.calls else [self]
         added = [x for part in parts for call in part.calls for x in call.losses]
+        if stepping():
+            added = list(collected_losses() or ())
         weights = [w for w in self.trainable_weights if w.regularizer is not None]
         return [*added, *(as_tensor(w.regularizer(w)) for w in weights)]
 

@@ -20,6 +20,7 @@ from convc.errors import ModelError
 from convc.graph.op import Op, OpError
 from convc.keras.engine.naming import scope_name, user_line
 from convc.keras.engine.open_sizes import Open, shown
+from convc.keras.engine.phase import training_now
 from convc.ops import elementwise, shape
 from convc.types import Dim, DType, Extent, Shape, TensorType
 
@@ -46,6 +47,8 @@ class Step:
     """True if it depends on a placeholder."""
     name: str = ""
     """A wish for the name of the value in the graph: the layer whose output it is."""
+    training: bool = False
+    """Whether it is computed as in training, in a step of the user's own."""
 
 
 class Operators:
@@ -489,7 +492,7 @@ def apply(op: Op, *operands: Any) -> KerasTensor:
         where = f"layer {scope_name()!r}" if scope_name() else user_line()
         raise ModelError(f"{where}: {error}") from None
     symbolic = any(s.symbolic for s in steps)
-    return KerasTensor(Step(op, steps, type_, scope_name(), symbolic))
+    return KerasTensor(Step(op, steps, type_, scope_name(), symbolic, training=training_now()))
 
 
 def cast(x: Any, dtype: DType) -> KerasTensor:

@@ -12,7 +12,16 @@ from convc.errors import ModelError, UnsupportedError
 from convc.keras import constraints, initializers, regularizers
 from convc.keras.engine.arguments import axis_of, fraction, is_integer, number, refuse
 from convc.keras.engine.layer import Layer
-from convc.keras.engine.tensor import Variable, apply, as_tensor, floating, promoted
+from convc.keras.engine.phase import training_now
+from convc.keras.engine.tensor import (
+    KerasTensor,
+    Variable,
+    apply,
+    as_tensor,
+    floating,
+    promoted,
+    reshape,
+)
 from convc.ops import broadcasting, elementwise, norm, reduce
 from convc.ops import shape as shapes
 
@@ -106,8 +115,25 @@ class BatchNormalization(Layer):
         size, dtype = self.moving_mean.shape, x.type.dtype.numpy
         gamma = self.gamma if self.gamma is not None else as_tensor(np.ones(size, dtype))
         beta = self.beta if self.beta is not None else as_tensor(np.zeros(size, dtype))
+        if training_now() and self.trainable:
+            return self._trained(x, axis, gamma, beta)
         op = norm.BatchNorm(axis, self.epsilon)
         return apply(op, x, gamma, beta, self.moving_mean, self.moving_variance)
+
+    def _trained(self, x: KerasTensor, axis: int, gamma: Any, beta: Any) -> KerasTensor:
+        """In a step of the user's own: by the batch's statistics, which the moving ones follow."""
+        others = tuple(d for d in range(x.type.rank) if d != axis)
+        mean = apply(reduce.ReduceMean(others, True), x)
+        apart = apply(broadcasting.Sub(), x, mean)
+        variance = apply(reduce.ReduceMean(others, True), apply(elementwise.Square(), apart))
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            latest = apply(elementwise.StopGradient(), reshape(batch, moving.shape))
+            moving.assign(moving * self.momentum + latest * (1 - self.momentum))
+        lifted = apply(broadcasting.Add(), *promoted(variance, self.epsilon))
+        scaled = apply(broadcasting.Mul(), apart, apply(elementwise.Rsqrt(), lifted))
+        shape = tuple(e if d == axis else 1 for d, e in enumerate(x.type.shape))
+        wide = apply(broadcasting.Mul(), scaled, reshape(as_tensor(gamma), shape))
+        return apply(broadcasting.Add(), wide, reshape(as_tensor(beta), shape))
 
 
 class LayerNormalization(Layer):

@@ -14,6 +14,7 @@ from convc.keras.engine.naming import nearest, snake_case, unique_name
 from convc.keras.engine.tensor import Operators, Variable, as_tensor
 from convc.keras.optimizers import schedules
 from convc.keras.optimizers.schedules import LearningRateSchedule
+from convc.keras.training.own_steps import apply_gradients
 from convc.keras.training.rules import Rule
 
 COMMON = (
@@ -173,6 +174,16 @@ class Optimizer:
             for v in variables
             if v in self._excluded or (pattern is not None and pattern.search(v.name))
         ]
+
+    def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Variable]) -> Any:
+        """Updates variables by gradients, in a model's `train_step`; the steps made so far."""
+        apply_gradients(self, zip(grads, trainable_variables, strict=True))
+        return self.iterations
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Any:
+        """`apply` for pairs (gradient, variable)."""
+        apply_gradients(self, grads_and_vars)
+        return self.iterations
 
     def get_config(self) -> dict[str, Any]:
         rate = self._rate

@@ -413,22 +413,27 @@ def source(
     shuffle: bool | str = False,
     class_weight: Mapping[int, float] | None = None,
     key: int = 0,
+    feeds: Callable[..., Feeds] | None = None,
 ) -> Source:
-    """The source of batches for what a user passes as x and y. UsageError where arguments exclude one another."""
+    """The source of batches for what a user passes as x and y. UsageError where arguments exclude one another.
+
+    `feeds` takes `feeds_of`'s place for models that know their data otherwise.
+    """
+    to_feeds = feeds or feeds_of
     if steps is not None and (type(steps) is bool or not is_number(steps) or steps < 1):
         raise UsageError(f"steps (steps_per_epoch): expected a number from 1; received {steps!r}")
     if isinstance(shuffle, str) and shuffle != "batch":
         raise UsageError(f"shuffle: expected True, False or 'batch'; received {shuffle!r}")
     if is_array_like(x):
-        feeds = feeds_of(ports, x, y, sample_weight, class_weight)
-        rows = len(next(iter(feeds.values())))
+        arrays = to_feeds(ports, x, y, sample_weight, class_weight)
+        rows = len(next(iter(arrays.values())))
         if batch_size is None:
             batch_size = math.ceil(rows / steps) if steps else DEFAULT_BATCH
         if type(batch_size) is bool or not is_number(batch_size) or batch_size < 1:
             raise UsageError(f"batch_size: expected a number from 1; received {batch_size!r}")
         if rows == 0:
             raise DataError(f"the arrays for model {ports.owner!r} have no rows")
-        return ArraySource(feeds, int(batch_size), shuffle, key, steps)
+        return ArraySource(arrays, int(batch_size), shuffle, key, steps)
     for name, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None:
             raise UsageError(
@@ -436,7 +441,7 @@ def source(
             )
 
     def convert(bx: Any, by: Any = None, bw: Any = None) -> Feeds:
-        return feeds_of(ports, bx, by, bw, class_weight)
+        return to_feeds(ports, bx, by, bw, class_weight)
 
     if hasattr(x, "__getitem__") and (hasattr(x, "__len__") or hasattr(x, "num_batches")):
         return SequenceSource(x, convert, bool(shuffle), key, steps)

@@ -12,8 +12,6 @@ from convc.keras.callbacks.callback import Callback, CallbackList
 from convc.keras.callbacks.progbar import ProgbarLogger
 
 LEGACY_COMPILE = ("sample_weight_mode", "target_tensors", "distribute", "auto_scale_loss")
-OWN_STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
-"""What subclasses of Keras' models override; steps that are compiled as a whole would never call it."""
 LEGACY_FIT = ("workers", "use_multiprocessing", "max_queue_size")
 """Arguments of older generations that mean nothing here."""
 

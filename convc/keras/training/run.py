@@ -12,7 +12,16 @@ from convc.graph.ir import Graph
 from convc.keras import backend
 from convc.keras.engine.tensor import Array, Variable
 from convc.keras.metrics import Mean, Metric
-from convc.keras.training.data import Feeds, Ports, check_labels, target_name, weight_name
+from convc.keras.training.data import (
+    Feeds,
+    Ports,
+    Source,
+    check_labels,
+    feeds_of,
+    source,
+    target_name,
+    weight_name,
+)
 from convc.keras.training.model import Training, trained_in, training_of, with_input_dtypes
 from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.session import Session
@@ -121,6 +130,16 @@ class Run:
                 del self._defined[signature], self._constants[entry]
                 self._entries = {k: e for k, e in self._entries.items() if e != entry}
         self._trainings.clear()
+
+    # ------------------------------------------------------------ data
+
+    def feeds(self, x: Any, y: Any = None, weights: Any = None, classes: Any = None) -> Feeds:
+        """The arrays of a batch by the names of the entries' inputs."""
+        return feeds_of(self.ports, x, y, weights, classes)
+
+    def source(self, x: Any, y: Any = None, *settings: Any) -> Source:
+        """The source of batches of what a user passes as data."""
+        return source(self.ports, x, y, *settings)
 
     # ------------------------------------------------------------ entries
 

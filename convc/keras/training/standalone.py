@@ -53,6 +53,10 @@ def standalone(model: Any, dtypes: Mapping[str, DType] = MappingProxyType({})) -
     output's name) that come in another dtype than the model's: kernels cast them. UnsupportedError for a learning rate
     or a metric that only Python can compute.
     """
+    if model.has_own_steps:
+        raise UnsupportedError(
+            f"model {model.name!r}: {type(model).__name__}'s own train_step isn't supported outside of Python"
+        )
     run = model.started_run()
     refuse_functions(run.settings.optimizer)
     types = cast_types(fed_types(model, run), dtypes)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import DataError, ModelError, UnsupportedError, UsageError
+from convc.errors import DataError, ModelError, UsageError
 from convc.graph.ir import Graph
 from convc.keras import optimizers
 from convc.keras.callbacks.callback import CallbackList
@@ -18,14 +18,14 @@ from convc.keras.callbacks.history import History
 from convc.keras.callbacks.progbar import ProgbarLogger
 from convc.keras.engine.call import flatten, map_tensors, sole
 from convc.keras.engine.graphs import Viewed
-from convc.keras.engine.layer import Layer
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.network import Network
 from convc.keras.engine.open_sizes import Sizes
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import Array
-from convc.keras.metrics import Metric
+from convc.keras.metrics import Mean
 from convc.keras.training import finite
+from convc.keras.training.customizable import Customizable
 from convc.keras.training.data import (
     Feeds,
     Port,
@@ -39,7 +39,6 @@ from convc.keras.training.data import (
 )
 from convc.keras.training.fit_arguments import (
     LEGACY_COMPILE,
-    OWN_STEPS,
     checked_frequency,
     due,
     flat,
@@ -50,13 +49,14 @@ from convc.keras.training.fit_arguments import (
     verbosity,
 )
 from convc.keras.training.model import trained_in
+from convc.keras.training.own_run import OwnRun
 from convc.keras.training.predictor import Predictor
 from convc.keras.training.run import Run
 from convc.keras.training.seeds import next_key
 from convc.keras.training.settings import Settings
 
 
-class Trainer(Layer):
+class Trainer(Customizable):
     """Base of models: they describe themselves as graphs, this class trains and runs them."""
 
     optimizer: Any = None
@@ -130,23 +130,14 @@ class Trainer(Layer):
                 raise UsageError(f"compile has no argument {name!r}{nearest(name, known)}")
             if value is not None and name == "target_tensors":
                 raise UsageError("compile: target_tensors isn't supported: pass y to fit")
-        self._refuse_own_steps()
         self._drop_run()
+        self._loss_tracker = Mean(name="loss") if self.has_own_steps else None
         self.optimizer = optimizers.get(optimizer)
         self.loss = loss
         trained = trained_in(self) if self.built else None
         asked = (loss, loss_weights, metrics, weighted_metrics)
         self._settings = Settings(self.optimizer, *asked, trained=trained)
         self.compiled = True
-
-    def _refuse_own_steps(self) -> None:
-        """A class' own `train_step` would not be called: steps are compiled as a whole."""
-        for name in OWN_STEPS:
-            if hasattr(type(self), name):
-                raise UnsupportedError(
-                    f"model {self.name!r}: {type(self).__name__}.{name} isn't supported: steps are compiled from the "
-                    f"loss, metrics and add_loss; several models may take turns with train_on_batch"
-                )
 
     def _drop_run(self) -> None:
         if self._run is not None:
@@ -167,7 +158,10 @@ class Trainer(Layer):
         if self._run is not None and self._run.network is not self.traced_once:
             self._drop_run()
         if self._run is None:
-            self._run = Run(self, settings, self.ports, next_key())
+            if self.has_own_steps:
+                self._run = OwnRun(self, settings, next_key())
+            else:
+                self._run = Run(self, settings, self.ports, next_key())
             earlier, self._earlier = self._earlier, None
             if earlier is not None and earlier.settings.optimizer is settings.optimizer:
                 self._run.follow(earlier)
@@ -223,11 +217,6 @@ class Trainer(Layer):
         )
 
     @property
-    def metrics(self) -> list[Metric]:
-        """The metrics that `compile` asked for, from the first batch on."""
-        return [m for _, m in self._settings.keyed()] if self._settings else []
-
-    @property
     def metrics_names(self) -> list[str]:
         """The names of what `evaluate` returns, in order; from the first batch on."""
         return self._settings.names if self._settings else []
@@ -267,14 +256,14 @@ class Trainer(Layer):
         refuse_unknown("fit", others)
         validation_freq = checked_frequency(validation_freq)
         self._require_settings("fit")
-        x = self._ready(x)
+        x = self._ready_to_train(x)
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split((x, y, sample_weight), validation_split)
         key = next_key()
         start, first_step = initial_epoch, 0
         run = self._running("fit")
         settings = (batch_size, steps_per_epoch, shuffle, class_weight)
-        batches = source(run.ports, x, y, sample_weight, *settings, key)
+        batches = run.source(x, y, sample_weight, *settings, key)
         validation = None
         if validation_data is not None:
             arrays = isinstance(validation_data, (tuple, list))
@@ -282,7 +271,7 @@ class Trainer(Layer):
                 unpacked(validation_data) if arrays else (validation_data, None, None)
             )
             size = validation_batch_size or batch_size
-            validation = source(run.ports, others_x, others_y, weights, size, validation_steps)
+            validation = run.source(others_x, others_y, weights, size, validation_steps)
         history = next((c for c in flat(callbacks) if isinstance(c, History)), None) or History()
         listed = self._callbacks(callbacks, verbose, epochs, batches.steps, history)
         watched = any(isinstance(c, TerminateOnNaN) for c in listed.callbacks)
@@ -355,6 +344,10 @@ class Trainer(Layer):
         params = {"verbose": verbose, "epochs": epochs, "steps": steps}
         return CallbackList(listed, self, params)
 
+    def _ready_to_train(self, x: Any) -> Any:
+        """`_ready`, for a model whose own steps don't make its weights as they go."""
+        return x if self.has_own_steps else self._ready(x)
+
     def _ready(self, x: Any) -> Any:
         """The data again; a model without weights gets them for the shapes of the first batch."""
         if self.built and (self.traced_once is not None or getattr(self, "_input_types", None)):
@@ -389,9 +382,9 @@ class Trainer(Layer):
         """The loss and the metrics on data: a number, a list in the order of `metrics_names`, or a dict."""
         refuse_unknown("evaluate", others)
         self._require_settings("evaluate")
-        x = self._ready(x)
+        x = self._ready_to_train(x)
         run = self._running("evaluate")
-        batches = source(run.ports, x, y, sample_weight, batch_size, steps)
+        batches = run.source(x, y, sample_weight, batch_size, steps)
         listed = self._callbacks(callbacks, verbose, 1, batches.steps)
         return self._in_order(self._evaluate(run, batches, listed), return_dict)
 
@@ -514,9 +507,9 @@ class Trainer(Layer):
         self, kind: str, x: Any, y: Any, weights: Any, classes: Any, reset: bool, return_dict: bool
     ) -> Any:
         self._require_settings(f"{kind}_on_batch")
-        x = self._ready(x)
+        x = self._ready_to_train(x)
         run = self._running(f"{kind}_on_batch")
-        feeds = feeds_of(run.ports, x, y, weights, classes)
+        feeds = run.feeds(x, y, weights, classes)
         run.prepare(kind, feeds)
         if reset:
             run.reset_metrics()
@@ -568,6 +561,6 @@ class Trainer(Layer):
 
     def first_not_finite(self) -> str:
         """Where the latest step first had a NaN or an infinity, in words; empty if nowhere."""
-        if self._run is None or self._last_feeds is None:
+        if self._run is None or self._last_feeds is None or self.has_own_steps:
             return ""
         return finite.report(self._run, self._last_feeds)

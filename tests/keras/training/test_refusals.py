@@ -16,14 +16,14 @@ LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
 class OwnStep(keras.Model):  # type: ignore[misc, unused-ignore]
-    def train_step(self, data: Any) -> dict[str, float]:
+    def predict_step(self, data: Any) -> dict[str, float]:
         return {"loss": 0.0}
 
 
 def test_a_step_of_the_users_own_is_refused() -> None:
     i = keras.Input((4,))
     model = OwnStep(i, layers.Dense(1)(i))
-    with pytest.raises(UnsupportedError, match=r"OwnStep\.train_step isn't supported"):
+    with pytest.raises(UnsupportedError, match=r"OwnStep\.predict_step isn't supported"):
         model.compile("sgd", "mse")
 
 

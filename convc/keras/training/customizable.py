@@ -1,0 +1,166 @@
+"""The parts of a step that subclasses of a model may define themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from convc.errors import ModelError, UnsupportedError
+from convc.keras.engine.call import flatten
+from convc.keras.engine.layer import Layer
+from convc.keras.engine.tensor import FUNCTIONS, apply, as_tensor, cast
+from convc.keras.metrics import Mean, Metric
+from convc.keras.training.data import Port, Ports, listed, target_name, unpacked
+from convc.keras.training.own_run import metrics_in
+from convc.keras.training.own_steps import GradientTape, active_step, apply_gradients
+from convc.keras.training.settings import Settings
+from convc.ops.reduce import Count
+
+OWN_STEPS = ("train_step", "test_step", "compute_loss", "compute_metrics")
+"""What a subclass may override; then steps are traced from these methods."""
+
+
+class Customizable(Layer):
+    """The steps of Keras, written as a user would: `fit` traces them where a subclass overrides one of them."""
+
+    optimizer: Any
+    _settings: Settings | None
+    _loss_tracker: Mean | None = None
+
+    @property
+    def has_own_steps(self) -> bool:
+        """Whether the class has steps of its own."""
+        if getattr(type(self), "predict_step", None) is not None:
+            raise UnsupportedError(
+                f"model {self.name!r}: {type(self).__name__}.predict_step isn't supported; predict runs call()"
+            )
+        base = Customizable
+        return any(getattr(type(self), name) is not getattr(base, name) for name in OWN_STEPS)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step on a batch `x`, `(x, y)` or `(x, y, sample_weight)`: the metrics by name."""
+        x, y, sample_weight = unpacked(data)
+        with GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+        weights = self.trainable_weights
+        self.track_loss(loss, x)
+        gradients = tape.gradient(loss, weights)
+        if weights:
+            apply_gradients(self.optimizer, zip(gradients, weights, strict=True))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The metrics with a batch added."""
+        x, y, sample_weight = unpacked(data)
+        y_pred = self(x, training=False)
+        self.track_loss(self.compute_loss(x, y, y_pred, sample_weight, training=False), x)
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The sum of the losses that `compile` was given, of what layers add, and of regularizers."""
+        trace = active_step("compute_loss")
+        total: Any = None
+        for key, target, pred, weight in self._scored(y, y_pred, sample_weight):
+            output = self._resolved(key)
+            if output.loss is not None:
+                part = output.loss(target, pred, weight) * output.weight
+                total = part if total is None else total + part
+        weights = [w for w in self.trainable_weights if w.regularizer is not None]
+        extra = [*trace.losses, *(as_tensor(w.regularizer(w)) for w in weights)]
+        for added in extra:
+            part = FUNCTIONS["sum"](added) if added.ndim else added
+            total = part if total is None else total + part
+        if total is None:
+            raise ModelError(
+                f"model {self.name!r}: compute_loss needs a loss: give compile one, or call add_loss in a layer"
+            )
+        return total
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """The metrics after a batch: those that `compile` was given are updated here."""
+        for key, target, pred, weight in self._scored(y, y_pred, sample_weight):
+            output = self._resolved(key)
+            for _, metric in output.metrics:
+                metric.update_state(target, pred)
+            for _, metric in output.weighted_metrics:
+                metric.update_state(target, pred, weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The results of all metrics by name."""
+        found: dict[str, Any] = {}
+        for metric in self.metrics:
+            result = metric.result()
+            found |= dict(result) if isinstance(result, Mapping) else {metric.name: result}
+        return found
+
+    def track_loss(self, loss: Any, x: Any) -> None:
+        """Adds a batch's loss to the mean that logs show as "loss"."""
+        if self._loss_tracker is None:
+            return
+        first = next(flatten(x))
+        rows = cast(apply(Count((0,)), first), as_tensor(loss).type.dtype)
+        self._loss_tracker.update_state(loss, sample_weight=rows)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The loss's mean in steps of a model's own, what `compile` asked for, and the metrics in attributes."""
+        settings = self._settings
+        asked = [m for _, m in settings.keyed()] if settings is not None else []
+        tracker = [self._loss_tracker] if self._loss_tracker is not None else []
+        own = [m for part in (self, *self.sublayers) for m in metrics_in(part)]
+        return list(
+            dict.fromkeys([*tracker, *asked, *(m for m in own if m is not self._loss_tracker)])
+        )
+
+    def tracked_metrics(self) -> list[Metric]:
+        """All metrics that begin anew in each epoch."""
+        return list(dict.fromkeys([*self.metrics, *Customizable.metrics.fget(self)]))  # type: ignore[attr-defined]
+
+    def _scored(self, y: Any, y_pred: Any, weights: Any) -> list[tuple[str, Any, Any, Any]]:
+        """(name, targets, predictions, weights) of each output with targets; its loss and metrics are made here."""
+        settings = self._settings
+        if settings is None or y is None or y_pred is None:
+            return []
+        preds = list(flatten(y_pred))
+        names = self._names_of(len(preds))
+        keys = tuple(y_pred) if isinstance(y_pred, dict) else tuple(names)
+        ports = Ports(
+            self.name,
+            (),
+            tuple(Port(n, p.type) for n, p in zip(names, preds, strict=True)),
+            (),
+            keys,
+        )
+        targets = listed(self.name, "target", keys, y)
+        given = [weights] * len(preds)
+        if isinstance(weights, (list, tuple, dict)):
+            given = listed(self.name, "sample_weight", keys, weights)
+        types = {
+            target_name(n): t.type for n, t in zip(names, targets, strict=True) if t is not None
+        }
+        settings.resolve(ports, types)
+        rows = zip(names, targets, preds, given, strict=True)
+        return [row for row in rows if row[1] is not None]
+
+    def _names_of(self, count: int) -> list[str]:
+        network = getattr(self, "network", None)
+        if network is not None and len(self.output_names) == count:
+            return list(self.output_names)
+        return [f"output_{k + 1}" for k in range(count)]
+
+    def _resolved(self, name: str) -> Any:
+        assert self._settings is not None
+        return self._settings.resolved[name]
+
+    output_names: Any

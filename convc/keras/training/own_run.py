@@ -1,0 +1,187 @@
+"""A model in training by steps of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from convc.errors import DataError
+from convc.graph.ir import Graph
+from convc.keras import backend
+from convc.keras.engine.tensor import BATCH, Array, Variable
+from convc.keras.metrics import Metric
+from convc.keras.training.data import Feeds, Source, feedable, plain_array, source
+from convc.keras.training.own_steps import LOGS, StepTrace, traced_step
+from convc.keras.training.run import Run
+from convc.keras.training.session import Session
+from convc.keras.training.settings import Settings
+from convc.keras.training.step import RATE
+from convc.passes.training_mode import SEED_INPUT
+from convc.types import DType, TensorType
+
+
+class OwnRun(Run):
+    """Steps that the model's `train_step` and `test_step` describe."""
+
+    def __init__(self, model: Any, settings: Settings, dropout_key: int) -> None:
+        self.model, self.settings = model, settings
+        self.session = Session(model.name, backend.threads())
+        self.key = dropout_key
+        self.seed = np.array([dropout_key & 0xFFFFFFFF, 0], np.uint32)
+        self.iterations = 0
+        self.weights, self.changing = {}, set()
+        self.network = model.traced_once
+        self._structures: dict[tuple[str, ...], Any] = {}
+        """Those of data, with names in place of arrays, by these names."""
+        self._names, self._plain = {}, {}
+        self._first_metrics, self._waiting, self._constants = {}, {}, {}
+        self._writes, self._read, self._stale = 0, {}, set()
+        self._entries, self._defined, self._classes = {}, {}, {}
+        self._traces: dict[str, StepTrace] = {}
+        self._logs: tuple[list[str], list[Array]] = ([], [])
+
+    # ------------------------------------------------------------ data
+
+    def feeds(self, x: Any, y: Any = None, weights: Any = None, classes: Any = None) -> Feeds:
+        """The arrays of a batch, whatever their structure is, by the names of the step's inputs."""
+        if classes is not None:
+            raise DataError(
+                "class_weight isn't known to a model's own train_step: weigh the loss there"
+            )
+        found: Feeds = {}
+        given = tuple(v for v in (x, y, weights) if v is not None)
+        parts = (x, y, weights)[: 3 if weights is not None else len(given)]
+        named = tuple(
+            None if part is None else _named(name, part, found)
+            for name, part in zip(("x", "y", "sample_weight"), parts, strict=False)
+        )
+        self._structures[tuple(found)] = named[0] if len(named) == 1 else named
+        rows = {name: len(array) for name, array in found.items() if array.ndim}
+        if len(set(rows.values())) > 1:
+            shown = ", ".join(f"{n}: {c}" for n, c in rows.items())
+            raise DataError(
+                f"the arrays for model {self.model.name!r} must have the same number of rows; received {shown}"
+            )
+        return found
+
+    def source(self, x: Any, y: Any = None, *settings: Any) -> Source:
+        return source(self, x, y, *settings, feeds=OwnRun.feeds)
+
+    @property
+    def owner(self) -> str:
+        return str(self.model.name)
+
+    # ------------------------------------------------------------ steps
+
+    def train(self, feeds: Feeds) -> None:
+        self._step("train", feeds)
+        self.iterations += 1
+
+    def test(self, feeds: Feeds) -> None:
+        self._step("test", feeds)
+
+    def _step(self, kind: str, feeds: Feeds) -> None:
+        entry = self.entry(kind, feeds)
+        trace = self._traces[entry]
+        self.seed[1] = self.iterations & 0xFFFFFFFF
+        controls: dict[str, Any] = {SEED_INPUT: self.seed}
+        for k, optimizer in enumerate(trace.optimizers):
+            dtype = trace.builder.types[f"{RATE}/{k}"].dtype.numpy
+            rate = optimizer.rate_at(trace_steps(optimizer, self))
+            controls[f"{RATE}/{k}"] = np.array(rate, dtype)
+        names = [n for n in self.session._graphs[entry].outputs if n.startswith(LOGS)]
+        self._logs = (names, self.session.step(entry, {**feeds, **controls}))
+        self._writes += 1
+
+    def types_of(self, feeds: Feeds) -> dict[str, TensorType]:
+        return {
+            name: TensorType(DType.of(a.dtype), (BATCH, *a.shape[1:]) if a.ndim else ())
+            for name, a in feeds.items()
+        }
+
+    def step_graph(self, kind: str, types: Mapping[str, TensorType]) -> Graph:
+        step = self.model.train_step if kind == "train" else self.model.test_step
+        known = set(self._plain)
+        graph, trace = traced_step(step, types, self._structures[tuple(types)], self._plain)
+        for variable, name in self._plain.items():
+            if variable not in known:
+                self._take(variable, name)
+        for name, array in trace.first.items():
+            if name not in self.session:
+                self.session.write(name, self._waiting.pop(name, array))
+        self._latest = trace
+        return graph
+
+    def _take(self, variable: Variable, name: str) -> None:
+        """Brings a variable that a step has met for the first time into the session."""
+        self.session.write(name, self._waiting.pop(name, variable.value))
+        variable.hand_over(self)
+
+    def defined(self, kind: str, types: Mapping[str, TensorType]) -> str:
+        before = set(self._constants)
+        name = super().defined(kind, types)
+        if name not in before:
+            self._traces[name] = self._latest
+        return name
+
+    # ------------------------------------------------------------ state and results
+
+    def state(self) -> dict[str, Array]:
+        if self._stale:
+            self.take_over()
+        return {**{n: self.session.read(n) for n in self.session.names}, **self._waiting}
+
+    def restore(self, arrays: Mapping[str, Array], dropout_key: int) -> None:
+        self.key = dropout_key
+        self.seed[0] = dropout_key & 0xFFFFFFFF
+        self._waiting = {n: a for n, a in arrays.items() if n not in self.session}
+        for name in arrays.keys() - self._waiting.keys():
+            self.session.write(name, arrays[name])
+        self._writes += 1
+
+    def slots(self, slot: str) -> dict[Variable, Array]:
+        return {}
+
+    def follow(self, earlier: Run) -> None:
+        return
+
+    def finish(self) -> None:
+        return
+
+    def reset_metrics(self) -> None:
+        for metric in self.model.tracked_metrics():
+            metric.reset_state()
+
+    def logs(self) -> dict[str, Any]:
+        names, values = self._logs
+        return {n.removeprefix(LOGS): float(v) for n, v in zip(names, values, strict=True)}
+
+
+def trace_steps(optimizer: Any, run: OwnRun) -> int:
+    """The steps that the optimizer has made."""
+    name = run._plain.get(optimizer.iterations)
+    return int(run.session.scalar(name)) if name in run.session else int(optimizer.iterations.value)
+
+
+def _named(name: str, value: Any, found: Feeds) -> Any:
+    """The structure of data with names in place of arrays, which are put into `found`."""
+    match value:
+        case Mapping():
+            return {key: _named(f"{name}/{key}", item, found) for key, item in value.items()}
+        case list() | tuple() if value and all(np.ndim(item) > 0 for item in value):
+            made = [_named(f"{name}/{k}", item, found) for k, item in enumerate(value)]
+            return tuple(made) if isinstance(value, tuple) else made
+        case _:
+            found[name] = feedable(plain_array(value), DType.of(backend.floatx()))
+            return name
+
+
+def metrics_in(value: Any) -> list[Metric]:
+    """The metrics that an object keeps in its attributes."""
+    found = []
+    for item in vars(value).values():
+        items = item if isinstance(item, (list, tuple)) else [item]
+        found += [m for m in items if isinstance(m, Metric)]
+    return found
