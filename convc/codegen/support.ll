@@ -10,8 +10,8 @@
 
 ; One thread's share of a job: 0 next position and 1 end, counted from the share's start; then what the thread needs to
 ; know: the pool, its own index, its handle, its number (tid); 6 the first task of the share in a row of tasks, 7 how many
-; tasks of a row it has. 128 bytes: neighbouring cache lines are fetched in pairs.
-%Share = type { i64, i64, ptr, i64, i64, i64, i64, i64, [64 x i8] }
+; tasks of a row it has; 8 whether its thread works on the job. 128 bytes: neighbouring cache lines are fetched in pairs.
+%Share = type { i64, i64, ptr, i64, i64, i64, i64, i64, i64, [56 x i8] }
 
 ; 0 threads (0 in a child process after fork: the memory is wiped), 1 stop,
 ; 2 nanoseconds of work that a step has at the least to be shared, and an entry to wake workers that sleep
@@ -19,9 +19,9 @@
 ; 5 busy: somebody runs a job
 ; 7 state: bit 16 says that workers may join the job, the bits below count those inside; 8 waiting: the caller sleeps
 ; 10 sleepers: workers that sleep
-; 12 the job: function, arguments, tasks in a row; 16 services; 17 the CPU that workers keep off, plus one
-%Pool = type { i32, i32, { i64, i64, i64, [96 x i8] }, i32, [124 x i8], i32, [124 x i8], i32, i32, [120 x i8], i32, [124 x i8],
-               ptr, ptr, i64, [104 x i8], %Services, i32, [44 x i8] }
+; 12 the job: function, arguments, tasks in a row, binary logarithm of the pieces in a share; 16 services; 17 the CPU that workers keep off, plus one
+%Pool = type { i32, i32, { i64, i64, [104 x i8] }, i32, [124 x i8], i32, [124 x i8], i32, i32, [120 x i8], i32, [124 x i8],
+               ptr, ptr, i64, { i64, [96 x i8] }, %Services, i32, [44 x i8] }
 
 ; Bytes of memory for a pool of that many threads, the caller's included.
 define hidden i64 @model_pool_size(i32 %threads) {
@@ -78,8 +78,6 @@ done:
   store i64 6000, ptr %step.at
   %entry.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 1
   store i64 100000, ptr %entry.at
-  %shift.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 2
-  store i64 2, ptr %shift.at
   store i32 %result, ptr %pool
   ret i32 %result
 }
@@ -170,7 +168,7 @@ pool.ask:
   br i1 %long, label %shared, label %alone
 
 shared:
-  call void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length)
+  call void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length, i64 %nanoseconds)
   ret void
 
 host.ask:
@@ -191,13 +189,14 @@ alone:
 ; Runs function(arguments, begin, end) over pieces that cover [0, tasks), on the pool's threads and the caller's.
 ; Inside a job, or while another thread's job runs, everything runs on the caller's thread.
 define hidden void @model_pool_for(ptr %pool, ptr %function, ptr %arguments, i64 %tasks) {
-  call void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 1, i64 %tasks)
+  call void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 1, i64 %tasks, i64 0)
   ret void
 }
 
 ; The same for %rows rows of %length tasks each, one after the other: a thread's share is the same stretch of every row.
 ; Steps of a network that are cut along one dimension of their images then find in a core's caches what that core wrote.
-define hidden void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length) {
+; %nanoseconds is what one thread would take, 0 where nobody knows.
+define hidden void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length, i64 %nanoseconds) {
 entry:
   %tasks = mul i64 %rows, %length
   %threads = load i32, ptr %pool
@@ -240,6 +239,10 @@ share.next:
   store atomic i64 %total, ptr %end.at monotonic, align 8
   store atomic i64 %begin, ptr %first.at monotonic, align 8
   store atomic i64 %mine, ptr %mine.at monotonic, align 8
+  %joined.at = getelementptr %Share, ptr %one, i64 0, i32 8
+  %caller = icmp eq i64 %i, 0
+  %joined = zext i1 %caller to i64
+  store atomic i64 %joined, ptr %joined.at monotonic, align 8
   %last = icmp eq i64 %i.next, %n
   br i1 %last, label %publish, label %share.next
 
@@ -250,6 +253,10 @@ publish:
   store ptr %function, ptr %function.at
   store ptr %arguments, ptr %arguments.at
   store i64 %row, ptr %row.at
+  %long = icmp sge i64 %nanoseconds, 100000
+  %shift = select i1 %long, i64 3, i64 2
+  %shift.at = getelementptr %Pool, ptr %pool, i64 0, i32 15, i32 0
+  store i64 %shift, ptr %shift.at
   %state.at = getelementptr %Pool, ptr %pool, i64 0, i32 7
   store atomic i32 65536, ptr %state.at release, align 4
   %generation.at = getelementptr %Pool, ptr %pool, i64 0, i32 3
@@ -323,6 +330,8 @@ entry:
   %function = load ptr, ptr %function.at
   %arguments = load ptr, ptr %arguments.at
   %row = load i64, ptr %row.at
+  %shift.at = getelementptr %Pool, ptr %pool, i64 0, i32 15, i32 0
+  %shift = load i64, ptr %shift.at
   br label %owner
 
 owner:
@@ -336,18 +345,29 @@ owner:
   %end = load atomic i64, ptr %end.at monotonic, align 8
   %first = load atomic i64, ptr %first.at monotonic, align 8
   %length = load atomic i64, ptr %length.at monotonic, align 8
-  ; A quarter of a share at a time: fast threads take over what slow ones have left.
-  %shift.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 2
-  %shift = load i64, ptr %shift.at
-  %quarter = lshr i64 %end, %shift
-  %piece = call i64 @llvm.umax.i64(i64 %quarter, i64 1)
+  ; A quarter of a share at a time, an eighth of a large one: fast threads take over what slow ones have left. Of a thread
+  ; that is at work only where it has two pieces left: what others compute has to come from their caches later.
+  %joined.at = getelementptr %Share, ptr %share, i64 0, i32 8
+  %own = icmp eq i64 %visited, 0
+  %part = lshr i64 %end, %shift
+  %piece = call i64 @llvm.umax.i64(i64 %part, i64 1)
+  %two = shl i64 %piece, 1
   br label %take
 
 take:
   ; A look before the exclusive access: finished shares are only read.
   %seen = load atomic i64, ptr %share monotonic, align 8
   %finished = icmp sge i64 %seen, %end
-  br i1 %finished, label %owner.next, label %claim
+  br i1 %finished, label %owner.next, label %whose.check
+
+whose.check:
+  %joined = load atomic i64, ptr %joined.at monotonic, align 8
+  %absent = icmp eq i64 %joined, 0
+  %unclaimed = sub i64 %end, %seen
+  %much = icmp uge i64 %unclaimed, %two
+  %needs = or i1 %absent, %much
+  %mine = or i1 %own, %needs
+  br i1 %mine, label %claim, label %owner.next
 
 claim:
   %begin = atomicrmw add ptr %share, i64 %piece monotonic
@@ -473,6 +493,8 @@ join.try:
   br i1 %joined, label %work, label %join
 
 work:
+  %joined.at = getelementptr %Share, ptr %share, i64 0, i32 8
+  store atomic i64 1, ptr %joined.at monotonic, align 8
   %count = load i32, ptr %pool
   %n = zext i32 %count to i64
   call void @model_work(ptr %pool, i64 %me, i64 %n)

@@ -20,6 +20,11 @@ from convc.target import TARGETS
 
 _TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, _TASK, ctypes.c_void_p, ctypes.c_int64)
+_ROWS = ctypes.CFUNCTYPE(None, ctypes.c_void_p, _TASK, ctypes.c_void_p, *[ctypes.c_int64] * 3)
+_BEGIN = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+_STEP = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_void_p, _TASK, ctypes.c_void_p, *[ctypes.c_int64] * 3
+)
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +170,91 @@ def test_workers_are_woken_off_the_callers_cpu(code: tuple[Mapping, Image]) -> N
     finally:
         os.sched_setaffinity(0, cpus)
         pool.close()
+
+
+@pytest.mark.parametrize(("rows", "length"), [(1, 100), (5, 3), (36, 32), (4, 523), (2, 1), (9, 7)])
+@pytest.mark.parametrize("nanoseconds", [0, 1_000_000])
+def test_every_task_of_every_row_runs_once(
+    pool: Pool, code: tuple[Mapping, Image], rows: int, length: int, nanoseconds: int
+) -> None:
+    run = _ROWS(code[0].address + code[1].symbols["m_pool_rows"])
+    for _ in range(10):
+        runs = np.zeros(rows * length, np.int64)
+        stretches: list[tuple[int, int]] = []
+
+        def call(arguments: int | None, begin: int, end: int) -> None:
+            np.add.at(runs, np.arange(begin, end), 1)  # noqa: B023
+            stretches.append((begin, end))  # noqa: B023
+
+        run(pool.address, _TASK(call), None, rows, length, nanoseconds)
+        assert (runs == 1).all()
+        if 1 < pool.threads <= length:
+            assert all(begin // length == (end - 1) // length for begin, end in stretches)
+
+
+def test_a_thread_has_the_same_stretch_of_every_row(code: tuple[Mapping, Image]) -> None:
+    """Unless it is given more: so each thread holds back until both are at work."""
+    pool = Pool(code[0], code[1].symbols, "m", 2)
+    run = _ROWS(code[0].address + code[1].symbols["m_pool_rows"])
+    both = threading.Barrier(2, timeout=10)
+    met: dict[int, list[int]] = {}
+
+    def call(arguments: int | None, begin: int, end: int) -> None:
+        mine = met.setdefault(threading.get_ident(), [])
+        if not mine:
+            both.wait()
+        mine.extend(task % 10 for task in range(begin, end))
+
+    run(pool.address, _TASK(call), None, 4, 10, 0)
+    pool.close()
+    assert len(met) == 2
+    first = {ident: tasks[:5] for ident, tasks in met.items()}
+    assert sorted(map(tuple, first.values())) == [(0, 1, 2, 3, 4), (5, 6, 7, 8, 9)]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_only_what_takes_long_enough_is_shared(
+    code: tuple[Mapping, Image], eager: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small steps run on the caller's thread; so does a small entry whose workers would have to be woken."""
+    monkeypatch.setattr(Pool, "eager", eager)
+    pool = Pool(code[0], code[1].symbols, "m", 2)
+    begin = _BEGIN(code[0].address + code[1].symbols["m_share_begin"])
+    step = _STEP(code[0].address + code[1].symbols["m_share_step"])
+
+    def calls(parallel_for: int | None, nanoseconds: int) -> int:
+        """How many pieces a step is run in: one where only the caller's thread runs it."""
+        ran: list[int] = []
+        task = _TASK(lambda arguments, begin, end: ran.append(end - begin))
+        step(parallel_for, pool.address, task, None, 1, 100, nanoseconds)
+        assert sum(ran) == 100
+        return len(ran)
+
+    assert calls(None, 1_000_000) == 1
+    assert calls(pool.function, 1_000_000) > 1
+    assert (calls(pool.function, 1_000) > 1) is eager
+    deadline = time.monotonic() + 10  # workers sleep after 50 microseconds of a CPU
+    while not eager and begin(pool.function, pool.address, 20_000) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.02)
+    assert (begin(pool.function, pool.address, 20_000) is not None) is eager
+    assert begin(pool.function, pool.address, 1_000_000) == pool.function
+    assert begin(None, None, 1_000_000) is None
+    pool.close()
+    assert begin(pool.function, pool.address, 1_000_000) is None
+
+
+def test_what_an_absent_worker_leaves_is_done_by_others(code: tuple[Mapping, Image]) -> None:
+    """A worker that is awake too late joins nothing: all of its share is the caller's, to the last task."""
+    pool = Pool(code[0], code[1].symbols, "m", 7)
+    for _ in range(50):
+        time.sleep(0.0005)  # asleep by now
+        runs = np.zeros(700, np.int64)
+
+        def count(begin: int, end: int, runs: np.ndarray = runs) -> None:
+            runs[begin:end] += 1
+
+        _run(pool, count, 700)
+        assert (runs == 1).all()
+    pool.close()
