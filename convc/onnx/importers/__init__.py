@@ -5,6 +5,7 @@ from convc.onnx.importers import (
     control,
     deform,
     detection,
+    drawing,
     elementwise,
     indexing,
     ngrams,
@@ -26,8 +27,8 @@ from convc.onnx.importers import (
 from convc.onnx.importers.call import Rule
 
 FAMILIES = (
-    control, deform, detection, elementwise, indexing, ngrams, norm, products, quantize, recurrent, reduce, resize,
-    sampling, sequences, shape, spectral, unique, windows,
+    control, deform, detection, drawing, elementwise, indexing, ngrams, norm, products, quantize, recurrent, reduce,
+    resize, sampling, sequences, shape, spectral, unique, windows,
 )  # fmt: skip
 
 RULES: dict[str, dict[str, Rule]] = {

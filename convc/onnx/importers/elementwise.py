@@ -10,6 +10,7 @@ from onnx import TensorProto
 
 from convc.graph.op import Op
 from convc.onnx.exporter import CODES
+from convc.onnx.importers import drawing
 from convc.onnx.importers.call import Call, Many, Packed, Rejected, Rule
 from convc.onnx.importers.narrow import cast_to, opened
 from convc.onnx.narrow import NARROW
@@ -270,8 +271,8 @@ def identity(c: Call) -> object:
 
 def dropout(c: Call) -> Any:
     """The identity at inference, with a mask of true if that is wanted."""
-    if c.has(2) and bool(c.array(2)) and (not c.has(1) or float(c.array(1)) != 0):
-        raise Rejected("Dropout in training mode has random results")
+    if c.has(2) and bool(c.array(2)):
+        return drawing.dropout(c)
     y = c.add(Identity(), c[0])
     if not c.wants(1):
         return y
