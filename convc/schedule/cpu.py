@@ -397,9 +397,28 @@ def _row_loop(
 
 
 def _moves_evenly(structure: Structure, expr: Expr, var: str) -> bool:
-    """True if every load moves with the loop, or stays, by a number of elements per step (in phases it may not)."""
-    steady = all(structure.step(x.buffer, x.index, var) is not None for x in loads_of(expr))
-    return steady and moves_with(expr, var)
+    """True if every load moves with the loop, or stays, by one distance per step (in phases it may not).
+
+    The distance may be a multiple of a symbol: rows that have a batch between them.
+    """
+    even = all(
+        structure.step(x.buffer, x.index, var) is not None or _is_even(structure, x, var)
+        for x in loads_of(expr)
+    )
+    return even and moves_with(expr, var)
+
+
+def _is_even(structure: Structure, load: Load, var: str) -> bool:
+    """Whether an index is linear in a variable, in dimensions that no layout cuts up."""
+    layout = structure.buffers[load.buffer].layout
+    cut = {a.dim for a in layout.axes if a.divide != 1 or a.modulus is not None}
+    for dim, at in enumerate(load.index):
+        if not depends_on(at, var):
+            continue
+        atoms = [atom for atom in linear(at)[0] if depends_on(atom, var)]
+        if dim in cut or atoms != [Var(var)]:
+            return False
+    return True
 
 
 def _runs_on(structure: Structure, outer: Loop, inner: Loop) -> bool:

@@ -11,9 +11,9 @@ from convc.loops.parser import parse_kernel
 from convc.schedule.cpu import schedule_kernel
 from convc.target import TARGETS
 
-# Tokens x batch x channels, as PyTorch's attention lays it: the batch is inside.
+# Tokens x batch x channels, as PyTorch's attention and recurrent layers lay it: the batch is inside.
 TOKENS_FIRST = """
-kernel k(in x: float32[{tokens}, N, 8] @(d1, d0, d2), in w: float32[8, 48] constant, out y: float32[{tokens}, N, 48]) {{
+kernel k(in x: float32[{tokens}, N, 8]{layout}, in w: float32[8, 48] constant, out y: float32[{tokens}, N, 48]) {{
   for n in {tokens} {{ for o in N {{ for i in 48 {{
     alloc acc: float32[] register
     acc[] = 0.0
@@ -23,19 +23,23 @@ kernel k(in x: float32[{tokens}, N, 8] @(d1, d0, d2), in w: float32[8, 48] const
 }}"""
 
 
+@pytest.mark.parametrize("layout", ["", " @(d1, d0, d2)"])
 @pytest.mark.parametrize(("tokens", "whole"), [(32, True), (3, False)])
-def test_a_batch_of_one_does_not_leave_tiles_of_one_row(tokens: int, whole: bool) -> None:
-    kernel = parse_kernel(TOKENS_FIRST.format(tokens=tokens))
+def test_a_batch_of_one_does_not_leave_tiles_of_one_row(
+    tokens: int, whole: bool, layout: str
+) -> None:
+    kernel = parse_kernel(TOKENS_FIRST.format(tokens=tokens, layout=layout))
     scheduled = schedule_kernel(kernel, TARGETS["x86-64-avx2"])
     assert ("strategy", "tiled") in scheduled.notes
     loops = {s.var: str(s.extent) for s in walk(scheduled.body) if isinstance(s, For)}
     assert ("o" in loops) == whole  # the batch is a loop of its own
 
 
+@pytest.mark.parametrize("layout", ["", " @(d1, d0, d2)"])
 @pytest.mark.parametrize("batch", [1, 2, 9])
 @pytest.mark.parametrize("tokens", [3, 13, 32])
-def test_rows_of_tokens_are_computed_as_before(tokens: int, batch: int) -> None:
-    kernel = parse_kernel(TOKENS_FIRST.format(tokens=tokens))
+def test_rows_of_tokens_are_computed_as_before(tokens: int, batch: int, layout: str) -> None:
+    kernel = parse_kernel(TOKENS_FIRST.format(tokens=tokens, layout=layout))
     rng = np.random.default_rng(1)
     x = rng.standard_normal((tokens, batch, 8)).astype(np.float32)
     w = rng.standard_normal((8, 48)).astype(np.float32)
