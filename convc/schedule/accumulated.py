@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from convc.loops.ir import Expr, For, Kernel, Load, Space
-from convc.loops.rewrites import carry, parallelize, sink, split, unroll, vectorize
+from convc.loops.rewrites import carry, fuse, parallelize, sink, split, unroll, vectorize
 from convc.loops.simplify import simplify_kernel
 from convc.schedule.batched import BATCH, batch_loop, taps_together
 from convc.schedule.finishing import finish, has_loop, parallel_top
@@ -25,6 +25,11 @@ _TOGETHER = 4
 
 # A task's sums over fewer pixels than this don't pay for loading and storing them.
 _LEAST_PIXELS = 256
+
+# Of an image whose pixels take more bytes than a second-level cache has, each pass would read all from
+# further away: a strip of its rows is then summed up at a time.
+_STAYING_BYTES = 1536 << 10
+_STRIP_BYTES = 128 << 10
 
 # Tasks to have before taps become tasks too: each task reads all images again.
 _FEW_TASKS = 4
@@ -66,6 +71,8 @@ class _Plan:
     outer: tuple[str, ...]  # the other output loops
     images: str
     group: int  # images that are summed up at a time
+    row: str  # the reduction over an image's rows
+    strip: int  # of these rows, that are summed up at a time; 0 for whole images
     vectors: int
     lanes: int
 
@@ -120,9 +127,29 @@ def _plan(
     outer = tuple(v for v in others if v not in rows and v != channel)
     block = _block(extents[channel] or 1, channels, vector, vectors * lanes) if channel else 1
     group = max(1, -(-_LEAST_PIXELS // count))
+    passes = block // channels
+    for var in outer:
+        passes *= extents[var] or 1
     return _Plan(
-        tuple(rows), channel, channels, block, outer, images.var, group, vectors, lanes,
+        tuple(rows), channel, channels, block, outer, images.var, group, pixels[0].var,
+        _strip([x.extent or 1 for x in pixels], (block, vectors * lanes), dtype.itemsize, passes),
+        vectors, lanes,
     )  # fmt: skip
+
+
+def _strip(pixels: list[int], channels: tuple[int, int], itemsize: int, passes: int) -> int:
+    """The rows of a large image to sum up at a time, where several passes read them: 0 for all.
+
+    `pixels` are the image's rows and columns, `channels` what a pass reads of a pixel on both sides.
+    """
+    (rows, *columns), row = pixels, sum(channels) * itemsize
+    for extent in columns:
+        row *= extent
+    if passes == 1 or not columns or rows * row <= _STAYING_BYTES:
+        return 0
+    least = -(-_LEAST_PIXELS * sum(channels) * itemsize // row)
+    strip = _divisor(rows, max(least, _STRIP_BYTES // row))
+    return strip if strip < rows else 0
 
 
 def _divisor(extent: int, most: int) -> int:
@@ -167,9 +194,13 @@ def _apply(structure: Structure, vector: Loop, plan: _Plan, target: Target) -> K
     order += ["ov", "ol"]
     kernel = _in_order(simplify_kernel(kernel), order)
     scope = (plan.outer[-1] if few and plan.outer else "") or ("cb" if plan.channel else "ob")
-    kernel = split(kernel, plan.images, plan.group, "mo", "mi", "clip")
-    kernel = carry(simplify_kernel(kernel), "mo", scope if has_loop(kernel, scope) else "ob")
-    kernel = simplify_kernel(kernel)
+    scope = scope if has_loop(kernel, scope) else "ob"
+    if plan.strip:
+        kernel = split(kernel, plan.row, plan.strip, "po", "pi")
+        kernel = fuse(kernel, plan.images, "po", "mo")
+    else:
+        kernel = split(kernel, plan.images, plan.group, "mo", "mi", "clip")
+    kernel = simplify_kernel(carry(simplify_kernel(kernel), "mo", scope))
     unrolled = [*plan.rows, *(["ci"] if plan.channel else []), "ov"]
     return _unrolled(kernel, unrolled, plan, target)
 

@@ -9,6 +9,7 @@ import pytest
 
 from convc.driver import Compiled, Options, compile_graphs, host_target
 from convc.graph.ir import Builder
+from convc.loops.ir import INDEX, Const, For, walk
 from convc.ops.broadcasting import Sub
 from convc.ops.conv import Conv2dWeightGradient
 from convc.ops.shape import Transpose
@@ -26,6 +27,7 @@ CASES = {
     "5x5": (8, 10, 16, 5, 1, 2, 1),
     "depthwise": (32, 9, 32, 3, 1, 1, 32),
     "few lanes": (5, 6, 24, 3, 1, 1, 1),
+    "large map": (16, 96, 64, 1, 1, 0, 1),
 }
 
 
@@ -44,6 +46,14 @@ def compiled(case: str) -> tuple[Compiled, Conv2dWeightGradient, int]:
     graph = builder.finish([builder.add(Sub(), p, gradient, name="next/p")])
     options = Options("training", verify=True, in_place=True)
     return compile_graphs("gradient", {"step": graph}, host_target(), options), op, extent
+
+
+def test_large_maps_are_summed_in_strips_of_rows() -> None:
+    made, *_ = compiled("large map")
+    (kernel,) = (k for k in made.program.kernels.values() if "weight" in dict(k.notes)["ops"])
+    loops = {s.var: s.extent for s in walk(kernel.body) if isinstance(s, For)}
+    assert loops["pi"] != Const(96, INDEX)
+    assert "mi" not in loops
 
 
 @pytest.mark.parametrize("case", CASES)
