@@ -58,7 +58,7 @@ def test_results_are_the_same_bits(before: Kernel, after: Kernel) -> None:
     for kernel in (before, after):
         run_kernel(kernel, arrays, {})
         found.append(arrays["y"].copy())
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_a_residual_is_asked_for_before_the_sum_and_under_its_condition() -> None:
