@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convc.onnx.importers.call import Call, Rejected, Rule, ValueNeeded
+from convc.onnx.importers.call import Call, Many, Rejected, Rule, ValueNeeded
 from convc.ops.broadcasting import And, Where
 from convc.ops.shape import Concat
 
@@ -19,18 +19,19 @@ def if_(c: Call) -> tuple[object, ...]:
     yes = c.importer.subgraph(c.attr("then_branch"), [])
     no = c.importer.subgraph(c.attr("else_branch"), [])
     condition = c.reshape(c[0], ())
-    results = []
-    for a, b in zip(yes, no, strict=True):
-        if not isinstance(a, str) or not isinstance(b, str) or c.type(a) != c.type(b):
-            raise (
-                ValueNeeded(c[0])
-                if c[0] in c.builder.inputs
-                else Rejected(
-                    "has branches of different types and a condition that only the run knows"
-                )
-            )
-        results.append(c.add(Where(), condition, a, b))
-    return tuple(results)
+    return tuple(either(c, condition, a, b) for a, b in zip(yes, no, strict=True))
+
+
+def either(c: Call, condition: str, a: object, b: object) -> object:
+    """One of two values of one type, or of two sequences whose tensors have the same types."""
+    if isinstance(a, Many) and isinstance(b, Many) and len(a.values) == len(b.values):
+        pairs = zip(a.values, b.values, strict=True)
+        return Many(tuple(str(either(c, condition, x, y)) for x, y in pairs))
+    if isinstance(a, str) and isinstance(b, str) and c.type(a) == c.type(b):
+        return c.add(Where(), condition, a, b)
+    if c[0] in c.builder.inputs:
+        raise ValueNeeded(c[0])
+    raise Rejected("has branches of different types and a condition that only the run knows")
 
 
 def loop(c: Call) -> tuple[object, ...]:
@@ -69,6 +70,7 @@ def loop(c: Call) -> tuple[object, ...]:
 
 def chosen(c: Call, condition: str, a: object, b: object) -> str:
     if not isinstance(a, str) or not isinstance(b, str) or c.type(a) != c.type(b):
+        c.importer.evaluate(condition)  # names the input that decides
         raise Rejected(
             "carries a value whose type changes with a condition that only the run knows"
         )
