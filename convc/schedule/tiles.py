@@ -7,7 +7,7 @@ from dataclasses import dataclass
 # Most vectors that a tile may have.
 _VECTORS = 6
 
-# From so many registers on, an instruction takes a broadcast from memory. With fewer, a tile that fills them all spills:
+# From so many registers on, an instruction takes a broadcast from memory. With fewer, a tile that fills all spills:
 # ResNet-50's 1x1 convolutions for AVX2 (16 registers) run at 56 % of the peak in tiles of 4x3, at 99 % in tiles of 6x2.
 _MANY_REGISTERS = 32
 
