@@ -53,8 +53,9 @@ HEAD = """# ONNX support
 What `python -m convc.onnx.backend.suite --write docs/onnx-support.md` found: ONNX {onnx}'s own backend tests
 (opset {opset}), each compiled to native code by convc {convc} and fed at run time.
 
-Inputs that decide shapes (the `shape` of Reshape, the `axes` of a reduction, the condition of Compress) are read when
-the model meets them, and it compiles once per value; all other inputs are read by the compiled code alone. A case whose
+Inputs that decide shapes (the `shape` of Reshape, the `axes` of a reduction, how many elements NonZero, Compress,
+Unique or NonMaxSuppression find) are read when the model meets them, and it compiles once per value; all other inputs
+are read by the compiled code alone. A case whose
 output follows from the values of such inputs alone counts as failed, as it was answered at compile time. "By types
 alone" are cases whose output no input's value can change (Shape, Size, a constant): they copy a constant.
 
@@ -72,6 +73,27 @@ Node tests; those of function bodies (`_expanded`) stand with their operator.
 
 | operator | rule | definitions since opset | passed | of | why not |
 |---|---|---|---|---|---|"""
+
+
+NOTES = """
+## Notes
+
+- Rows that data decide: `--shape NAME=rows` gives the first output of NonMaxSuppression, NonZero or Compress, called
+  NAME, a number of rows that holds for all data, as a saved model needs it. Rows beyond those found are -1 (of
+  Compress: zeros); rows beyond those given are cut off. Without it, a number is read from given data, as the tests do.
+- Random operators (RandomUniform, RandomNormal and their Like forms, Bernoulli, Dropout in training) draw from Philox
+  by `seed`, or by their output's name, and the element's place: the same numbers in every run. ONNX' tests want those
+  of numpy's generator.
+- `dft_inverse` wants a rounding error: numpy's float32 transform leaves 1.9e-7 in elements that are 0, of which the
+  test allows 1e-7. Ours are 0 to 4e-15, as the sums are of float64.
+- Strings have no element type in convc: they reach a model as integers, by a vocabulary. Labels and categories of
+  ai.onnx.ml have to be integers, and classifiers go without ZipMap (`zipmap=False` of skl2onnx). SVMClassifier gives scores,
+  no probabilities (`prob_a`, `prob_b`).
+- ImageDecoder needs decoders of image files, which a compiled model has none of: arrays are its inputs.
+- Sequences have lengths, and optional values are there or not, as the model or the shapes of its inputs say. A Loop
+  whose sequence grows by what the run decides, and optional results of an If, are left out.
+- "Folded at compile time": the results follow from inputs that decide shapes. They are right, and don't count.
+"""
 
 
 @dataclass(frozen=True)
@@ -250,7 +272,7 @@ def report(outcomes: Sequence[Outcome], about: dict[str, str]) -> str:
     rest = [o for o in outcomes if o.group != "node" and o.why]
     lines += ["", "## Models that fail", ""]
     lines += [f"- {o.group} `{o.name}`: {short(o.why)}" for o in rest]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + NOTES
 
 
 def left_out(outcomes: Sequence[Outcome]) -> list[str]:
