@@ -87,8 +87,8 @@ NOTES = """
 - `dft_inverse` wants a rounding error: numpy's float32 transform leaves 1.9e-7 in elements that are 0, of which the
   test allows 1e-7. Ours are 0 to 4e-15, as the sums are of float64.
 - Strings have no element type in convc: they reach a model as integers, by a vocabulary. Labels and categories of
-  ai.onnx.ml have to be integers, and classifiers go without ZipMap (`zipmap=False` of skl2onnx). SVMClassifier gives scores,
-  no probabilities (`prob_a`, `prob_b`).
+  ai.onnx.ml have to be integers, and classifiers go without ZipMap (`zipmap=False` of skl2onnx). SVMClassifier gives
+  scores, no probabilities (`prob_a`, `prob_b`).
 - ImageDecoder needs decoders of image files, which a compiled model has none of: arrays are its inputs.
 - Sequences have lengths, and optional values are there or not, as the model or the shapes of its inputs say. A Loop
   whose sequence grows by what the run decides, and optional results of an If, are left out.
