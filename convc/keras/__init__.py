@@ -38,9 +38,8 @@ __version__ = "3.0.0"
 """The version of Keras whose names and defaults these are."""
 
 __all__ = [
-    "GradientTape", "Initializer", "Input", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Optimizer", "Regularizer",
-    "Sequential",
-    "Variable", "activations", "applications", "backend", "callbacks", "config",
+    "GradientTape", "Initializer", "Input", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Optimizer",
+    "Regularizer", "Sequential", "Variable", "activations", "applications", "backend", "callbacks", "config",
     "constraints", "datasets", "initializers", "layers", "losses", "metrics", "models", "ops",
     "optimizers", "preprocessing", "random", "regularizers", "saving", "utils",
     "visualization",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convc.keras import backend
+from convc.keras.engine.arguments import fraction, number
 from convc.keras.engine.identifiers import config_of, resolved
 from convc.keras.engine.naming import snake_case
 from convc.keras.engine.tensor import function
@@ -37,6 +38,7 @@ class MaxNorm(Constraint):
     """Scales weights down to a norm along `axis`."""
 
     def __init__(self, max_value: float = 2, axis: Any = 0) -> None:
+        number("MaxNorm", "max_value", max_value, "a number ≥ 0")
         self.max_value, self.axis = max_value, axis
 
     def __call__(self, w: Any) -> Any:
@@ -67,6 +69,9 @@ class MinMaxNorm(Constraint):
     def __init__(
         self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Any = 0
     ) -> None:
+        number("MinMaxNorm", "min_value", min_value, "a number ≥ 0")
+        number("MinMaxNorm", "max_value", max_value, "a number ≥ 0")
+        fraction("MinMaxNorm", "rate", rate)
         self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
 
     def __call__(self, w: Any) -> Any:

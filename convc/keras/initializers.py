@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convc.errors import ModelError
+from convc.keras.engine.arguments import real, refuse
 from convc.keras.engine.naming import nearest, snake_case
 from convc.keras.engine.registry import custom
 from convc.types import DType
@@ -91,7 +92,8 @@ def _truncated(random: np.random.Generator, shape: tuple[int, ...]) -> Any:
 class RandomNormal(RandomInitializer):
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
         super().__init__(seed)
-        self.mean, self.stddev = mean, stddev
+        self.mean = real(type(self).__name__, "mean", mean)
+        self.stddev = real(type(self).__name__, "stddev", stddev)
 
     def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return random.standard_normal(shape, dtype=np.float32) * np.float32(
@@ -111,7 +113,8 @@ class RandomUniform(RandomInitializer):
         self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None
     ) -> None:
         super().__init__(seed)
-        self.minval, self.maxval = minval, maxval
+        self.minval = real("RandomUniform", "minval", minval)
+        self.maxval = real("RandomUniform", "maxval", maxval)
 
     def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
         width = np.float32(self.maxval - self.minval)
@@ -130,6 +133,8 @@ class Ones(Initializer):
 
 class Constant(Initializer):
     def __init__(self, value: Any = 0.0) -> None:
+        if np.asarray(value).dtype.kind not in "biuf":
+            refuse("Constant", "value", "a number or an array of numbers", value)
         self.value = value
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Array:
@@ -138,7 +143,7 @@ class Constant(Initializer):
 
 class Identity(Initializer):
     def __init__(self, gain: float = 1.0) -> None:
-        self.gain = gain
+        self.gain = real("Identity", "gain", gain)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Array:
         if len(shape) != 2:

@@ -11,6 +11,7 @@ import numpy as np
 
 from convc.errors import OutputError
 from convc.keras.callbacks.callback import Callback, Logs
+from convc.keras.engine.arguments import refuse
 
 
 class CSVLogger(Callback):
@@ -20,6 +21,8 @@ class CSVLogger(Callback):
         self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
     ) -> None:
         super().__init__()
+        if not isinstance(filename, (str, os.PathLike)):
+            refuse("CSVLogger", "filename", "a path", filename)
         self.filename, self.separator, self.append = Path(filename), separator, append
         self._file: IO[str] | None = None
         self._writer: Any = None

@@ -6,6 +6,7 @@ from typing import Any
 
 from convc.keras.callbacks.callback import Logs
 from convc.keras.callbacks.monitor import MonitorCallback
+from convc.keras.engine.arguments import real, whole
 
 
 class EarlyStopping(MonitorCallback):
@@ -27,6 +28,10 @@ class EarlyStopping(MonitorCallback):
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta=min_delta)
+        whole("EarlyStopping", "patience", patience)
+        whole("EarlyStopping", "start_from_epoch", start_from_epoch)
+        if baseline is not None:
+            real("EarlyStopping", "baseline", baseline)
         self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights = restore_best_weights
         self.start_from_epoch = start_from_epoch

@@ -10,6 +10,7 @@ import numpy as np
 from convc.errors import UsageError
 from convc.keras.callbacks.callback import Callback, Logs
 from convc.keras.callbacks.monitor import MonitorCallback
+from convc.keras.engine.arguments import number, refuse, whole
 
 
 def rate_of(model: Any) -> float:
@@ -22,6 +23,8 @@ class LearningRateScheduler(Callback):
 
     def __init__(self, schedule: Callable[..., Any], verbose: int = 0) -> None:
         super().__init__()
+        if not callable(schedule):
+            refuse("LearningRateScheduler", "schedule", "a function (epoch, rate)", schedule)
         self.schedule, self.verbose = schedule, verbose
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
@@ -62,6 +65,11 @@ class ReduceLROnPlateau(MonitorCallback):
         min_lr: float = 0.0,
     ) -> None:
         super().__init__(monitor, mode, min_delta=min_delta)
+        cls = "ReduceLROnPlateau"
+        number(cls, "factor", factor, "a number from 0 to below 1")
+        whole(cls, "patience", patience)
+        whole(cls, "cooldown", cooldown)
+        number(cls, "min_lr", min_lr, "a number ≥ 0")
         if factor >= 1.0:
             raise UsageError(f"ReduceLROnPlateau: factor must be below 1.0; received {factor}")
         self.factor, self.patience, self.verbose = factor, patience, verbose

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from convc.keras.callbacks.callback import Callback, Logs
+from convc.keras.engine.arguments import real
 
 MODES = ("auto", "min", "max")
 GROWING = (
@@ -38,6 +39,7 @@ class MonitorCallback(Callback):
         min_delta: float = 0.0,
     ) -> None:
         super().__init__()
+        real(type(self).__name__, "min_delta", min_delta)
         if mode not in MODES:
             warnings.warn(
                 f"{type(self).__name__} mode '{mode}' is unknown, fallback to auto mode.",

@@ -12,6 +12,7 @@ from convc.errors import UsageError
 from convc.keras.callbacks.callback import Callback, Logs
 from convc.keras.callbacks.events import EventWriter, histogram, scalar
 from convc.keras.callbacks.learning_rate import rate_of
+from convc.keras.engine.arguments import refuse
 
 
 class TensorBoard(Callback):
@@ -35,6 +36,8 @@ class TensorBoard(Callback):
         embeddings_metadata: Any = None,
     ) -> None:
         super().__init__()
+        if not isinstance(log_dir, (str, os.PathLike)):
+            refuse("TensorBoard", "log_dir", "a path", log_dir)
         if update_freq not in ("epoch", "batch") and not (
             isinstance(update_freq, int) and update_freq > 0
         ):

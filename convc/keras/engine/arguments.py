@@ -34,6 +34,20 @@ def positive(owner: object, argument: str, value: Any) -> int:
     return int(value)
 
 
+def whole(owner: object, argument: str, value: Any, least: int = 0) -> int:
+    """An integer of at least `least`."""
+    if not is_integer(value) or value < least:
+        refuse(owner, argument, f"an integer ≥ {least}", value)
+    return int(value)
+
+
+def real(owner: object, argument: str, value: Any) -> Any:
+    """Any number, as it came."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        refuse(owner, argument, "a number", value)
+    return value
+
+
 def pair(owner: object, argument: str, value: Any, least: int = 1) -> tuple[int, int]:
     """An integer, used twice, or two integers; none below `least`."""
     kind = {0: "non-negative", 1: "positive"}[least]

@@ -317,6 +317,9 @@ class Rescaling(Layer):
 
     def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        for argument, value in (("scale", scale), ("offset", offset)):
+            if np.asarray(value).dtype.kind not in "biuf":
+                refuse(self, argument, "a number or numbers", value)
         self.scale, self.offset = scale, offset
 
     def call(self, inputs: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from convc.errors import ModelError
 from convc.keras import backend, ops
+from convc.keras.engine.arguments import fraction, number
 from convc.keras.engine.call import map_tensors
 from convc.keras.engine.naming import nearest, snake_case, unique_name
 from convc.keras.engine.tensor import KerasTensor, as_tensor
@@ -74,6 +75,7 @@ class LossFunctionWrapper(Loss):
     ) -> None:
         name = name or getattr(fn, "__name__", None)
         super().__init__(name, reduction, dtype)
+        check_settings(type(self).__name__, kwargs)
         self.fn = fn
         self.fn_kwargs = kwargs
         self.casts_targets = not getattr(fn, "takes_labels", False)
@@ -93,6 +95,15 @@ class LossFunctionWrapper(Loss):
     def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), **self.fn_kwargs}
         return {**config, "fn": self.fn} if type(self) is LossFunctionWrapper else config
+
+
+def check_settings(owner: str, settings: dict[str, Any]) -> None:
+    """ModelError for a setting of Keras' losses that is no number where it must be one."""
+    for name, value in settings.items():
+        if name == "label_smoothing":
+            fraction(owner, name, value)
+        elif name in ("delta", "gamma"):
+            number(owner, name, value, "a number ≥ 0")
 
 
 def converted(structure: Any, dtype: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.keras import backend, ops
-from convc.keras.engine.arguments import choice
+from convc.keras.engine.arguments import choice, whole
 from convc.keras.engine.tensor import as_tensor
 from convc.keras.losses.loss import same_rank
 from convc.keras.metrics.confusion import Confusion
@@ -41,6 +41,7 @@ class AUC(Confusion):
         if num_labels and not multi_label:
             raise ModelError("AUC: num_labels is for multi_label=True only")
         inner = sorted(thresholds) if thresholds is not None else None
+        whole("AUC", "num_thresholds", num_thresholds)
         if inner is None and num_thresholds <= 1:
             raise ModelError(f"AUC: num_thresholds must be more than 1; received {num_thresholds}")
         self.num_thresholds = num_thresholds if inner is None else len(inner) + 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from convc.keras.engine.arguments import positive
 from convc.keras.losses import functions as losses
 from convc.keras.metrics import functions
 from convc.keras.metrics.metric import MeanMetricWrapper
@@ -165,7 +166,12 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
     def __init__(
         self, k: int = 5, name: str | None = "top_k_categorical_accuracy", dtype: Any = None
     ) -> None:
-        super().__init__(functions.top_k_categorical_accuracy, name, dtype, k=k)
+        super().__init__(
+            functions.top_k_categorical_accuracy,
+            name,
+            dtype,
+            k=positive("TopKCategoricalAccuracy", "k", k),
+        )
 
 
 class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
@@ -180,6 +186,6 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
             functions.sparse_top_k_categorical_accuracy,
             name,
             dtype,
-            k=k,
+            k=positive("SparseTopKCategoricalAccuracy", "k", k),
             from_sorted_ids=from_sorted_ids,
         )

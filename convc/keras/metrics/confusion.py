@@ -13,6 +13,7 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.keras import backend, ops
+from convc.keras.engine.arguments import real
 from convc.keras.engine.tensor import KerasTensor, Variable, apply, as_tensor
 from convc.keras.losses.loss import aligned, same_rank
 from convc.keras.metrics.metric import Metric
@@ -26,6 +27,8 @@ BELOW_ALL = -1e10
 def thresholds_of(owner: str, thresholds: Any, default: float = 0.5) -> list[float]:
     found = default if thresholds is None else thresholds
     listed = [float(t) for t in found] if isinstance(found, (list, tuple, np.ndarray)) else [found]
+    for threshold in listed:
+        real(owner, "thresholds", threshold)
     if thresholds is not None and not all(0 <= t <= 1 for t in listed):
         raise ModelError(f"{owner}: thresholds must be from 0 to 1; received {thresholds!r}")
     return listed

@@ -9,6 +9,7 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.keras import backend, ops
+from convc.keras.engine.arguments import positive
 from convc.keras.engine.tensor import KerasTensor, as_tensor
 from convc.keras.losses.loss import aligned
 from convc.keras.metrics.metric import Metric
@@ -30,6 +31,7 @@ class IoU(Metric):
         axis: int = -1,
     ) -> None:
         super().__init__(dtype or "int64", name)
+        positive(type(self).__name__, "num_classes", num_classes)
         if not target_class_ids or max(target_class_ids) >= num_classes:
             raise ModelError(
                 f"{type(self).__name__}: target_class_ids must be from 0 to {num_classes - 1}; "
@@ -137,7 +139,7 @@ class MeanIoU(IoU):
         sparse_y_pred: bool = True,
         axis: int = -1,
     ) -> None:
-        every = range(num_classes)
+        every = range(positive("MeanIoU", "num_classes", num_classes))
         super().__init__(
             num_classes, every, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis
         )

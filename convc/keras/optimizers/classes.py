@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from convc.errors import ModelError
 from convc.keras.optimizers.optimizer import Optimizer
 from convc.keras.training import rules
 
@@ -28,8 +27,6 @@ class SGD(Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, **kwargs)
-        if not 0 <= momentum <= 1:
-            raise ModelError(f"SGD: momentum must be a number from 0 to 1; received {momentum!r}")
 
 
 class RMSprop(Optimizer):

@@ -10,6 +10,7 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.keras import backend
+from convc.keras.engine.arguments import fraction, number, refuse
 from convc.keras.engine.naming import nearest, snake_case, unique_name
 from convc.keras.engine.tensor import Operators, Variable, as_tensor
 from convc.keras.optimizers import schedules
@@ -75,15 +76,18 @@ class Optimizer:
         self._excluded_names: tuple[str, ...] = ()
 
     def _check(self, cls: str) -> None:
+        for argument in (*self.settings, *COMMON):
+            value = getattr(self, argument)
+            if argument in SHARES and value is not None:
+                fraction(cls, argument, value)
+            elif argument in SIZES and value is not None:
+                number(cls, argument, value, "a number ≥ 0")
         clips = ("clipnorm", "clipvalue", "global_clipnorm")
         given = [n for n in clips if getattr(self, n) is not None]
         if len(given) > 1:
             raise ModelError(
                 f"{cls}: only one of {', '.join(clips)} can be set; received {' and '.join(given)}"
             )
-        momentum = self.ema_momentum  # type: ignore[attr-defined]
-        if not 0 <= momentum <= 1:
-            raise ModelError(f"{cls}: ema_momentum must be from 0 to 1; received {momentum!r}")
         for name, least in (("ema_overwrite_frequency", 1), ("gradient_accumulation_steps", 2)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):
@@ -138,11 +142,14 @@ class Optimizer:
             return
         try:
             rate = np.asarray(float(value), backend.floatx())
+            usable = 0 <= rate < np.inf
         except (TypeError, ValueError):
             raise ModelError(
                 f"{type(self).__name__}: learning_rate must be a number, a LearningRateSchedule or a function; "
                 f"received {value!r}"
             ) from None
+        if not usable:
+            refuse(type(self).__name__, "learning_rate", "a number ≥ 0", value)
         if isinstance(self._rate, Variable):
             self._rate.assign(rate)
         else:
@@ -207,5 +214,14 @@ class Optimizer:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
 
+
+SHARES = ("beta_1", "beta_2", "rho", "momentum", "ema_momentum")
+"""Arguments that are numbers from 0 to 1."""
+
+SIZES = (
+    "epsilon", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "initial_accumulator_value",
+    "l1_regularization_strength", "l2_regularization_strength", "l2_shrinkage_regularization_strength", "beta",
+)  # fmt: skip
+"""Arguments that are numbers from 0."""
 
 DEFAULTS: dict[str, Any] = {"use_ema": False, "ema_momentum": 0.99}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from convc.keras.training.scoring import Scoring
 from convc.types import TensorType
 
 CROSSENTROPY = ("crossentropy", "ce")
+ACCURACY = ("accuracy", "acc", *CROSSENTROPY)
 
 
 @dataclass
@@ -126,6 +127,33 @@ class Settings:
         """The keys of the losses that are shown besides their sum."""
         names = [n for n, r in self.resolved.items() if r.loss is not None]
         return [f"{name}_loss" for name in names] if len(names) > 1 else []
+
+
+def check_known(loss: Any, *asked: Any) -> None:
+    """ModelError for what is no loss or metric: a name that is none, a number."""
+    for item in leaves(loss):
+        if not (isinstance(item, str) and item.lower() in CROSSENTROPY):
+            losses.loss_of(item)
+    for item in leaves(asked):
+        if not (isinstance(item, str) and item.lower() in ACCURACY):
+            metrics.metric_of(item, (None, 2), (None, 2))
+
+
+def leaves(structure: Any) -> Iterator[Any]:
+    """The losses or metrics in lists, tuples and dicts; configs are whole."""
+    match structure:
+        case None:
+            return
+        case {"class_name": _}:
+            yield structure
+        case Mapping():
+            for item in structure.values():
+                yield from leaves(item)
+        case list() | tuple():
+            for item in structure:
+                yield from leaves(item)
+        case _:
+            yield structure
 
 
 def loss_weight(value: Any) -> float:

@@ -53,7 +53,7 @@ from convc.keras.training.own_run import OwnRun
 from convc.keras.training.predictor import Predictor
 from convc.keras.training.run import Run
 from convc.keras.training.seeds import next_key
-from convc.keras.training.settings import Settings
+from convc.keras.training.settings import Settings, check_known
 
 
 class Trainer(Customizable):
@@ -130,6 +130,7 @@ class Trainer(Customizable):
                 raise UsageError(f"compile has no argument {name!r}{nearest(name, known)}")
             if value is not None and name == "target_tensors":
                 raise UsageError("compile: target_tensors isn't supported: pass y to fit")
+        check_known(loss, metrics, weighted_metrics)
         self._drop_run()
         self._loss_tracker = Mean(name="loss") if self.has_own_steps else None
         self.optimizer = optimizers.get(optimizer)

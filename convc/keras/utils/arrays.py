@@ -15,6 +15,10 @@ def to_categorical(x: Any, num_classes: int | None = None) -> NDArray[np.float32
     labels = np.asarray(x)
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
+    if labels.dtype.kind not in "biuf":
+        raise DataError(
+            f"to_categorical: expected class numbers; received an array of dtype {labels.dtype}"
+        )
     labels = labels.astype(np.int64)
     classes = int(num_classes) if num_classes else int(labels.max(initial=-1)) + 1
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):

@@ -14,6 +14,7 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.keras import backend
+from convc.keras.engine.arguments import real
 from convc.keras.engine.tensor import KerasTensor, cast
 from convc.types import DType
 
@@ -47,7 +48,7 @@ def chosen(condition: Any, then: Any, otherwise: Any) -> Any:
 
 
 def check_positive(owner: str, name: str, value: Any) -> None:
-    if not value > 0:
+    if not real(owner, name, value) > 0:
         raise ModelError(f"{owner}: {name} must be positive; received {value!r}")
 
 
@@ -63,6 +64,7 @@ class ExponentialDecay(LearningRateSchedule):
         name: str = "ExponentialDecay",
     ) -> None:
         check_positive("ExponentialDecay", "decay_steps", decay_steps)
+        real("ExponentialDecay", "initial_learning_rate", initial_learning_rate)
         self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
         self.decay_rate, self.staircase, self.name = decay_rate, staircase, name
 
@@ -137,6 +139,7 @@ class PolynomialDecay(LearningRateSchedule):
         name: str = "PolynomialDecay",
     ) -> None:
         check_positive("PolynomialDecay", "decay_steps", decay_steps)
+        real("PolynomialDecay", "initial_learning_rate", initial_learning_rate)
         self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
         self.end_learning_rate, self.power = end_learning_rate, power
         self.cycle, self.name = cycle, name
@@ -183,6 +186,7 @@ class CosineDecay(LearningRateSchedule):
         warmup_steps: float = 0,
     ) -> None:
         check_positive("CosineDecay", "decay_steps", decay_steps)
+        real("CosineDecay", "initial_learning_rate", initial_learning_rate)
         self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
         self.alpha, self.name = alpha, name
         self.warmup_target, self.warmup_steps = warmup_target, warmup_steps
@@ -229,6 +233,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         name: str = "SGDRDecay",
     ) -> None:
         check_positive("CosineDecayRestarts", "first_decay_steps", first_decay_steps)
+        real("CosineDecayRestarts", "initial_learning_rate", initial_learning_rate)
         self.initial_learning_rate = initial_learning_rate
         self.first_decay_steps, self.t_mul, self.m_mul = first_decay_steps, t_mul, m_mul
         self.alpha, self.name = alpha, name
