@@ -61,6 +61,14 @@ def test_exported_random_models_agree_with_the_reference() -> None:
     assert not tally.failures
 
 
+def test_random_models_of_any_batch_agree_with_the_reference() -> None:
+    until = time.monotonic() + 4
+    judge = differential.symbolic_problem_of
+    tally = differential.run(range(600_000, 600_040), differential.Tally(), until, judge)
+    assert tally.graphs >= 3
+    assert not tally.failures
+
+
 def test_random_models_agree_with_the_reference() -> None:
     """Some seconds' worth; the script runs as many as one likes."""
     until = time.monotonic() + 5
