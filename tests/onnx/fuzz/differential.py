@@ -143,7 +143,7 @@ def with_symbol(case: Case) -> Case:
 
     A Squeeze that names no axes has another rank at one image than at two: such a model stays as it is.
     """
-    if any(n.op_type == "Squeeze" and len(n.input) < 2 for n in case.model.graph.node):
+    if any(n.op_type == "Squeeze" and not any(n.input[1:]) for n in case.model.graph.node):
         return case
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
