@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from convc.codegen.llvm_entry import entry_function, support_functions
 from convc.codegen.llvm_kernel import kernel_function
+from convc.codegen.llvmc import QUICK
 from convc.codegen.sharing import sharings
 from convc.loops.ir import Kernel
 from convc.loops.printer import print_kernel
@@ -83,16 +84,15 @@ def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
     def entries() -> str:
         declared = (f"declare hidden void @{named(k)}(ptr, i64, i64)\n" for k in program.kernels)
         functions = [
-            entry_function(program, e, prefix, entry_name(prefix, e.name), named)
+            entry_function(program, e, prefix, entry_name(prefix, e.name), named, shared[e.name])
             for e in program.entries
         ]
-        return module([support_functions(prefix), "".join(declared), *functions], target)
+        return QUICK + module([support_functions(prefix), "".join(declared), *functions], target)
 
     units = [kernel_unit(k, named(n)) for n, k in program.kernels.items()]
-    shared = "".join(f"{s}\n" for e in program.entries for s in sharings(program, e))
-    units.append(
-        Unit("entries", f"entries of {prefix}\n{print_program(program)}\n{shared}", entries)
-    )
+    shared = {e.name: sharings(program, e) for e in program.entries}
+    cuts = "".join(f"{s}\n" for sharing in shared.values() for s in sharing)
+    units.append(Unit("entries", f"entries of {prefix}\n{print_program(program)}\n{cuts}", entries))
     return units
 
 

@@ -19,13 +19,20 @@ _WEIGHTS, _WORKSPACE, _INPUTS, _OUTPUTS, _SYMBOLS, _PARALLEL_FOR, _POOL, _STATE 
 
 
 def entry_function(
-    program: Program, entry: Entry, prefix: str, name: str, kernel_name: Callable[[str], str]
+    program: Program,
+    entry: Entry,
+    prefix: str,
+    name: str,
+    kernel_name: Callable[[str], str],
+    shared: list[Sharing] | None = None,
 ) -> str:
     """The text of an entry's LLVM function, named `name`; `kernel_name` gives each kernel's function.
 
-    It calls the support functions whose names start with `prefix`.
+    It calls the support functions whose names start with `prefix`. `shared` says how its steps are shared, where that
+    is known already.
     """
-    return _EntryWriter(program, entry, prefix, name, kernel_name).write()
+    shared = sharings(program, entry) if shared is None else shared
+    return _EntryWriter(program, entry, prefix, name, kernel_name, shared).write()
 
 
 def support_functions(prefix: str) -> str:
@@ -44,11 +51,13 @@ class _EntryWriter:
         prefix: str,
         name: str,
         kernel_name: Callable[[str], str],
+        shared: list[Sharing],
     ) -> None:
         self.program = program
         self.entry = entry
         self.prefix = prefix
         self.kernel_name = kernel_name
+        self.shared = shared
         self.f = Function(f"define hidden i32 @{name}(ptr %call) #0")
         self.regions = {r.name: r for r in program.regions}
         self.symbols: dict[str, str] = {}
@@ -70,7 +79,6 @@ class _EntryWriter:
                 self.caller[port.region] = f.emit(f"load ptr, ptr {self.moved(table, 8 * i)}")
         slots = max((len(self.slots(s)) for s in self.entry.steps), default=1)
         self.args = f.alloca("i64", slots)
-        self.shared = sharings(self.program, self.entry)
         self.begin()
         steps = list(zip(self.entry.steps, self.shared, strict=True))
         position = 0

@@ -10,6 +10,9 @@ from typing import Any
 from convc.errors import IRError, TargetError
 from convc.target import Target
 
+QUICK = "; compiled quickly: each line runs once per call\n"
+"""The first line of a module for which LLVM is not to search for the best code."""
+
 # LLVM's own names of the optimisation pipelines that `optimize` runs.
 _PIPELINES = ("O1", "O2", "O3")
 
@@ -17,11 +20,12 @@ _PIPELINES = ("O1", "O2", "O3")
 def compile_object(ir_text: str, target: Target, optimize: str | None = None) -> bytes:
     """The relocatable ELF object of one LLVM module, position independent.
 
-    Instruction selection and scheduling run at their highest level; `optimize` (O1, O2, O3) runs LLVM's
-    middle end before, which kernels don't need: their loops are already what the schedule wrote.
+    Instruction selection and scheduling run at their highest level, or at their lowest for a text that begins
+    with `QUICK`; `optimize` (O1, O2, O3) runs LLVM's middle end before, which kernels don't need: their loops are
+    already what the schedule wrote.
     IRError names the line that LLVM refuses.
     """
-    machine = _machine(target)
+    machine = _machine(target, 0 if ir_text.startswith(QUICK) else 3)
     return bytes(machine.emit_object(_parse(ir_text, machine, optimize)))
 
 
@@ -63,7 +67,7 @@ def _binding() -> Any:
 
 
 @functools.cache
-def _machine(target: Target) -> Any:
+def _machine(target: Target, level: int = 3) -> Any:
     binding = _binding()
     try:
         description = binding.Target.from_triple(target.triple)
@@ -74,7 +78,7 @@ def _machine(target: Target) -> Any:
     return description.create_target_machine(
         cpu=target.cpu,
         features=",".join(f"+{f}" for f in target.features),
-        opt=3,
+        opt=level,
         reloc="pic",
         codemodel="small",
     )
