@@ -27,9 +27,12 @@ from convc.types import Dim, TensorType
 MOST_NODES = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """Nodes that may stand for one of the model's: the exporter makes one of a product and its bias. Others: 1."""
 
-RANDOM = {
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout",
+DRAWN = {
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli",
 }  # fmt: skip
+"""Operators whose results are for a run to draw, though convc has an import of its own for them."""
+
+RANDOM = {*DRAWN, "Dropout"}
 """Operators that may give other results each time: two alike are two."""
 
 
@@ -68,7 +71,7 @@ class _Carrier(ModelImporter):
         self, node: NodeProto, values: list[Any], scope: Scope, where: str
     ) -> Sequence[Any]:
         known_if = node.op_type == "If" and isinstance(values[0], str) and self.known(values[0])
-        if has_bodies(node) and not known_if:
+        if has_bodies(node) and not known_if or node.op_type in DRAWN:
             types = self.types_of(node, scope)
             if types is not None:
                 return self.carry(node, types, scope)
