@@ -22,13 +22,17 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Contender:
-    """An engine. `load(folder, threads, image)` returns what runs the network on the image once."""
+    """An engine. `load(folder, threads, image)` returns what runs the network on the image once.
+
+    `isa` are environment variables that keep it to an instruction set, for which others have no setting.
+    """
 
     name: str
     packages: tuple[str, ...]
     load: Callable[[Path, int, Any], Run]
     channels_first: bool = True
     prepare: Callable[[Path, tuple[int, ...]], None] | None = None
+    isa: tuple[str, ...] = ()
 
     @property
     def missing(self) -> str | None:
@@ -124,12 +128,23 @@ CONTENDERS: dict[str, Contender] = {
     for c in (
         Contender("convc", ("convc_runtime",), load_convc, channels_first=False),
         Contender("onnxruntime", ("onnxruntime",), load_onnxruntime),
-        Contender("openvino", ("openvino",), load_openvino),
+        # oneDNN's own kernels heed the first, OpenVINO's the second.
+        Contender(
+            "openvino",
+            ("openvino",),
+            load_openvino,
+            isa=("ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA"),
+        ),
         Contender("ncnn", ("ncnn", "pnnx"), load_ncnn, prepare=prepare_ncnn),
     )
 }
 
 
-def environment(threads: int) -> dict[str, str]:
+ISAS = {"avx2": "x86-64-avx2"}
+"""Instruction sets that contenders may be kept to, with convc's target."""
+
+
+def environment(threads: int, contender: str = "", isa: str = "") -> dict[str, str]:
     """The variables of a process that runs one contender: OpenMP must not take more threads than asked."""
-    return os.environ | {"OMP_NUM_THREADS": str(threads)}
+    limits = CONTENDERS[contender].isa if isa else ()
+    return os.environ | {"OMP_NUM_THREADS": str(threads)} | dict.fromkeys(limits, isa.upper())

@@ -25,11 +25,12 @@ import numpy as np
 import onnx
 
 import convc
-from benchmarks.contenders import CONTENDERS, ONNX_FILE, Contender, environment
+from benchmarks.contenders import CONTENDERS, ISAS, ONNX_FILE, Contender, environment
+from benchmarks.layers import layers_of
 from benchmarks.networks import LINES, network
 from benchmarks.peer_graph import TO_NCHW, peer_graph
-from benchmarks.tables import fallen, report, write_docs
-from convc.cli.peak import fma_peak
+from benchmarks.tables import fallen, layers_table, report, write_docs
+from convc.cli.peak import measured_peak
 from convc.graph.interp import run_graph
 from convc.onnx.exporter import export_graph
 from convc.report import total_flops
@@ -112,11 +113,12 @@ def prepare(
     return evaluate(total_flops(compiled.report), {"N": batch}), failures
 
 
-def measure(result: Result, folder: Path, seconds: float) -> None:
+def measure(result: Result, folder: Path, seconds: float, isa: str = "") -> None:
     """Runs one process of a contender and adds its median to the result."""
     arguments = [result.contender, str(folder), str(result.threads), str(seconds)]
     command = [sys.executable, "-m", "benchmarks.worker", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(result.threads))
+    variables = environment(result.threads, result.contender, isa)
+    done = subprocess.run(command, capture_output=True, text=True, env=variables)
     if done.returncode:
         result.failure = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return
@@ -144,10 +146,10 @@ def compare(
         ]
         for t in given.threads:
             for _ in range(given.processes):
-                peaks[t] = max(peaks.get(t, 0.0), fma_peak.__wrapped__(t))
+                peaks[t] = max(peaks.get(t, 0.0), measured_peak(t, given.target))
                 for result in results:
                     if result.threads == t and not result.failure:
-                        measure(result, folder, given.seconds)
+                        measure(result, folder, given.seconds, given.isa)
     for result in results:
         result.peak = peaks[result.threads]
     return results
@@ -178,6 +180,17 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=5, help="of each contender")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each process")
     parser.add_argument("--target", default="host", help="what convc compiles for")
+    parser.add_argument(
+        "--isa",
+        choices=tuple(ISAS),
+        default="",
+        help="keep convc and those of the others that can be to an instruction set; the rest stay out",
+    )
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="only what bounds convc's layers below 70 %% of the peak, on one thread",
+    )
     parser.add_argument("--json", type=Path, help="write the results there")
     parser.add_argument("--quick", action="store_true", help="one short process of each")
     parser.add_argument(
@@ -197,13 +210,33 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         for name in chosen:
             if name not in known:
                 parser.error(f"unknown {what} {name!r}: expected one of {', '.join(known)}")
+    if given.isa:
+        given.target = ISAS[given.isa]
+        given.contenders = [n for n in given.contenders if n == "convc" or CONTENDERS[n].isa]
     if given.quick:
         given.processes, given.seconds = 1, 0.5
     return given
 
 
+def write_layers(given: argparse.Namespace) -> None:
+    """Prints what bounds convc's layers, and keeps it and writes it to the docs if asked to."""
+    lines = [line for line in LINES if line[0] in given.models and line[1] in given.batches]
+    found = {
+        f"{name}, batch {batch}": layers_of(name, batch, given.target, given.seconds)
+        for name, batch in lines
+    }
+    print("\n".join(layers_table(found)))
+    if given.write_docs:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "layers.json").write_text(json.dumps(found, indent=1) + "\n")
+        write_docs(RESULTS)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     given = arguments(argv)
+    if given.layers:
+        write_layers(given)
+        return
     chosen = [CONTENDERS[n] for n in given.contenders]
     absent = {c.name: c.missing for c in chosen if c.missing}
     present = [c for c in chosen if not c.missing]
@@ -214,6 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "processes": given.processes,
         "seconds": given.seconds,
         "target": given.target,
+        "isa": given.isa,
         "load_before": os.getloadavg()[0],
     }
     results: list[dict[str, Any]] = []
@@ -225,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             report(results[-len(found) :], facts)
     facts["load_after"] = os.getloadavg()[0]
     document = {"machine": facts, "results": results}
-    kept = RESULTS / "inference.json"
+    kept = RESULTS / (f"inference-{given.isa}.json" if given.isa else "inference.json")
     if kept.exists():
         for line in fallen(results, json.loads(kept.read_text())["results"]):
             print(line)
@@ -234,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.write_docs:
         RESULTS.mkdir(exist_ok=True)
         kept.write_text(json.dumps(document, indent=1) + "\n")
-        write_docs(document)
+        write_docs(RESULTS)
 
 
 if __name__ == "__main__":

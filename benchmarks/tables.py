@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -195,8 +196,59 @@ def markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str
     return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *lines)]
 
 
-def write_docs(document: Mapping[str, Any]) -> None:
-    """Writes docs/benchmarks.md and its chart."""
+def layers_table(layers: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Per network what bounds the kernels below 70 % of the peak, those of the same kind together, as markdown."""
+    columns = ["network", "share of peak", "bound", "kernels", "of the time", "their share of peak"]
+    lines = []
+    for name, rows in layers.items():
+        whole = next(r for r in rows if not r["bound"])
+        shown = [name, f"{whole['share_of_peak']:.0%}"]
+        for row in (r for r in rows if r["bound"]):
+            own = f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else "-"
+            lines.append([*shown, row["bound"], row["kind"], f"{row['time_share']:.0%}", own])
+            shown = ["", ""]
+    return markdown(columns, lines)
+
+
+def narrow_section(document: Mapping[str, Any]) -> list[str]:
+    """The lines about an instruction set to which convc and some of the others were kept."""
+    facts, results = document["machine"], document["results"]
+    return [
+        f"## Kept to {facts['isa'].upper()}",
+        "",
+        f"The same with convc compiled for {facts['target']}, measured on {facts['date']}; OpenVINO with "
+        f"`ONEDNN_MAX_CPU_ISA` and `OV_CPU_MAX_ISA` set to {facts['isa'].upper()} (oneDNN's kernels heed the first; "
+        "releases of OpenVINO before the second was opened to them take other instructions in a few of their own). "
+        "ONNX Runtime and ncnn have no such setting. The share is of the peak of these instructions.",
+        "",
+        *means(results),
+        "",
+        *markdown(*table_of(results)),
+        "",
+        *(f"- {note}" for note in notes(results, facts)),
+        "",
+    ]
+
+
+def layers_section(layers: Mapping[str, Sequence[Row]]) -> list[str]:
+    return [
+        "## What bounds the layers",
+        "",
+        "convc's kernels below 70 % of the peak on one thread, those that take 1 % of a network's time or more: "
+        "what explains at least half of their time is where their bytes come from, at the speeds that one core was "
+        "measured to read from its caches and from memory; failing that, a name for what else there is. A kernel in a "
+        "profile finds the caches as the one before left them.",
+        "",
+        *layers_table(layers),
+        "",
+    ]
+
+
+def write_docs(folder: Path) -> None:
+    """Writes docs/benchmarks.md and its chart from the results kept in a folder."""
+    document = json.loads((folder / "inference.json").read_text())
+    others = sorted(folder.glob("inference-*.json"))
+    layers = folder / "layers.json"
     facts, results = document["machine"], document["results"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     write_chart(DOCS.with_name(CHART), ratios(results))
@@ -232,7 +284,10 @@ def write_docs(document: Mapping[str, Any]) -> None:
         "",
         *markdown(*further_table(results)),
         "",
+        *(line for f in others for line in narrow_section(json.loads(f.read_text()))),
+        *(layers_section(json.loads(layers.read_text())) if layers.exists() else ()),
         "To measure again: `python -m benchmarks.inference --write-docs` "
-        "(with `pip install onnxruntime openvino ncnn pnnx` for the others).",
+        "(with `pip install onnxruntime openvino ncnn pnnx` for the others), with `--isa avx2` or `--layers` for the "
+        "further tables.",
     ]  # fmt: skip
     DOCS.write_text("\n".join(text) + "\n")

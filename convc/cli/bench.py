@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convc.cli.heavy import building, measure, peak, stepping
+from convc.cli.heavy import bounds, building, measure, peak, stepping
 from convc.cli.opening import open_model
 from convc.cli.options import Debug, Json, Target, Threads
 from convc.cli.run import prediction
@@ -58,7 +58,7 @@ def bench(
         return
     show_facts(f"{model.name}, batch {images}, threads {model.threads}", readable(facts))
     if profile:
-        columns = (">ms", ">share", ">GFLOP/s", ">of peak", "algorithm", "tile", "layers")
+        columns = (">ms", ">share", ">GFLOP/s", ">of peak", "bound", "algorithm", "tile", "layers")
         cells = ([r[c.removeprefix(">")] for c in columns] for r in map(readable_kernel, kernels))
         show("each kernel, on one thread", columns, cells)
 
@@ -97,16 +97,21 @@ def figures(model: Model, batch: int, latency: Any, peak_flops: float) -> dict[s
 def profiled(
     built: Built, inputs: dict[str, Any], batch: int, seconds: float
 ) -> list[dict[str, Any]]:
-    """The time of each kernel call of the first entry, on one thread."""
+    """The time of each kernel call of the first entry, on one thread, and what bounds it below 70 % of the peak."""
     program = built.program
     entry = program.entries[0]
     stepper = stepping.Stepper(program, entry, built.artifact, inputs)
     before = peak.measured_peak(1)
     times = stepping.profile(stepper, seconds)
     best = max(before, peak.measured_peak(1))
+    speeds = bounds.bandwidths()
     found = []
-    for row, spent in zip(built.rows[entry.name], times, strict=True):
+    for row, step, spent in zip(built.rows[entry.name], entry.steps, times, strict=True):
         flops = building.at_batch(row.flops, batch)
+        bound = bounds.bound_of(
+            program, step, built.compiled.lowered.kernels[step.kernel], stepper.symbols, spent,
+            flops / spent / best, speeds, built.target,
+        )  # fmt: skip
         found.append(
             {
                 "layers": list(row.layers) or [row.operators],
@@ -116,6 +121,7 @@ def profiled(
                 "share": spent / sum(times),
                 "gflops": flops / spent / 1e9,
                 "share_of_peak": flops / spent / best,
+                "bound": bound,
             }
         )
     return found
@@ -149,6 +155,7 @@ def readable_kernel(row: dict[str, Any]) -> dict[str, str]:
         "share": f"{row['share']:.0%}",
         "GFLOP/s": f"{row['gflops']:.1f}" if counts else "",
         "of peak": share_text(row["share_of_peak"]) if counts else "",
+        "bound": row["bound"],
         "algorithm": row["algorithm"],
         "tile": row["tile"],
         "layers": " + ".join(row["layers"]),

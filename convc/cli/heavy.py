@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from convc import driver, report, scripts
     from convc.cli import (
         accuracy,
+        bounds,
         building,
         epochs,
         files,
@@ -42,6 +43,7 @@ else:
             return getattr(importlib.import_module(self._name), attribute)
 
     accuracy = OnFirstUse("convc.cli.accuracy")
+    bounds = OnFirstUse("convc.cli.bounds")
     building = OnFirstUse("convc.cli.building")
     comparing = OnFirstUse("convc.cli.differences.comparing")
     convc_runtime = OnFirstUse("convc_runtime")
@@ -68,6 +70,7 @@ else:
 
 __all__ = [
     "accuracy",
+    "bounds",
     "building",
     "comparing",
     "convc_runtime",

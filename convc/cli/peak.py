@@ -73,16 +73,19 @@ def fma_peak(threads: int) -> float:
     return measured_peak(threads)
 
 
-def measured_peak(threads: int) -> float:
-    """The same, measured now: another program may have taken its share of the CPUs the last time."""
-    lanes, runs = _runners(threads)
+def measured_peak(threads: int, name: str = "host") -> float:
+    """The same, measured now: another program may have taken its share of the CPUs the last time.
+
+    `name` is the target whose instructions are used.
+    """
+    lanes, runs = _runners(threads, name)
     best = min(_seconds(runs) for _ in range(RUNS))
     return 2.0 * CHAINS * lanes * STEPS * threads / best
 
 
 @functools.cache
-def _runners(threads: int) -> tuple[int, list[_Runner]]:
-    machine = target("host", host_cpu()[1])
+def _runners(threads: int, name: str) -> tuple[int, list[_Runner]]:
+    machine = target(name, host_cpu()[1])
     lanes = machine.lanes(FLOAT.itemsize)
     return lanes, [_Runner(machine, lanes) for _ in range(threads)]
 

@@ -9,7 +9,19 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.chart import write_chart
-from benchmarks.tables import cell, fallen, means, notes, ratios, table_of, verdict
+from benchmarks.contenders import CONTENDERS, environment
+from benchmarks.layers import kind_of
+from benchmarks.tables import (
+    cell,
+    fallen,
+    layers_table,
+    means,
+    narrow_section,
+    notes,
+    ratios,
+    table_of,
+    verdict,
+)
 
 
 def row(contender: str, milliseconds: float | None, error: float = 1e-6) -> dict[str, Any]:
@@ -96,3 +108,39 @@ def test_the_chart_is_well_formed(tmp_path: Path) -> None:
     write_chart(path, ratios([row("convc", 5.0), row("a", 10.0)]))
     texts = [e.text for e in ElementTree.parse(path).iter() if e.tag.endswith("text")]
     assert texts[:2] == ["Net, 1 thread", "2.00x"]
+
+
+def test_an_instruction_set_is_set_for_those_that_heed_it() -> None:
+    assert environment(2)["OMP_NUM_THREADS"] == "2"
+    limited = environment(1, "openvino", "avx2")
+    assert limited["ONEDNN_MAX_CPU_ISA"] == limited["OV_CPU_MAX_ISA"] == "AVX2"
+    assert "ONEDNN_MAX_CPU_ISA" not in environment(1, "openvino")
+    assert not CONTENDERS["ncnn"].isa
+
+
+def test_the_narrow_section_says_what_was_set() -> None:
+    facts = {"isa": "avx2", "target": "x86-64-avx2", "date": "today", "absent": {}}
+    text = "\n".join(
+        narrow_section({"machine": facts, "results": [row("convc", 5.0), row("a", 10.0)]})
+    )
+    assert text.startswith("## Kept to AVX2")
+    assert "2.00x as fast as a" in text
+
+
+def test_layers_of_a_network_stand_under_its_name_once() -> None:
+    layers = [
+        {"kind": "conv2d", "bound": "maps in L3", "time_share": 0.25, "share_of_peak": 0.5},
+        {"kind": "concat", "bound": "maps in L2", "time_share": 0.05, "share_of_peak": 0.0},
+        {"kind": "all", "bound": "", "time_share": 1.0, "share_of_peak": 0.8},
+    ]
+    assert layers_table({"Net": layers})[2:] == [
+        "| Net | 80% | maps in L3 | conv2d | 25% | 50% |",
+        "|  |  | maps in L2 | concat | 5% | - |",
+    ]
+
+
+def test_kinds_of_kernels() -> None:
+    assert kind_of("conv2d + add + relu", "tiled") == "conv2d"
+    assert kind_of("conv2d + add", "lanes") == "depthwise conv2d"
+    assert kind_of("mul + conv2d + add", "tiled") == "scaled conv2d"
+    assert kind_of("winograd_input", "pointwise") == "winograd_input"
