@@ -25,6 +25,7 @@ from convc.ops import (
     trees,
     volume,
     warp,
+    warp_gradients,
     winograd,
     winograd_training,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "trees",
     "volume",
     "warp",
+    "warp_gradients",
     "winograd",
     "winograd_training",
 ]

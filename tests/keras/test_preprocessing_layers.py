@@ -245,3 +245,27 @@ def test_wrong_arguments_are_named(make: Any, message: str) -> None:
 def test_other_interpolations_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="'bicubic' with antialias=False isn't supported"):
         layers.Resizing(4, 4, "bicubic")
+
+
+def test_what_comes_before_an_augmentation_is_trained_through_it() -> None:
+    def trained(*between: Any) -> tuple[float, Any]:
+        keras.utils.set_random_seed(4)
+        model = keras.Sequential([
+            keras.Input((6, 5, 2)), layers.Conv2D(3, 2, padding="same", name="c"), *between, layers.Flatten(),
+            layers.Dense(2),
+        ])  # fmt: skip
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(4, 6, 5, 2)), rng.normal(size=(4, 2))
+        losses = [
+            model.train_on_batch(x.astype(np.float32), y.astype(np.float32)) for _ in range(3)
+        ]
+        return float(losses[-1]), model.get_weights()[0]
+
+    plain, kernel = trained()
+    loss, same = trained(layers.RandomRotation(0.0), layers.RandomZoom(0.0))
+    assert loss == pytest.approx(plain, rel=1e-5)
+    np.testing.assert_allclose(same, kernel, rtol=1e-4, atol=1e-6)
+    turned, other = trained(layers.RandomRotation(0.3, seed=1))
+    assert np.isfinite(turned)
+    assert np.abs(other - kernel).max() > 1e-4

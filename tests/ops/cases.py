@@ -159,6 +159,7 @@ from convc.ops.suppression import NonMaxSuppression
 from convc.ops.trees import TreeSums
 from convc.ops.volume import Conv3d, Conv3dWeightGradient, ConvTranspose3d
 from convc.ops.warp import FILL_MODES, AffineWarp
+from convc.ops.warp_gradients import AffineWarpGradient, AffineWarpMatrixGradient
 from convc.ops.winograd import WinogradInput, WinogradOutput
 from convc.ops.winograd_training import (
     WinogradFilter,
@@ -821,6 +822,30 @@ WARP = [
     Case("affine_warp-one-pixel", AffineWarp(fill_mode="wrap"), (f32(N, 1, 1, 2), f64(N, 2, 3))),
     Case("affine_warp-uint8", AffineWarp(), (u8(N, 4, 5, 3), f32(N, 2, 3)), ((0, 255), (-3, 3))),
     Case("affine_warp-float16", AffineWarp(), (f16(N, 4, 5, 3), f64(N, 2, 3))),
+    *(
+        Case(
+            f"affine_warp_gradient-{mode}-{interpolation}",
+            AffineWarpGradient(interpolation=interpolation, fill_mode=mode),
+            (f32(N, 4, 5, 3), f64(N, 2, 3)),
+        )
+        for mode in FILL_MODES
+        for interpolation in ("nearest", "bilinear")
+    ),
+    Case(
+        "affine_warp_gradient-channels-first",
+        AffineWarpGradient((2, 3)),
+        (f64(N, 2, 3, 5), f64(N, 2, 3)),
+        ((-3, 3), (-1, 1)),
+    ),
+    *(
+        Case(
+            f"affine_warp_matrix_gradient-{mode}",
+            AffineWarpMatrixGradient(fill_mode=mode, fill_value=0.5),
+            (f32(N, 4, 5, 3), f32(N, 4, 5, 3), f64(N, 2, 3)),
+            ((-3, 3), (-3, 3), (-1.5, 1.5)),
+        )
+        for mode in FILL_MODES
+    ),
 ]
 
 DRAWN = [
@@ -836,6 +861,7 @@ DRAWN = [
     Case("random_brightness", RandomBrightness((2, 3), (-0.5, 0.5)), (f32(N, 3, 4, 5),)),
     Case("random_crop", RandomCrop(), (f32(N, 6, 7, 3), f32(N, 4, 5, 3))),
 ]
+
 
 def loop(name: str, op: Recurrence, steps: int, batch: Extent, units: int, of: Any = f32) -> Case:
     """A row of a loop over steps, the weights small enough that states stay moderate."""
