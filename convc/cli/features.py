@@ -23,63 +23,73 @@ PICTURES = (".png", ".webp", ".bmp", ".tif", ".tiff")
 SHOWN_DEAD = 6
 
 
+Source = Annotated[
+    str, typer.Argument(metavar="MODEL", help="model.py[:name], a .keras, .h5 or .onnx file.")
+]
+Pictures = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="[NAME=]FILE",
+        help="A picture, a .npy file (one image or a batch), or a .npz with an array per input.",
+    ),
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="NAME",
+        help="A layer to show; may be repeated. Without it, all that have two spatial axes.",
+    ),
+]
+Sheets = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="A folder for a sheet per layer, or the name of a single sheet (.png).",
+    ),
+]
+Filters = Annotated[
+    bool,
+    typer.Option(
+        "--filters",
+        help="The filters of the first convolution (or --layer's) instead: no input is needed.",
+    ),
+]
+Image = Annotated[
+    int, typer.Option("--image", metavar="N", min=0, help="Which of a batch is drawn.")
+]
+Scale = Annotated[
+    str,
+    typer.Option(
+        "--scale",
+        metavar="HOW",
+        help="What a picture's bytes become: unit (0 … 1), raw (0 … 255), or as "
+        "preprocess_input's tf, torch, caffe. Arrays stay as they are.",
+    ),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        "--channels",
+        metavar="first|last",
+        help="Where the maps stand, if not where a Keras layer says it, or first for ONNX.",
+    ),
+]
+
+
 def features(
-    source: Annotated[
-        str, typer.Argument(metavar="MODEL", help="model.py[:name], a .keras, .h5 or .onnx file.")
-    ],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="[NAME=]FILE",
-            help="A picture, a .npy file (one image or a batch), or a .npz with an array per input.",
-        ),
-    ] = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layer",
-            metavar="NAME",
-            help="A layer to show; may be repeated. Without it, all that have two spatial axes.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="PATH",
-            help="A folder for a sheet per layer, or the name of a single sheet (.png).",
-        ),
-    ] = None,
-    filters: Annotated[
-        bool,
-        typer.Option(
-            "--filters",
-            help="The filters of the first convolution (or --layer's) instead: no input is needed.",
-        ),
-    ] = False,
-    image: Annotated[
-        int, typer.Option("--image", metavar="N", min=0, help="Which of a batch is drawn.")
-    ] = 0,
-    scale: Annotated[
-        str,
-        typer.Option(
-            "--scale",
-            metavar="HOW",
-            help="What a picture's bytes become: unit (0 … 1), raw (0 … 255), or as "
-            "preprocess_input's tf, torch, caffe. Arrays stay as they are.",
-        ),
-    ] = "unit",
-    channels: Annotated[
-        str | None,
-        typer.Option(
-            "--channels",
-            metavar="first|last",
-            help="Where the maps stand, if not where a Keras layer says it, or first for ONNX.",
-        ),
-    ] = None,
+    source: Source,
+    inputs: Pictures = None,
+    layers: Layers = None,
+    output: Sheets = None,
+    filters: Filters = False,
+    image: Image = 0,
+    scale: Scale = "unit",
+    channels: Channels = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -87,18 +97,13 @@ def features(
 
     Without --output only the numbers are printed; --json has them for other programs, dead maps by number.
     """
-    _one_of("--scale", scale, SCALES)
-    if channels is not None:
-        _one_of("--channels", channels, SIDES)
+    check(scale, channels, inputs, filters)
     if filters:
-        if inputs:
-            raise UsageError("--filters: filters don't depend on an --input: give one of them")
         draw_filters(source, layers, output, as_json)
         return
-    if not inputs:
-        raise UsageError("--input: expected a picture or a .npy file (only --filters needs none)")
     model, graph = feature_pictures.opened(source)
-    x = pictures_in.gather(graph, inputs, scale, first=(channels or graph_side(model)) == "first")
+    first = (channels or graph_side(model)) == "first"
+    x = pictures_in.gather(graph, inputs or (), scale, first=first)
     found = feature_pictures.feature_maps(model, x, layers, channels)
     statistics = found.statistics()
     written = write_sheets(found, output, image) if output is not None else {}
@@ -109,6 +114,17 @@ def features(
         return
     columns = ("layer", "shape", ">maps", ">min", ">mean", ">max", "dead maps", "written")
     show(source, columns, map(cells, statistics))
+
+
+def check(scale: str, channels: str | None, inputs: Sequence[str] | None, filters: bool) -> None:
+    """UsageError for options that are unknown or don't go together."""
+    _one_of("--scale", scale, SCALES)
+    if channels is not None:
+        _one_of("--channels", channels, SIDES)
+    if filters and inputs:
+        raise UsageError("--filters: filters don't depend on an --input: give one of them")
+    if not filters and not inputs:
+        raise UsageError("--input: expected a picture or a .npy file (only --filters needs none)")
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:

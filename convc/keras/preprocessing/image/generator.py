@@ -92,28 +92,10 @@ class ImageDataGenerator:
         self._warp = warp_of(
             OWNER, axes, fill_mode, cval, interpolation_order, DType.of(self.dtype)
         )
-        if zca_whitening and featurewise_std_normalization:
-            _overridden("zca_whitening", "featurewise_std_normalization")
-            featurewise_std_normalization = False
-        for given, what in (
-            (zca_whitening, "zca_whitening"),
-            (featurewise_std_normalization, "featurewise_std_normalization"),
-        ):
-            if given and not featurewise_center:
-                _overridden(what, "featurewise_center")
-                featurewise_center = True
-        if samplewise_std_normalization and not samplewise_center:
-            _overridden("samplewise_std_normalization", "samplewise_center")
-            samplewise_center = True
-        self.statistics = Standardization(
-            rescale,
-            bool(samplewise_center),
-            bool(samplewise_std_normalization),
-            bool(featurewise_center),
-            bool(featurewise_std_normalization),
-            bool(zca_whitening),
-            zca_epsilon,
-        )
+        self.statistics = standardization(
+            rescale, featurewise_center, featurewise_std_normalization, samplewise_center,
+            samplewise_std_normalization, zca_whitening, zca_epsilon,
+        )  # fmt: skip
 
     @property
     def mean(self) -> Array | None:
@@ -311,6 +293,40 @@ class ImageDataGenerator:
         )  # fmt: skip
 
 
+def standardization(
+    rescale: float | None,
+    featurewise_center: bool,
+    featurewise_std: bool,
+    samplewise_center: bool,
+    samplewise_std: bool,
+    zca_whitening: bool,
+    zca_epsilon: float,
+) -> Standardization:
+    """What Keras makes of the arguments: whitening goes before division, and both centre first, with a warning."""
+    if zca_whitening and featurewise_std:
+        _overridden("zca_whitening", "featurewise_std_normalization")
+        featurewise_std = False
+    for given, what in (
+        (zca_whitening, "zca_whitening"),
+        (featurewise_std, "featurewise_std_normalization"),
+    ):
+        if given and not featurewise_center:
+            _overridden(what, "featurewise_center")
+            featurewise_center = True
+    if samplewise_std and not samplewise_center:
+        _overridden("samplewise_std_normalization", "samplewise_center")
+        samplewise_center = True
+    return Standardization(
+        rescale,
+        bool(samplewise_center),
+        bool(samplewise_std),
+        bool(featurewise_center),
+        bool(featurewise_std),
+        bool(zca_whitening),
+        zca_epsilon,
+    )
+
+
 def _zoom(value: Any) -> tuple[float, float]:
     if isinstance(value, (int, float)):
         return 1 - value, 1 + value
@@ -342,7 +358,7 @@ def _random_shift(shift: Any, extent: int) -> Any:
 def _overridden(what: str, other: str) -> None:
     warnings.warn(
         f"This ImageDataGenerator specifies `{what}`, which overrides setting of `{other}`.",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
