@@ -160,7 +160,7 @@ class TreeSums(Op):
         result = compared(codes[-1], x, limit)
         for code in codes[-2::-1]:
             result = select(plain.eq(code), compared(code, x, limit), result)
-        lost = const(False, DType.bool)
+        lost: Expr = const(False, DType.bool)
         if missing:
             lost = const(TRACKS_MISSING, DType.int32) <= mode
         return select(number, result, lost)

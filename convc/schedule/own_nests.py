@@ -81,11 +81,10 @@ def _is_independent(kernel: Kernel) -> bool:
     stores = [s for s in walk(kernel.body) if isinstance(s, Store) and s.buffer in params]
     if not stores:
         return False
-    again = [load for load in _loads(kernel.body) if load.buffer in params]
+    again = [load.index for load in _loads(kernel.body) if load.buffer in params]
+    places = [*(s.index for s in stores), *again]
     return all(
-        var in x.index and x.index.index(var) == _place(var, stores[0])
-        for var in outer
-        for x in (*stores, *again)
+        var in at and at.index(var) == _place(var, stores[0]) for var in outer for at in places
     )
 
 

@@ -181,7 +181,7 @@ def test_linear_classes(post: str) -> None:
 
 
 def test_linear_regressions() -> None:
-    given = {"coefficients": drawn(12), "intercepts": drawn(2), "targets": 2}
+    given: dict[str, Any] = {"coefficients": drawn(12), "intercepts": drawn(2), "targets": 2}
     assert_like_reference(model("LinearRegressor", X, **given), X)
 
 
@@ -190,7 +190,10 @@ KERNELS = {"RBF": (0.3, 0, 0), "LINEAR": (0, 0, 0), "POLY": (0.3, 0.5, 3), "SIGM
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_support_vectors(kernel: str) -> None:
-    given = {"kernel_type": kernel, "kernel_params": [float(v) for v in KERNELS[kernel]]}
+    given: dict[str, Any] = {
+        "kernel_type": kernel,
+        "kernel_params": [float(v) for v in KERNELS[kernel]],
+    }
     made = model(
         "SVMRegressor",
         X,
@@ -222,16 +225,20 @@ def test_features() -> None:
     assert_like_reference(model("Binarizer", X, threshold=0.25), X)
     assert_like_reference(model("Scaler", X, offset=drawn(6), scale=drawn(6)), X)
     lost = np.where(RNG.random(X.shape) < 0.3, np.nan, X).astype(np.float32)
-    given = {"imputed_value_floats": drawn(6), "replaced_value_float": float("nan")}
+    given: dict[str, Any] = {"imputed_value_floats": drawn(6), "replaced_value_float": float("nan")}
     assert_like_reference(model("Imputer", lost, **given), lost)
     whole = RNG.integers(0, 6, (7, 2))
     assert_like_reference(model("OneHotEncoder", whole, cats_int64s=[0, 2, 5], zeros=1), whole)
-    keys = {"keys_int64s": [0, 2, 5], "values_floats": [0.5, 1.5, 9.0], "default_float": -2.0}
+    keys: dict[str, Any] = {
+        "keys_int64s": [0, 2, 5],
+        "values_floats": [0.5, 1.5, 9.0],
+        "default_float": -2.0,
+    }
     assert_like_reference(model("LabelEncoder", whole, **keys), whole)
 
 
 def test_what_is_left_out_says_so() -> None:
-    given = {"coefficients": drawn(12), "intercepts": drawn(2)}
+    given: dict[str, Any] = {"coefficients": drawn(12), "intercepts": drawn(2)}
     made = model("LinearClassifier", X, "l s", classlabels_strings=["a", "b"], **given)
     with pytest.raises(ConvcError, match="labels that are strings are not supported"):
         import_model(made)
@@ -272,6 +279,7 @@ def test_bands_of_frequencies(values: tuple[int, ...]) -> None:
     made = helper.make_node("MelWeightMatrix", list("abcde"), ["y"])
     graph = helper.make_graph([made], "test", infos, [helper.make_empty_tensor_value_info("y")])
     whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    expected: Any
     (expected,) = ReferenceEvaluator(whole).run(None, dict(zip("abcde", arrays, strict=True)))
     (found,) = CompiledRep(whole).run(arrays)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)

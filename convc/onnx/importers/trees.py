@@ -195,13 +195,13 @@ def ensemble(c: Call) -> str:
 
 
 def way_of(c: Call, k: int, way: str, chains: list[list[int]], leaves: list[int]) -> int:
-    to = c.attr(f"nodes_{way}nodeids")[k]
+    to = int(c.attr(f"nodes_{way}nodeids")[k])
     return leaves[to] if c.attr(f"nodes_{way}leafs")[k] else chains[to][0]
 
 
 def root_of(c: Call, root: int, chains: list[list[int]], leaves: list[int]) -> int:
     """A tree's first node; a tree that is one leaf has a node that leads to it both ways."""
-    ways = [c.attr(f"nodes_{way}nodeids")[root] for way in ("true", "false")]
+    ways = [int(c.attr(f"nodes_{way}nodeids")[root]) for way in ("true", "false")]
     alone = all(c.attr(f"nodes_{way}leafs")[root] for way in ("true", "false"))
     return leaves[ways[0]] if alone and ways[0] == ways[1] else chains[root][0]
 
