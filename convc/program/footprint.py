@@ -150,7 +150,7 @@ class _Writes:
         self.block(stmt.body, deeper, inside, depth + 1)
 
     def store(self, stmt: Store, names: dict[str, Values], runs: Values, depth: int) -> None:
-        index = [known(i, names) for i in stmt.index]
+        index: list[Values] = [known(i, names) for i in stmt.index]
         if any(i is None for i in index):
             return
         shape = np.broadcast_shapes(np.shape(runs), *(np.shape(i) for i in index))
