@@ -114,7 +114,6 @@ from convc.ops.ordering import (
     GatherElements,
     LastPosition,
     Rank,
-    ScatterReduce,
 )
 from convc.ops.pool import (
     AvgPool2d,
@@ -691,21 +690,6 @@ ORDERING = [
     Case("last_position", LastPosition(1, 6), (i64(N, 9),), ((-2, 7),)),
     Case("gather_elements", GatherElements(1), (f32(N, 5, 2), i64(N, 3, 2)), ((-3, 3), (-5, 4))),
     Case("gather_elements-part", GatherElements(), (f32(5, 4), i32(3, 2)), ((-3, 3), (0, 4))),
-    *(
-        Case(
-            f"scatter_reduce-{r}",
-            ScatterReduce(r),
-            (f32(5, 3), i64(7, w), f32(7, 3)),
-            ((-3, 3), (-1, 5), (-3, 3)),
-        )
-        for r, w in (("add", 1), ("mul", 3), ("max", 1), ("min", 3))
-    ),
-    Case(
-        "scatter_reduce-int8",
-        ScatterReduce("max"),
-        (i8(5, 3), i64(4, 3), i8(4, 3)),
-        ((-9, 9), (0, 4), (-9, 9)),
-    ),
 ]
 
 SORTING = [
