@@ -35,6 +35,7 @@ from convc.keras.layers.basic import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
+from convc.keras.layers.category import CategoryEncoding, Discretization
 from convc.keras.layers.convolution import (
     Conv2D,
     Conv2DTranspose,
@@ -50,6 +51,7 @@ from convc.keras.layers.convolution import (
 from convc.keras.layers.einsum_dense import EinsumDense
 from convc.keras.layers.embedding import Embedding
 from convc.keras.layers.group_normalization import GroupNormalization, RMSNormalization
+from convc.keras.layers.lookup import IntegerLookup, StringLookup
 from convc.keras.layers.merging import (
     Add,
     Average,
@@ -132,6 +134,7 @@ from convc.keras.layers.sequence import (
     UpSampling1D,
     ZeroPadding1D,
 )
+from convc.keras.layers.text_vectorization import TextVectorization
 from convc.keras.layers.volume import (
     AveragePooling3D,
     AvgPool3D,
@@ -167,6 +170,7 @@ __all__ = [
     "AvgPool3D",
     "BatchNormalization",
     "Bidirectional",
+    "CategoryEncoding",
     "CenterCrop",
     "Concatenate",
     "Conv1D",
@@ -188,6 +192,7 @@ __all__ = [
     "DepthwiseConv1D",
     "DepthwiseConv2D",
     "DepthwiseConvolution2D",
+    "Discretization",
     "Dot",
     "Dropout",
     "EinsumDense",
@@ -212,6 +217,7 @@ __all__ = [
     "Identity",
     "Input",
     "InputLayer",
+    "IntegerLookup",
     "Lambda",
     "Layer",
     "LayerNormalization",
@@ -252,7 +258,9 @@ __all__ = [
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "StringLookup",
     "Subtract",
+    "TextVectorization",
     "ThresholdedReLU",
     "TimeDistributed",
     "UnitNormalization",
