@@ -123,7 +123,8 @@ done:
 }
 
 ; What an entry shares its steps by, given what its host brings and for how many nanoseconds one thread would work on
-; what can be shared: null for the caller's thread alone, where workers sleep and are awake too late to be of use.
+; what can be shared: null for the caller's thread alone, where that is little, or where workers sleep and are awake too
+; late to be of use.
 define hidden ptr @model_share_begin(ptr %parallel_for, ptr %pool, i64 %nanoseconds) {
 entry:
   %own = icmp eq ptr %parallel_for, @model_pool_for
@@ -144,7 +145,13 @@ look:
   %least.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 1
   %least = load i64, ptr %least.at
   %long = icmp sge i64 %nanoseconds, %least
-  %worth = or i1 %awake, %long
+  %step.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
+  %step = load i64, ptr %step.at
+  ; Less than five steps' worth disturbs two cores' caches for nothing.
+  %steps = mul i64 %step, 5
+  %enough = icmp sge i64 %nanoseconds, %steps
+  %at.once = and i1 %awake, %enough
+  %worth = or i1 %at.once, %long
   br i1 %worth, label %given, label %alone
 
 alone:

@@ -234,10 +234,12 @@ def test_only_what_takes_long_enough_is_shared(
     assert calls(pool.function, 1_000_000) > 1
     assert (calls(pool.function, 1_000) > 1) is eager
     deadline = time.monotonic() + 10  # workers sleep after 50 microseconds of a CPU
-    while not eager and begin(pool.function, pool.address, 20_000) is not None:
+    while not eager and begin(pool.function, pool.address, 50_000) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.02)
+    assert (begin(pool.function, pool.address, 50_000) is not None) is eager
+    calls(pool.function, 1_000_000)  # now they are awake, or were a moment ago
     assert (begin(pool.function, pool.address, 20_000) is not None) is eager
     assert begin(pool.function, pool.address, 1_000_000) == pool.function
     assert begin(None, None, 1_000_000) is None
