@@ -48,7 +48,8 @@ Shape = Annotated[
     typer.Option(
         "--shape",
         metavar="NAME=N|N,N,…",
-        help="An ONNX model's named dimension, or the whole shape of an input. May be repeated.",
+        help="An ONNX model's named dimension, the whole shape of an input, or the number of rows of an output whose "
+        "size data decide (NonMaxSuppression, NonZero, Compress). May be repeated.",
     ),
 ]
 
