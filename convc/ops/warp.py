@@ -259,20 +259,33 @@ class AffineWarp(Warp):
             return cast(x(*at(row, column)), wide)
 
         names, value = self.anywhere(points, sizes, element, wide)
-        pixel: Block = (*names, stored(value))
-        if self.interpolation == "bilinear":
-            names, value = self.well_inside(points, element, wide)
-            pixel = (If(_between_pixels(points, sizes), (*names, stored(value)), pixel),)
-        pixels = For("j", index(sizes[1]), (*lets, *pixel))
+        elsewhere: Block = (*names, stored(value))
+        names, value = self.well_inside(points, element, wide)
+        pixel = If(self.is_well_inside(points, sizes), (*names, stored(value)), elsewhere)
+        pixels = For("j", index(sizes[1]), (*lets, pixel))
         return Nest((("n", x.shape[0]), ("i", sizes[0])), (*row_lets, pixels))
+
+    def is_well_inside(self, points: list[Expr], sizes: tuple[Extent, Extent]) -> Expr:
+        """Whether a point lies on the image: between pixels of it where these are interpolated."""
+        (p, q), (rows, columns) = points, sizes
+        if self.interpolation == "nearest":
+            return inside(p, rows) & inside(q, columns)
+        last = [Cast(index(e) - 1, REAL) for e in sizes]
+        zero = const(0, REAL)
+        return (zero <= p) & (p < last[0]) & ((zero <= q) & (q < last[1]))
 
     def well_inside(
         self, points: list[Expr], element: Element, dtype: DType
     ) -> tuple[list[Let], Expr]:
-        """The value at a point whose four pixels are the image's: no fill mode changes it, and nothing is clamped."""
+        """The value at such a point: no fill mode changes it, and nothing is clamped."""
         lets: list[Let] = []
         taps: list[list[Expr]] = []
         for d, point in enumerate(points):
+            if self.interpolation == "nearest":
+                below, places = named(f"m{d}", [Cast(point + 0.5, INDEX)])
+                lets += below
+                taps.append(places)
+                continue
             below, (low,) = named(f"m{d}", [Cast(point, INDEX)])
             weights, (weight,) = named(f"v{d}", [cast(point - Cast(low, REAL), dtype)])
             lets += [*below, *weights]
@@ -313,15 +326,6 @@ def part(matrix: Tensor, n: Expr, row: int, column: int) -> Expr:
 
 def inside(point: Expr, size: Extent) -> Expr:
     return (const(0, REAL) <= point) & (point <= Cast(index(size) - 1, REAL))
-
-
-def _between_pixels(points: list[Expr], sizes: tuple[Extent, Extent]) -> Expr:
-    """Whether a point has a pixel of the image at its upper left and one at its lower right."""
-    inside = [
-        (const(0, REAL) <= p) & (p < Cast(index(e) - 1, REAL))
-        for p, e in zip(points, sizes, strict=True)
-    ]
-    return inside[0] & inside[1]
 
 
 def between(a: Expr, b: Expr, weight: Expr) -> Expr:

@@ -120,13 +120,15 @@ class _Writes:
 
     def either(self, stmt: If, names: dict[str, Values], runs: Values, depth: int) -> None:
         """What both branches write, where data decide which of them runs."""
-        before, parts = self.found, []
+        before = self.found
+        parts: list[Offsets] = []
         for branch in (stmt.then, stmt.otherwise):
             self.found = []
             self.block(branch, names, runs, depth)
             parts.append(np.concatenate(self.found) if self.found else np.zeros(0, np.int64))
-        same = np.array_equal(*parts)
-        self.found = [*before, parts[0] if same else np.intersect1d(*parts)]
+        then, otherwise = parts
+        same = np.array_equal(then, otherwise)
+        self.found = [*before, then if same else np.intersect1d(then, otherwise)]
 
     def writes(self, stmt: For | If | Intrinsic) -> bool:
         return any(

@@ -801,6 +801,15 @@ WARP = [
         for interpolation in ("nearest", "bilinear")
     ),
     Case("affine_warp-small", AffineWarp(), (f32(N, 6, 5, 2), f64(N, 2, 3)), ((-3, 3), (-1, 1))),
+    *(
+        Case(
+            f"affine_warp-inside-{interpolation}",
+            AffineWarp(interpolation=interpolation, fill_mode="reflect"),
+            (u8(N, 9, 8, 3), f64(N, 2, 3)),
+            ((0, 255), (0.1, 0.6)),
+        )
+        for interpolation in ("nearest", "bilinear")
+    ),
     Case("affine_warp-channels-first", AffineWarp((2, 3)), (f32(N, 2, 3, 5), f64(N, 2, 3))),
     Case("affine_warp-one-channel", AffineWarp(), (f32(N, 4, 5, 1), f64(N, 2, 3))),
     Case("affine_warp-one-pixel", AffineWarp(fill_mode="wrap"), (f32(N, 1, 1, 2), f64(N, 2, 3))),
