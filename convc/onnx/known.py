@@ -34,8 +34,10 @@ class Known:
         """A value, computed at import by the operators' references; ValueNeeded if an input decides it."""
         for node in self.slice_of(name):
             for output in node.outputs:
-                size = size_of(self.builder.types[output].shape)
-                if not isinstance(size, int) or size > LARGEST_PARAMETER:
+                shape = self.builder.types[output].shape
+                size = size_of(shape)
+                known = all(isinstance(e, int) for e in shape)  # [0, N] has 0 elements
+                if not (known and isinstance(size, int) and size <= LARGEST_PARAMETER):
                     raise Rejected(
                         f"a parameter of {size} elements can't be computed at compile time"
                     )

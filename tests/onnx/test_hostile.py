@@ -136,6 +136,20 @@ def multiplying_functions(m: onnx.ModelProto) -> None:
     m.graph.node[1].op_type, m.graph.node[1].domain = "F11", "own"
 
 
+def shape_of_nothing(m: onnx.ModelProto) -> None:
+    """A shape that is a value of shape [0, n]."""
+    first = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
+    m.graph.initializer.append(first)
+    nodes = [
+        node("Shape", "x", "size", start=0, end=1),
+        node("Concat", "zero size", "both", axis=0),
+    ]
+    nodes += [node("Expand", "zero both", "shape")]
+    kept = [*nodes, m.graph.node[0], node("Reshape", "h shape", "y")]
+    del m.graph.node[:]
+    m.graph.node.extend(kept)
+
+
 HARMS: dict[Callable[[onnx.ModelProto], None], str] = {
     duplicate_output: r"node 'y' \(Relu\): value 'h' is defined twice",
     cycle: r"node 'h' \(MatMul\): value 'y' is read before any node defines it",
@@ -156,6 +170,7 @@ HARMS: dict[Callable[[onnx.ModelProto], None], str] = {
     unknown_domain: "operators of the domain 'com.example' are not supported",
     opset_of_the_future: "opset 999 is not supported",
     endless_function: "bodies inside one another",
+    shape_of_nothing: r"node 'y' \(Reshape\)",
     multiplying_functions: "nodes of bodies, expanded",
 }
 
