@@ -34,10 +34,15 @@ def appearing(
     try:
         place = Path(os.path.realpath(path))
         scratch = beside(place)
-        _create(place, scratch, mode, os.fspath(path))
+        older = _mode_of(place, os.fspath(path))
+        os.close(
+            os.open(
+                scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode if older is None else PRIVATE
+            )
+        )
         try:
             yield scratch
-            settle(scratch, place, durable)
+            settle(scratch, place, durable, older)
         finally:
             scratch.unlink(missing_ok=True)
     except OSError as error:
@@ -64,10 +69,12 @@ def write_whole(
     write_atomically(path, [(0, data)], durable, mode)
 
 
-def settle(scratch: Path, path: Path, durable: bool = True) -> None:
-    """Renames a file once its bytes are on the disk, and brings its name there too."""
+def settle(scratch: Path, path: Path, durable: bool = True, mode: int | None = None) -> None:
+    """Renames a file once its bytes are on the disk, with those permissions, and brings its name there too."""
     if durable:
         _synchronize(scratch, os.O_RDWR)
+    if mode is not None:
+        scratch.chmod(mode)
     scratch.replace(path)
     if durable:
         with contextlib.suppress(OSError):  # not every file system does it for folders
@@ -79,17 +86,16 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}-{os.urandom(4).hex()}.part{path.suffix}")
 
 
-def _create(place: Path, scratch: Path, mode: int, title: str) -> None:
-    """Makes the empty file with the permissions that it will have, never wider ones."""
-    with contextlib.suppress(FileNotFoundError):
-        older = place.stat().st_mode
-        if not stat.S_ISREG(older):
-            kind = "a folder" if stat.S_ISDIR(older) else "no regular file"
-            raise WriteError(f"can't write {title}: it is {kind}")
-        os.close(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
-        scratch.chmod(stat.S_IMODE(older))
-        return
-    os.close(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+def _mode_of(place: Path, title: str) -> int | None:
+    """The permissions of the file that is there; None if there is none, WriteError for what isn't one."""
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise WriteError(f"can't write {title}: it is {kind}")
+    return stat.S_IMODE(mode)
 
 
 def _synchronize(path: Path, flags: int) -> None:

@@ -73,10 +73,13 @@ def test_a_new_file_has_the_umask_s_permissions_and_a_replaced_one_its_own(tmp_p
 
 def test_it_is_never_readable_by_more_than_it_will_be(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    path.touch(0o600)
-    with appearing(path) as scratch:
-        assert (mode(scratch), scratch.suffix) == (0o600, ".h5")
-        assert path.read_bytes() == b""
+    for older in (0o600, 0o444):
+        path.touch()
+        path.chmod(older)
+        with appearing(path) as scratch:
+            assert (mode(scratch), scratch.suffix) == (0o600, ".h5")
+            assert path.read_bytes() == b""
+        assert mode(path) == older
 
 
 def test_an_error_leaves_the_older_file(tmp_path: Path) -> None:
