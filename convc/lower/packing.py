@@ -48,13 +48,20 @@ class Packing:
 
     def suits(self, layout: Layout, buffer: Buffer) -> bool:
         """True if a copy of what is laid out so wouldn't pay."""
-        if layout == self.layout:
+        if self.is_packed(layout, buffer):
             return True
         if layout.axes[-1].dim != self.column or any(a.divide != 1 for a in layout.axes):
             return False
         extent = buffer.shape[self.column]
         assert isinstance(extent, int)
         return self.pixels < _MANY or extent * buffer.dtype.itemsize <= _FAR
+
+    def is_packed(self, layout: Layout, buffer: Buffer) -> bool:
+        """True if elements lie as in `layout`: where dimensions of one element stand says nothing."""
+        found, wanted = (
+            [axis for axis in x.axes if buffer.shape[axis.dim] != 1] for x in (layout, self.layout)
+        )
+        return found == wanted and all(b == (0, 0) for b in layout.border)
 
 
 def wanted_packing(kernel: Kernel, output: Layout) -> Packing | None:

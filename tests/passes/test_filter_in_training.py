@@ -17,8 +17,8 @@ from convc.types import Dim, DType, TensorType
 
 N = Dim.symbol("N")
 SAME, ODD = ((1, 1), (1, 1)), ((2, 0), (0, 1))
-FORWARD = ["winograd_tiles", "winograd_filter", "mat_mul", "winograd_image"]
-INPUT = ["winograd_tiles", "transpose", *FORWARD[1:]]
+FORWARD = ["winograd_filter", "winograd_tiles", "mat_mul", "winograd_image"]
+INPUT = ["transpose", *FORWARD]
 FILTER = ["winograd_tiles", "winograd_gradient_tiles", "winograd_sums", "winograd_filter_gradient"]
 
 
@@ -75,6 +75,19 @@ def test_convolutions_and_gradients_change_and_keep_their_numbers(
     for dtype, bound in ((DType.float64, 1e-12), (DType.float32, 5e-5)):
         got = run_graph(chosen, given, dtype=dtype)["y"]
         np.testing.assert_allclose(got, want, rtol=0, atol=bound * np.abs(want).max())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("op", [Conv2d(padding=SAME), ConvTranspose2d(padding=SAME)])
+def test_large_images_have_products_of_their_own(op: Op) -> None:
+    graph = graph_of(op, 32, 64, (24, 25), 3)
+    chosen = FilterInTraining()(graph)
+    assert [n for n in names(chosen) if n != "transpose"] == [
+        "winograd_filter", "winograd_input", "reshape", "mat_mul", "winograd_output",
+    ]  # fmt: skip
+    given = arrays(graph, 2)
+    want: Any = run_graph(graph, given, dtype=DType.float64)["y"]
+    got = run_graph(chosen, given, dtype=DType.float64)["y"]
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * np.abs(want).max())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

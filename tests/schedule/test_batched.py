@@ -17,7 +17,12 @@ from convc.types import Dim, DType, TensorType
 from tests.codegen.native import assert_same_bits
 
 N = Dim.symbol("N")
-SIZES = {"3x3": (48, 64, 12, 3, 1), "5x5": (32, 48, 12, 5, 0), "few rows": (128, 96, 4, 3, 1)}
+SIZES = {
+    "3x3": (48, 64, 12, 3, 1),
+    "5x5": (32, 48, 12, 5, 0),
+    "few rows": (128, 96, 4, 3, 1),
+    "large": (32, 64, 24, 3, 1),
+}
 
 
 def step_of(channels: int, outputs: int, size: int, kernel: int, pad: int) -> tuple[Graph, int]:
