@@ -135,8 +135,11 @@ class Conv3D(VolumeLayer):
         channels = input_shape[4 if self._last else 1]
         if channels is None or channels % self.groups or self.filters % self.groups:
             refuse(self, "groups", f"a divisor of {channels} channels and of filters", self.groups)
+        self._add_weights((*self.kernel_size, channels // self.groups, self.filters))
+
+    def _add_weights(self, shape: tuple[int, ...]) -> None:
         self.kernel = self.add_weight(
-            (*self.kernel_size, channels // self.groups, self.filters),
+            shape,
             self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
@@ -156,9 +159,80 @@ class Conv3D(VolumeLayer):
         pads = _pads(self.padding, x, self.kernel_size, self.strides, self.dilation_rate)
         op = volume.Conv3d(self.strides, pads, self.dilation_rate, self.groups)
         y = apply(op, x, transpose(as_tensor(self.kernel), (4, 3, 0, 1, 2)))
+        return self._finished(y)
+
+    def _finished(self, y: KerasTensor) -> KerasTensor:
+        """With the bias and the activation, in the layer's format."""
         if self.bias is not None:
             y = apply(broadcasting.Add(), y, reshape(as_tensor(self.bias), (self.filters, 1, 1, 1)))
         return as_tensor(self.activation(self._back(y)))
+
+
+class Conv3DTranspose(Conv3D):
+    """The transpose of a convolution; weights `kernel` (depth, rows, columns, filters, channels) and `bias`."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Any,
+        strides: Any = (1, 1, 1),
+        padding: str = "valid",
+        data_format: str | None = None,
+        output_padding: Any = None,
+        dilation_rate: Any = (1, 1, 1),
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            filters, kernel_size, strides, padding, data_format, dilation_rate, 1, activation, use_bias,
+            kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, activity_regularizer,
+            kernel_constraint, bias_constraint, **kwargs,
+        )  # fmt: skip
+        if output_padding is not None:
+            refuse(self, "output_padding", "None", output_padding)
+        self.output_padding = None
+
+    def build(self, input_shape: Any) -> None:
+        self._check_volume(input_shape)
+        channels = input_shape[4 if self._last else 1]
+        if channels is None:
+            refuse(self, "input", "of known channels", input_shape)
+        self._add_weights((*self.kernel_size, self.filters, channels))
+
+    def call(self, inputs: Any) -> Any:
+        x = floating(self._first(inputs))
+        crops, added = [], []
+        for d in range(3):
+            before, after, more = self._crop(d)
+            crops.append((before, after))
+            added.append(more)
+        op = volume.ConvTranspose3d(
+            self.strides,
+            (crops[0], crops[1], crops[2]),
+            (added[0], added[1], added[2]),
+            self.dilation_rate,
+        )
+        y = apply(op, x, transpose(as_tensor(self.kernel), (4, 3, 0, 1, 2)))
+        return self._finished(y)
+
+    def _crop(self, d: int) -> tuple[int, int, int]:
+        """(cropped before, cropped after, added after): `Conv2DTranspose._crop` without output_padding."""
+        stride = self.strides[d]
+        reach = self.dilation_rate[d] * (self.kernel_size[d] - 1) + 1
+        if self.padding == "valid":
+            return 0, 0, max(stride - reach, 0)
+        change = stride - reach
+        before = max(-change, 0) // 2
+        after = -change - before
+        return before, max(after, 0), max(-after, 0)
 
 
 class BasePooling3D(VolumeLayer):
@@ -299,5 +373,6 @@ class UpSampling3D(VolumeLayer):
 
 
 Convolution3D = Conv3D
+Convolution3DTranspose = Conv3DTranspose
 MaxPool3D, AvgPool3D = MaxPooling3D, AveragePooling3D
 GlobalMaxPool3D, GlobalAvgPool3D = GlobalMaxPooling3D, GlobalAveragePooling3D

@@ -1,5 +1,5 @@
 """Data on its way to a model."""
 
-from convc.keras.preprocessing import image, sequence
+from convc.keras.preprocessing import image, sequence, text
 
-__all__ = ["image", "sequence"]
+__all__ = ["image", "sequence", "text"]

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from convc.errors import DataError
+
 
 class PyDataset:
     """Base of data sets in Python: `len(data)` batches, of which `data[k]` is the k-th, `(x, y)` or `(x, y, weights)`.
@@ -48,11 +50,76 @@ class PyDataset:
         for index in itertools.count() if count is None else range(count):
             yield self[index]
 
+    def map(self, function: Any, **others: Any) -> PyDataset:
+        """The data set of what a function gives for each batch: `data.map(lambda x, y: (prepare(x), y))`."""
+        return Mapped(self, function)
+
+    def cache(self, *others: Any) -> PyDataset:
+        """The data set itself: what is read is kept by those that read files."""
+        return self
+
+    def prefetch(self, *others: Any) -> PyDataset:
+        """The data set itself: `fit` reads ahead."""
+        return self
+
+    def take(self, count: int) -> PyDataset:
+        """The first batches."""
+        return Part(self, 0, count)
+
+    def skip(self, count: int) -> PyDataset:
+        """All but the first batches."""
+        return Part(self, count, None)
+
     def on_epoch_begin(self) -> None:
         """Called before the first batch of an epoch."""
 
     def on_epoch_end(self) -> None:
         """Called after the last batch of an epoch."""
+
+
+class Mapped(PyDataset):
+    """A data set's batches through a function of their parts."""
+
+    def __init__(self, data: PyDataset, function: Any) -> None:
+        super().__init__(data.workers, data.use_multiprocessing, data.max_queue_size)
+        self.data, self.function = data, function
+
+    @property
+    def num_batches(self) -> int | None:
+        return self.data.num_batches
+
+    def __len__(self) -> int:
+        return int(self.data.num_batches or 0)
+
+    def __getitem__(self, index: int) -> Any:
+        batch = self.data[index]
+        return self.function(*batch) if isinstance(batch, tuple) else self.function(batch)
+
+    def on_epoch_begin(self) -> None:
+        self.data.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self.data.on_epoch_end()
+
+
+class Part(PyDataset):
+    """Some of a data set's batches."""
+
+    def __init__(self, data: PyDataset, start: int, count: int | None) -> None:
+        super().__init__(data.workers, data.use_multiprocessing, data.max_queue_size)
+        self.data, self.start, self.count = data, start, count
+
+    def __len__(self) -> int:
+        left = max(0, int(self.data.num_batches or 0) - self.start)
+        return left if self.count is None else min(left, self.count)
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        return self.data[self.start + index]
+
+    def on_epoch_end(self) -> None:
+        self.data.on_epoch_end()
 
 
 class EpochDataset(PyDataset):
@@ -81,3 +148,19 @@ class EpochDataset(PyDataset):
 
 
 Sequence = PyDataset
+
+
+def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
+    """(x, y, sample_weight) of a step's data, None for what is missing."""
+    given = data if isinstance(data, tuple) else (data,)
+    if not 1 <= len(given) <= 3:
+        raise DataError(f"expected x, (x, y) or (x, y, sample_weight); received {len(given)} parts")
+    x, y, weights = (*given, None, None)[:3]
+    return x, y, weights
+
+
+def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    """The data of a step as `unpack_x_y_sample_weight` takes them apart."""
+    if y is None:
+        return (x,) if isinstance(x, (list, tuple)) else x
+    return (x, y) if sample_weight is None else (x, y, sample_weight)

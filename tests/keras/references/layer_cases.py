@@ -161,3 +161,11 @@ def _(keras: Any) -> tuple[Any, Any]:
     start = keras.Input((4, 6))
     layer = keras.layers.GroupQueryAttention(3, 4, 2)
     return keras.Model(start, layer(start, start, use_causal_mask=True)), numbers(3, 4, 6)
+
+
+@case("volumes transposed")
+def _(keras: Any) -> tuple[Any, Any]:
+    layers = keras.layers
+    start = keras.Input((2, 3, 2, 2))
+    x = layers.Conv3DTranspose(3, 3, strides=(2, 1, 2), padding="same")(start)
+    return keras.Model(start, layers.Conv3DTranspose(2, (2, 1, 3))(x)), numbers(2, 2, 3, 2, 2)
