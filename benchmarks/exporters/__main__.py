@@ -8,7 +8,9 @@ beside ONNX Runtime in processes that take turns, and held against the framework
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,7 +20,9 @@ from pathlib import Path
 
 import convc
 from benchmarks.contenders import environment
+from benchmarks.exporters.page import write_docs
 from benchmarks.exporters.worker import arrays_of
+from benchmarks.inference import machine
 from convc.errors import ConvcError
 from convc.onnx.importer import import_model
 
@@ -111,7 +115,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=3, help="of each engine")
     parser.add_argument("--seconds", type=float, default=1.5, help="of each process")
     parser.add_argument("--json", type=Path, help="write the results there")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/exporters.md")
     given = parser.parse_args()
+    facts = machine() | {
+        "load_before": os.getloadavg()[0],
+        "onnxruntime": importlib.metadata.version("onnxruntime"),
+    }
     print(f"{'model':34s} T  convc ms    ORT ms  ratio  errors: convc, ORT")
     results = []
     with tempfile.TemporaryDirectory(prefix="convc-exporters-") as folder:
@@ -124,6 +133,8 @@ def main() -> None:
                     artifact.unlink()
     if given.json:
         given.json.write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")
+    if given.write_docs:
+        write_docs(facts, results)
     bad = [r.model for r in results if r.failure or r.error["convc"] > TOLERANCE]
     if bad:
         raise SystemExit(f"failed or wrong: {', '.join(bad)}")
