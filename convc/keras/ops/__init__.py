@@ -4,9 +4,10 @@ from typing import NoReturn as _NoReturn
 
 from convc.keras.engine.naming import missing as _missing
 from convc.keras.engine.tensor import FUNCTIONS
-from convc.keras.ops import elementwise, image, nn, reductions, shaping
+from convc.keras.ops import elementwise, further, image, nn, reductions, shaping
 from convc.keras.ops.elementwise import *  # noqa: F403
 from convc.keras.ops.elementwise import cast_ as cast
+from convc.keras.ops.further import *  # noqa: F403
 from convc.keras.ops.nn import *  # noqa: F403
 from convc.keras.ops.reductions import *  # noqa: F403
 from convc.keras.ops.reductions import matmul_ as matmul
@@ -14,11 +15,12 @@ from convc.keras.ops.shaping import *  # noqa: F403
 
 amax, amin = reductions.max, reductions.min
 
-for _module in (elementwise, reductions, shaping, nn):
+_MODULES = (elementwise, reductions, shaping, nn, further)
+for _module in _MODULES:
     FUNCTIONS.update({_name.rstrip("_"): getattr(_module, _name) for _name in _module.__all__})
 
 __all__ = [
-    *(_name for _module in (elementwise, reductions, shaping, nn) for _name in _module.__all__ if _name[-1] != "_"),
+    *(_name for _module in _MODULES for _name in _module.__all__ if _name[-1] != "_"),
     "image",
     "amax", "amin", "cast", "matmul",
 ]  # fmt: skip
