@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from convc.cli import training
+from convc.cli.building import Request
 from convc.scripts import load_model
 
 ROOT = Path(__file__).parents[1]
@@ -44,14 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, data: tuple[Any, Any]) -> P
     """
     folder = tmp_path_factory.mktemp("training")
     script = str(EXAMPLE / "model.py")
-    built = training.build(script, "host", "dynamic", dtypes=BYTES)
+    built = training.build(Request(script), dtypes=BYTES)
     for suffix in ("o", "so", "cvc"):
         built.artifact.save(folder / f"digits.{suffix}")
     (folder / "states").mkdir()
-    plain = training.build(script, "host", "dynamic", optimizer="adam")
+    plain = training.build(Request(script), optimizer="adam")
     plain.artifact.save(folder / "states" / "digits.o")
     (folder / "other.py").write_text(OTHER)
-    other = training.build(str(folder / "other.py"), "host", "dynamic", optimizer="sgd", loss="mse")
+    other = training.build(Request(str(folder / "other.py")), optimizer="sgd", loss="mse")
     other.artifact.save(folder / "states" / "other.o")
     images, labels = data
     np.c_[images.reshape(-1, 64), labels].tofile(folder / "digits.raw")

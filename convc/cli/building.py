@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,10 +30,22 @@ from convc.tuning.search import Progress
 from convc.types import Extent, evaluate, symbols_of
 
 __all__ = [
-    "Built", "at_batch", "build", "build_cuda", "emit", "extent_json", "lower_bound", "memory_rows"
+    "Built", "Request", "at_batch", "build", "build_cuda", "emit", "extent_json", "lower_bound", "memory_rows"
 ]  # fmt: skip
 
 OLDEST_GPU = "cuda-sm80"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compile, `model.py[:name]` or a file, and how; `keep` keeps every stage to be shown."""
+
+    source: str
+    target: str = "host"
+    batch: int | str = "dynamic"
+    keep: bool = False
+    options: driver.Options = field(default_factory=driver.Options)
+    shapes: Shapes | None = None
 
 
 @dataclass(frozen=True)
@@ -93,58 +105,34 @@ def options_of(exact: bool, verify: bool = False, optimize: str = "speed") -> dr
     return replace(options, verify=True) if verify else options
 
 
-def build(
-    source: str,
-    target: str,
-    batch: int | str,
-    keep: bool = False,
-    options: driver.Options | None = None,
-    shapes: Shapes | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Built:
-    """Compiles `model.py[:name]` for a CPU; `keep` keeps every stage to be shown.
-
-    `progress` is told what is being tuned.
-    """
-    machine = driver.host_target(target)
+def build(request: Request, progress: Callable[[Progress], None] | None = None) -> Built:
+    """Compiles for a CPU; `progress` is told what is being tuned."""
+    machine = driver.host_target(request.target)
     if machine.kind != "cpu":
         raise TargetError(
-            f"target {target}: expected a CPU here: only compile --emit cuda makes code for it"
+            f"target {request.target}: expected a CPU here: only compile --emit cuda makes code for it"
         )
     compiler = partial(driver.compile_graphs, progress=progress)
-    return _build(source, machine, batch, keep, options, shapes, compiler)
+    return _build(request, machine, compiler)
 
 
-def build_cuda(
-    source: str,
-    target: str,
-    batch: int | str,
-    keep: bool = False,
-    options: driver.Options | None = None,
-    shapes: Shapes | None = None,
-) -> Built:
+def build_cuda(request: Request) -> Built:
     """The same road up to a planned program for a GPU: `target`, or the oldest that we know if that is a CPU."""
-    machine = driver.host_target(target)
+    machine = driver.host_target(request.target)
     if machine.kind != "cuda":
         machine = driver.host_target(OLDEST_GPU)
-    return _build(source, machine, batch, keep, options, shapes, driver.plan_graphs)
+    return _build(request, machine, driver.plan_graphs)
 
 
 def _build(
-    source: str,
-    target: Target,
-    batch: int | str,
-    keep: bool,
-    options: driver.Options | None,
-    shapes: Shapes | None,
-    compiler: Callable[..., driver.Planned | driver.Compiled],
+    request: Request, target: Target, compiler: Callable[..., driver.Planned | driver.Compiled]
 ) -> Built:
     start = time.perf_counter()
-    name, graphs = driver.graphs_of(source, batch, shapes)
+    name, graphs = driver.graphs_of(request.source, request.batch, request.shapes)
     stages = Stages()
     for entry, graph in graphs.items():
         stages("graph", "input" if len(graphs) == 1 else f"{entry}-input", graph)
-    compiled = compiler(name, graphs, target, options, stages if keep else None)
+    compiled = compiler(name, graphs, target, request.options, stages if request.keep else None)
     return Built(name, target, graphs, compiled, stages, time.perf_counter() - start)
 
 

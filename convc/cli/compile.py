@@ -27,8 +27,7 @@ from convc.cli.tables import show_facts, show_json, show_layers
 from convc.errors import TargetError, UsageError
 
 if TYPE_CHECKING:
-    from convc.cli.building import Built
-    from convc.driver import Options
+    from convc.cli.building import Built, Request
 
 SUFFIXES = {
     "cvc": ".cvc",
@@ -182,30 +181,27 @@ def compile(
     trained = {**how, "dtypes": parse_dtypes(dtype)} if train else None
     if trained is None:
         require_train(**how, dtype=dtype)
-    common = (source, target, parse_batch(batch), dump is not None, options, parse_shapes(shape))
-    built = built_as(kind, common, trained, as_json)
+    request = building.Request(
+        source, target, parse_batch(batch), dump is not None, options, parse_shapes(shape)
+    )
+    built = built_as(kind, request, trained, as_json)
     if dump is not None:
         built.stages.write(dump)
     files = building.emit(built, kind, path, threads)
     show_built(built, facts_of(built, files, threads), train, as_json)
 
 
-def built_as(
-    kind: str,
-    common: tuple[str, str, int | str, bool, Options, dict[str, Any]],
-    trained: dict[str, Any] | None,
-    as_json: bool,
-) -> Built:
-    """The compiled model: source, target, batch, stages kept, options and shapes are `common`; `trained` says how."""
+def built_as(kind: str, request: Request, trained: dict[str, Any] | None, as_json: bool) -> Built:
+    """The compiled model for a kind of file; `trained` says how it is trained, None for predictions alone."""
     if trained is not None:
         require_trainable(kind)
-        return training.build(*common, **trained)
+        return training.build(request, **trained)
     with ExitStack() as around:
         around.enter_context(tuning.warnings_in_one_line())
         progress = around.enter_context(tuning.shown_progress(as_json))
         if kind == "cuda":
-            return building.build_cuda(*common)
-        return building.build(*common, progress=progress)
+            return building.build_cuda(request)
+        return building.build(request, progress)
 
 
 def show_built(built: Built, facts: dict[str, Any], train: bool, as_json: bool) -> None:

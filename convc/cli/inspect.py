@@ -39,7 +39,7 @@ def inspect(
             raise UsageError(f"{source}: --stage and --memory need the model script it was made of")
         show_artifact(source, as_json)
         return
-    built = building.build(source, target, parse_batch(batch), keep=True)
+    built = building.build(building.Request(source, target, parse_batch(batch), keep=True))
     if stage is not None:
         show_stage(built, stage, as_json)
     elif memory:

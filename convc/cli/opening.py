@@ -19,7 +19,7 @@ def open_model(
     """A model that is ready to run, with how it was built if it wasn't loaded from a .cvc file."""
     if is_artifact(source):
         return convc_runtime.load(source, threads), None
-    built = building.build(source, target, "dynamic")
+    built = building.build(building.Request(source, target))
     return built.artifact.model(threads), built
 
 

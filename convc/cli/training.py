@@ -11,7 +11,7 @@ from convc_runtime import Description, StateInfo
 from convc_runtime.arrays import numpy_dtype
 
 from convc import driver
-from convc.cli.building import Built
+from convc.cli.building import Built, Request
 from convc.cli.stages import Stages
 from convc.errors import TargetError, UsageError
 from convc.keras import saving
@@ -24,12 +24,7 @@ KINDS = ("parameter", "statistic", "optimizer", "metric", "control")
 
 
 def build(
-    source: str,
-    target: str,
-    batch: int | str,
-    keep: bool = False,
-    options: driver.Options | None = None,
-    shapes: Shapes | None = None,
+    request: Request,
     *,
     optimizer: str | None = None,
     loss: str | None = None,
@@ -41,8 +36,8 @@ def build(
     How it is trained is what the script gave to `compile`, or what the names say; `metrics` are separated by commas.
     `dtypes` are those that inputs and labels come as, by name.
     """
-    options = options or driver.Options()
-    machine = cpu_target(target)
+    options, source = request.options, request.source
+    machine = cpu_target(request.target)
     if options.mode != "inference" or options.optimize != "speed":
         raise UsageError("--train: --exact and --optimize size are for predictions alone")
     if source.endswith(".onnx"):
@@ -51,16 +46,16 @@ def build(
         )
     start = time.perf_counter()
     model = model_of(
-        source, shapes, compiled=optimizer is None and loss is None and metrics is None
+        source, request.shapes, compiled=optimizer is None and loss is None and metrics is None
     )
     require_compiled(model, optimizer, loss, names_in(metrics))
     made = standalone(model, {name: dtype_named(d) for name, d in (dtypes or {}).items()})
-    graphs = driver.at_batch(made.graphs, batch)
+    graphs = driver.at_batch(made.graphs, request.batch)
     stages = Stages()
     for entry, graph in graphs.items():
         stages("graph", f"{entry}-input", graph)
     options = replace(options, mode="training", in_place=True)
-    trace = stages if keep else None
+    trace = stages if request.keep else None
     compiled = driver.compile_graphs(model.name, graphs, machine, options, trace)
     compiled = replace(compiled, artifact=compiled.artifact.with_state(made.states))
     return Built(model.name, machine, graphs, compiled, stages, time.perf_counter() - start)

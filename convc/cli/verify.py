@@ -32,7 +32,7 @@ def verify(
 
     The error of a layer is max |y - y64| / max |y64| on random inputs. Outputs that aren't finite don't pass.
     """
-    built = building.build(source, target, "dynamic", options=building.options_of(exact))
+    built = building.build(building.Request(source, target, options=building.options_of(exact)))
     found = accuracy.compare(built, batch, seed)
     worst = max((c.error for c in found if c.is_output), default=0.0)
     passed = worst <= tolerance

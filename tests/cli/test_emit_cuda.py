@@ -42,7 +42,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def built(script: Path) -> building.Built:
     """The network for a GPU, its files emitted beside the script."""
-    found = building.build_cuda(str(script), "cuda-sm90", "dynamic")
+    found = building.build_cuda(building.Request(str(script), "cuda-sm90"))
     files = building.emit(found, "cuda", script.with_suffix(".cu"))
     assert [f.name for f in files] == ["small.cu", "small.weights"]
     return found

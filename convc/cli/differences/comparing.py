@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.cli.building import build
+from convc.cli.building import Request, build
 from convc.cli.differences.findings import Fault, Row, range_of
 from convc.cli.differences.native import kernel_rows
 from convc.cli.differences.peer import judge, node_rows
@@ -50,7 +50,7 @@ def compare(
     options: Options,
 ) -> Comparison:
     """Runs a model every way there is and says where they part."""
-    built = build(source, target, "dynamic", keep=True, options=options, shapes=shapes)
+    built = build(Request(source, target, keep=True, options=options, shapes=shapes))
     assert isinstance(built.compiled, Compiled)
     entry = built.program.entries[0]
     graph = built.graphs[entry.name]
