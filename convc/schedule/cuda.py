@@ -36,6 +36,7 @@ from convc.loops.rewrites.grid import (
 )
 from convc.loops.rewrites.nest import bind, fuse, reorder
 from convc.loops.simplify import linear, simplify_kernel
+from convc.schedule.structure import goes_back
 
 THREADS = 256
 TILED = "tiled product"
@@ -73,10 +74,11 @@ def _noted(kernel: Kernel, key: str, value: str) -> Kernel:
 
 
 def _side_by_side(kernel: Kernel) -> bool:
-    """Whether the statements at the top are loops that read nothing that the kernel writes."""
+    """Whether the statements at the top are loops that read nothing that the kernel writes, where no data say."""
     written = {b.name for b in kernel.params if b.role is not Role.in_}
     reads = {e.buffer for s in walk(kernel.body) for x in expressions(s) for e in _loads(x)}
-    return all(isinstance(s, For) for s in kernel.body) and not written & reads
+    steered = goes_back(kernel)  # a nest may store where another one did
+    return all(isinstance(s, For) for s in kernel.body) and not written & reads and not steered
 
 
 def schedule_nest(kernel: Kernel) -> Kernel:
