@@ -176,8 +176,8 @@ class Storages:
         source, target = self.graph.types[node.inputs[0]], self.graph.types[node.outputs[0]]
         match view:
             case Permuted(perm):
-                seen = replace(storage, layout=permuted(storage.layout, perm))
-                return None if self._is_read_apart(node.outputs[0], seen) else seen
+                turned = replace(storage, layout=permuted(storage.layout, perm))
+                return None if self._is_read_apart(node.outputs[0], turned) else turned
             case Reshaped():
                 seen = _reshaped(storage, source.shape, target.shape)
                 if seen is not None and self._is_read_apart(node.outputs[0], seen):
@@ -394,11 +394,12 @@ def _run(
         return None
     if any(a.extent not in (None, source[a.dim]) for a in run[1:]):
         return None
-    outermost: Extent | None = None
-    if run[0].extent not in (None, source[olds[0]]):
+    outermost: int | None = None
+    extent = run[0].extent
+    if extent is not None and extent != source[olds[0]]:
+        whole = size_of((extent, *(source[d] for d in olds[1:])))
         inner = size_of(target[d] for d in news[1:])
-        whole = size_of((run[0].extent, *(source[d] for d in olds[1:])))  # type: ignore[arg-type]
-        if not isinstance(whole, int) or not isinstance(inner, int) or whole % inner:
+        if not (isinstance(whole, int) and isinstance(inner, int)) or whole % inner:
             return None
         outermost = whole // inner
     return [Axis(-1 - d, extent=None if k else outermost) for k, d in enumerate(news)]
