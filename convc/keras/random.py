@@ -55,7 +55,7 @@ class SeedGenerator:
         return cls(**config)
 
 
-def _extents(name: str, shape: Any) -> Shape:
+def _extents(name: str, shape: Any) -> Any:
     sizes = (shape,) if is_integer(shape) or shape is None else tuple(shape)
     sizes = tuple(int(s) if isinstance(s, np.integer) else s for s in sizes)
     return extents(sizes, f"{name}: shape")
@@ -92,7 +92,8 @@ def _bits(shape: Shape, seed: Any) -> KerasTensor:
 
 def _shares(shape: Shape, seed: Any, kind: DType) -> KerasTensor:
     """Numbers k / 2**24, 0 <= k < 2**24: exact in float32."""
-    return cast(ops.floor_divide(_bits(shape, seed), np.uint32(256)), kind) * 2.0**-24
+    whole = ops.floor_divide(_bits(shape, seed), np.uint32(256))
+    return as_tensor(cast(whole, kind) * 2.0**-24)
 
 
 def _kind(dtype: Any) -> DType:
@@ -112,7 +113,7 @@ def uniform(
         return randint(shape, int(minval), int(maxval), kind.value, seed)
     if not _traced(sizes):
         return _computed(_generator(seed).uniform(minval, maxval, sizes), kind)
-    return _shares(sizes, seed, kind) * (maxval - minval) + minval
+    return as_tensor(_shares(sizes, seed, kind) * (maxval - minval) + minval)
 
 
 def normal(
@@ -124,8 +125,7 @@ def normal(
         return _computed(_generator(seed).normal(mean, stddev, sizes), kind)
     both = _shares((2, *sizes), seed, kind)
     radius = ops.sqrt(ops.log(both[0] + 2.0**-25) * -2.0)
-    drawn: KerasTensor = radius * ops.cos(both[1] * math.tau)
-    return drawn * stddev + mean
+    return as_tensor(radius * ops.cos(both[1] * math.tau) * stddev + mean)
 
 
 def truncated_normal(
@@ -151,7 +151,7 @@ def randint(
         return _computed(_generator(seed).integers(minval, maxval, sizes), kind)
     found = ops.floor_divide(_bits(sizes, seed), np.uint32(256))
     span = cast(found, DType.float64) * ((maxval - minval) * 2.0**-24)
-    return cast(ops.floor(span), kind) + as_tensor(minval, kind)
+    return as_tensor(cast(ops.floor(span), kind) + as_tensor(minval, kind))
 
 
 def categorical(
@@ -174,7 +174,7 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
     x, rate = as_tensor(inputs), fraction("dropout", "rate", rate)
     if rate == 1.0:
         return ops.zeros_like(x)
-    sizes = x.type.shape if noise_shape is None else _extents("dropout", noise_shape)
+    sizes: Any = x.type.shape if noise_shape is None else _extents("dropout", noise_shape)
     if _traced(sizes) or x.step.symbolic:
         kept = _shares(sizes, seed, DType.float32) >= rate
     else:

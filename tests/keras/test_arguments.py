@@ -9,7 +9,14 @@ import pytest
 
 from convc import keras
 from convc.errors import ConvcError
-from convc.keras import callbacks, constraints, initializers, layers, losses, metrics, optimizers
+
+callbacks: Any = keras.callbacks
+constraints: Any = keras.constraints
+initializers: Any = keras.initializers
+layers: Any = keras.layers
+losses: Any = keras.losses
+metrics: Any = keras.metrics
+optimizers: Any = keras.optimizers
 
 
 def compiled(*args: Any, **kwargs: Any) -> None:

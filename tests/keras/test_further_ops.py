@@ -18,7 +18,7 @@ CASES: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "tril": (lambda x: ops.tril(x, 1), np.tril(X, 1)),
     "triu": (lambda x: ops.triu(x, -1), np.triu(X, -1)),
     "tensordot": (lambda x: ops.tensordot(x, Y, 1), np.tensordot(X, Y, 1)),
-    "tensordot axes": (lambda x: ops.tensordot(x, Y, [[2], [0]]), np.tensordot(X, Y, [[2], [0]])),
+    "tensordot axes": (lambda x: ops.tensordot(x, Y, [[2], [0]]), np.tensordot(X, Y, ([2], [0]))),
     "cumsum": (lambda x: ops.cumsum(x, axis=1), np.cumsum(X, 1)),
     "take_along_axis": (
         lambda x: ops.take_along_axis(x, np.tile([[[2, 0]]], (4, 3, 1)), axis=-1),

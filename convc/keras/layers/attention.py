@@ -80,7 +80,7 @@ class Attention(Layer):
             return found if self.scale is None else found * self.scale
         pairs = ops.expand_dims(query, -2) + ops.expand_dims(key, -3)
         pairs = pairs if self.scale is None else pairs * self.scale
-        return ops.sum(ops.tanh(pairs), axis=-1) * self.concat_score_weight
+        return as_tensor(ops.sum(ops.tanh(pairs), axis=-1) * self.concat_score_weight)
 
     def call(
         self,

@@ -49,8 +49,9 @@ def encoded(ids: Array, mode: str, depth: int, weights: Array | None = None) -> 
         return np.asarray(ids[..., None] == np.arange(depth), dtype)
     rows = ids.reshape(-1, ids.shape[-1]) if ids.ndim else ids.reshape(1, 1)
     counts = np.zeros((len(rows), depth), dtype)
-    known = (rows >= 0) & (rows < depth)
-    np.add.at(counts, (np.nonzero(known)[0], rows[known]), 1)
+    known = np.greater_equal(rows, 0) & np.less(rows, depth)
+    places: Any = rows[known]
+    np.add.at(counts, (np.nonzero(known)[0], places), 1)
     if mode == "multi_hot":
         counts = (counts > 0).astype(dtype)
     elif mode == "tf_idf":
@@ -82,7 +83,7 @@ class IndexLookup(HostLayer):
             setattr(self, name, arguments[name])
         if self.max_tokens is not None:
             positive(self, "max_tokens", self.max_tokens)
-        if not isinstance(self.num_oov_indices, int) or not 0 <= self.num_oov_indices <= 1:
+        if arguments["num_oov_indices"] not in (0, 1):
             refuse(self, "num_oov_indices", "0 or 1", self.num_oov_indices)
         choice(self, "output_mode", self.output_mode, MODES)
         if arguments["sparse"]:
@@ -203,7 +204,7 @@ class IndexLookup(HostLayer):
         return encoded(ids, self.output_mode, depth, weights)
 
     def _inverted(self, ids: Array, vocabulary: Sequence[Any]) -> Array:
-        inside = (ids >= 0) & (ids < len(vocabulary))
+        inside = np.greater_equal(ids, 0) & np.less(ids, len(vocabulary))
         return np.asarray(vocabulary)[np.where(inside, ids, vocabulary.index(self.oov_token))]
 
     def get_config(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def triu(x: Any, k: int = 0) -> KerasTensor:
 @operation
 def outer(x1: Any, x2: Any) -> KerasTensor:
     a, b = shaping.ravel(x1), shaping.ravel(x2)
-    return shaping.expand_dims(a, 1) * shaping.expand_dims(b, 0)
+    return as_tensor(shaping.expand_dims(a, 1) * shaping.expand_dims(b, 0))
 
 
 @operation
@@ -171,18 +171,18 @@ def nan_to_num(
 
 @operation
 def deg2rad(x: Any) -> KerasTensor:
-    return floating(x) * (math.pi / 180)
+    return as_tensor(floating(x) * (math.pi / 180))
 
 
 @operation
 def rad2deg(x: Any) -> KerasTensor:
-    return floating(x) * (180 / math.pi)
+    return as_tensor(floating(x) * (180 / math.pi))
 
 
 @operation
 def ptp(x: Any, axis: Any = None, keepdims: bool = False) -> KerasTensor:
     """The largest minus the smallest."""
-    return reductions.max(x, axis, keepdims) - reductions.min(x, axis, keepdims)
+    return as_tensor(reductions.max(x, axis, keepdims) - reductions.min(x, axis, keepdims))
 
 
 @operation
@@ -227,7 +227,7 @@ def dot_product_attention(
         scores = scores + bias
     if is_causal:
         rows, columns = scores.type.shape[-2:]
-        own = tri(rows, columns, dtype="bool")  # type: ignore[arg-type]
+        own = tri(rows, columns, dtype="bool")
         mask = own if mask is None else elementwise.logical_and(as_tensor(mask, "bool"), own)
     if mask is not None:
         scores = scores + (1.0 - as_tensor(mask, scores.dtype)) * -1e9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,8 @@ class OwnRun(Run):
         return found
 
     def source(self, x: Any, y: Any = None, *settings: Any) -> Source:
-        return source(self, x, y, *settings, feeds=OwnRun.feeds)
+        owner: Any = self
+        return partial(source, feeds=OwnRun.feeds)(owner, x, y, *settings)
 
     @property
     def owner(self) -> str:
@@ -161,8 +163,9 @@ class OwnRun(Run):
 
 def trace_steps(optimizer: Any, run: OwnRun) -> int:
     """The steps that the optimizer has made."""
-    name = run._plain.get(optimizer.iterations)
-    return int(run.session.scalar(name)) if name in run.session else int(optimizer.iterations.value)
+    name = run._plain.get(optimizer.iterations, "")
+    kept = name in run.session
+    return int(run.session.scalar(name)) if kept else int(optimizer.iterations.value)
 
 
 def _named(name: str, value: Any, found: Feeds) -> Any:

@@ -92,6 +92,7 @@ class Trainer(Customizable):
         raise NotImplementedError
 
     has_open_sizes: Any
+    masked_outputs: Any
 
     def build_for(self, x: Any) -> None:
         """Makes the weights for the shapes of data, where they aren't made yet."""

@@ -94,7 +94,9 @@ class Duel(keras.Model):
         self.judge, self.maker = judge, maker
         self.judged = keras.metrics.Mean(name="judge_loss")
 
-    def compile(self, judge_optimizer: Any, maker_optimizer: Any) -> None:
+    def compile(  # type: ignore[override]  # as Keras' examples do
+        self, judge_optimizer: Any, maker_optimizer: Any
+    ) -> None:
         super().compile()
         self.judge_optimizer, self.maker_optimizer = judge_optimizer, maker_optimizer
 
