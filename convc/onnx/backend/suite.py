@@ -92,9 +92,9 @@ NOTES = """
 - ImageDecoder needs decoders of image files, which a compiled model has none of: arrays are its inputs.
 - Sequences have lengths, and optional values are there or not, as the model or the shapes of its inputs say. A Loop
   whose sequence grows by what the run decides, and optional results of an If, are left out.
-- Of ai.onnx.ml there are, beyond those above, FeatureVectorizer, Imputer, LinearClassifier, LinearRegressor, Normalizer,
-  OneHotEncoder, SVMClassifier, SVMRegressor, Scaler, TreeEnsembleClassifier and TreeEnsembleRegressor, held against
-  ONNX' reference in our own tests.
+- Of ai.onnx.ml there are, beyond those above, FeatureVectorizer, Imputer, LinearClassifier, LinearRegressor,
+  Normalizer, OneHotEncoder, SVMClassifier, SVMRegressor, Scaler, TreeEnsembleClassifier and TreeEnsembleRegressor,
+  held against ONNX' reference in our own tests.
 - "Folded at compile time": the results follow from inputs that decide shapes. They are right, and don't count.
 """
 

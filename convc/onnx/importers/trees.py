@@ -19,6 +19,10 @@ MEMBER = len(MODES)
 """The code of a test for membership in a set, which becomes a chain of equalities."""
 
 
+VISITS = 64
+"""How often a node is met on the ways to the leaves, on average and at the most: chains of equalities share theirs."""
+
+
 @dataclass
 class Forest:
     """Trees under construction: a row per node, of which a leaf leads to itself; and the leaves' weights."""
@@ -52,7 +56,7 @@ class Forest:
 
     def depths(self) -> list[int]:
         """The nodes that lie between each root and its farthest leaf; Rejected where trees are none."""
-        found = []
+        found, most = [], 1024 + VISITS * len(self.nodes)
         for root in self.roots:
             level, depth = {root}, 0
             while True:
@@ -60,7 +64,8 @@ class Forest:
                 if not inner:
                     break
                 depth += 1
-                if depth > len(self.nodes):
+                most -= len(inner)
+                if most < 0:
                     raise Rejected("has a tree whose nodes lead back to themselves")
                 level = {child for n in inner for child in self.nodes[n][2:4]}
             found.append(depth)
