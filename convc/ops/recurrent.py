@@ -267,6 +267,13 @@ class Recurrence(Op):
         return (joined(whole, 0).name,)
 
 
+def states_between(y: Value, state: int, first: int, end: int) -> Value:
+    """One state of y[s, t, n, u] at the times from `first` to `end`: [t, n, u]."""
+    starts, ends = (state, first, None, None), (state + 1, end, None, None)
+    part = y.apply("slice", starts=starts, ends=ends, steps=(1, 1, 1, 1))
+    return part.reshape((end - first, *y.shape[2:]))
+
+
 def gate_of(x: Value, units: int) -> Part:
     """Gate k of a tensor that has them side by side."""
     return lambda k: taken(x, x.rank - 1, k * units, (k + 1) * units)
@@ -335,8 +342,8 @@ class Loop:
 
     def old(self, state: int) -> Value:
         """A state before each step [t, n, u]."""
-        one = taken(self.y, 0, state, state + 1).reshape(self.y.shape[1:])
-        return taken(one, 0, 1, self.steps + 1) if self.reverse else taken(one, 0, 0, self.steps)
+        first = 1 if self.reverse else 0
+        return states_between(self.y, state, first, first + self.steps)
 
     def rows(self, value: Value) -> Value:
         """[t, n, g] as [t * n, g]."""
@@ -363,7 +370,7 @@ class Loop:
             taken(d, 0, self.steps, self.steps + 1), 2, state * units, (state + 1) * units
         )
         start = self.steps if self.reverse else 0
-        given = taken(taken(self.dy, 0, state, state + 1), 1, start, start + 1)
+        given = states_between(self.dy, state, start, start + 1)
         shape = self.y.shape[2:]
         return carried.reshape(shape) + given.reshape(shape)
 

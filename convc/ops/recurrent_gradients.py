@@ -27,6 +27,7 @@ from convc.ops.recurrent import (
     gate_of,
     joined,
     stacked,
+    states_between,
     sum_of_products,
 )
 from convc.ops.values import Value, values
@@ -142,7 +143,7 @@ class RecurrenceGradient(Op):
             return taken(x, 0, t, t + 1).reshape(x.shape[1:])
 
         def states(x: Value, t: int) -> Part:
-            return lambda s: taken(taken(x, 0, s, s + 1), 1, t, t + 1).reshape(x.shape[2:])
+            return lambda s: states_between(x, s, t, t + 1).reshape(x.shape[2:])
 
         zero = Tensors().zero(states(dy, 0)(0))
         carried = [zero] * self.states

@@ -62,6 +62,12 @@ def _part(x: KerasTensor, axis: int, start: int, stop: int) -> KerasTensor:
     return apply(shapes.Slice(starts, stops, (1,) * x.type.rank), x)
 
 
+def _states(y: KerasTensor, state: int, first: int, end: int) -> KerasTensor:
+    """One of all states y[s, t, n, u] at the times from `first` to `end`."""
+    part = shapes.Slice((state, first, None, None), (state + 1, end, None, None), (1, 1, 1, 1))
+    return apply(part, y)
+
+
 class Cell(Layer):
     """One step of a recurrent layer, and its weights: `kernel`, `recurrent_kernel` and `bias`, gates side by side."""
 
@@ -308,12 +314,13 @@ class Recurrent(Layer):
         prepared = self.cell.inputs(apply(shapes.Transpose((1, 0, 2)), x))
         all = apply(loop, prepared, *self.cell.loop_operands(), *states)
         end = 0 if self.go_backwards else steps
-        last = _part(all, 1, end, end + 1)
-        made = [reshape(_part(last, 0, k, k + 1), (batch, self.units)) for k in range(len(states))]
+        made = [
+            reshape(_states(all, k, end, end + 1), (batch, self.units)) for k in range(len(states))
+        ]
         if not self.return_sequences:
             return made[0], made
         first = 0 if self.go_backwards else 1
-        outputs = _part(_part(all, 0, 0, 1), 1, first, first + steps)
+        outputs = _states(all, 0, first, first + steps)
         y = apply(shapes.Transpose((1, 0, 2)), reshape(outputs, (steps, batch, self.units)))
         if self.go_backwards:
             y = apply(shapes.Slice((None, None, None), (None, None, None), (1, -1, 1)), y)
