@@ -25,17 +25,8 @@ PARTS = re.compile(
 )
 
 BY_OPERATOR: dict[str, str] = {
-    "NonMaxSuppression": "export the model up to the boxes and scores, and choose boxes in the application: "
-    "the number of results would depend on the numbers",
     "Unique": "the number of results would depend on the numbers: do it in the application",
-    "NonZero": "the number of results would depend on the numbers: use Where with a mask",
     "Multinomial": "give the random numbers as an input",
-    "RandomNormal": "give the random numbers as an input",
-    "RandomNormalLike": "give the random numbers as an input",
-    "RandomUniform": "give the random numbers as an input",
-    "RandomUniformLike": "give the random numbers as an input",
-    "Bernoulli": "give the random numbers as an input, and compare them by Less",
-    "Dropout": "export the model for inference (torch: model.eval()), where Dropout does nothing",
     "ImageDecoder": "decode images in the application, and give their pixels",
     "StringNormalizer": "normalize text in the application, and give numbers",
     "StringSplit": "split text in the application, and give numbers",
@@ -43,15 +34,16 @@ BY_OPERATOR: dict[str, str] = {
     "RegexFullMatch": "match text in the application, and give numbers",
     "TfIdfVectorizer": "vectorize text in the application, and give numbers",
     "LabelEncoder": "map labels in the application, or use Gather on a table of numbers",
-    "TreeEnsemble": "convert the trees to products first (hummingbird-ml does)",
-    "TreeEnsembleClassifier": "convert the trees to products first (hummingbird-ml does)",
-    "TreeEnsembleRegressor": "convert the trees to products first (hummingbird-ml does)",
     "MelWeightMatrix": "make the matrix a constant: its inputs decide its shape",
 }
 """The nearest form for operators, by name."""
 
 BY_REASON: tuple[tuple[str, str], ...] = (
     (r"give (its shape by )?--shape|is a symbol|symbolic extent|without symbols", "{shapes}"),
+    (
+        r"or a number of rows by --shape",
+        "give a number of rows for all data by --shape, or do it in the application",
+    ),
     (
         r"needs the value of the input",
         "make that input a constant of the model: it decides a shape",
@@ -63,10 +55,7 @@ BY_REASON: tuple[tuple[str, str], ...] = (
         r"operators of the domain 'com\.microsoft'",
         "export without ONNX Runtime's own fusions (optimization level basic at most)",
     ),
-    (
-        r"operators of the domain 'ai\.onnx\.ml'",
-        "keep classical models apart, or convert them to products first",
-    ),
+    (r"that are strings are not supported", "use integers for labels and categories"),
     (
         r"operators of the domain",
         "give the model a function with a body of ai.onnx operators for it",
