@@ -174,6 +174,7 @@ class _Nest:
     _inside: dict[str, Expr] = field(default_factory=dict)
     _registers: frozenset[str] = frozenset()
     _times: dict[tuple[int, ...], float] = field(default_factory=dict)
+    _spans: dict[tuple[object, ...], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         buffers = self.kernel.buffers().values()
@@ -210,6 +211,12 @@ class _Nest:
 
         Where that can't be said without running the kernel, it stays.
         """
+        key = (buffer.name, at, *(symbols[s] for s in self.kernel.symbols))
+        if key not in self._spans:
+            self._spans[key] = self._span(buffer, at, symbols)
+        return self._spans[key]
+
+    def _span(self, buffer: Buffer, at: int, symbols: Mapping[str, int]) -> float:
         loop = self.loops[at]
         steps = evaluate(self.extents[at], symbols)
         place = self._places.get(buffer.name)
