@@ -199,3 +199,20 @@ def test_predictions_are_decoded_by_the_cached_class_index(
     monkeypatch.setattr(imagenet_utils, "_known", {})
     with pytest.raises(InputFileError, match="not ImageNet's class index"):
         imagenet_utils.decode_predictions(scores)
+
+
+@pytest.mark.parametrize("mode", ["caffe", "tf", "torch"])
+def test_preprocessing_within_a_model(mode: str) -> None:
+    x = np.random.default_rng(2).integers(0, 256, (2, 3, 4, 3)).astype(np.float32)
+    wanted = applications.imagenet_utils.preprocess_input(x, mode=mode)
+    start = keras.Input((None, None, 3))
+    model = keras.Model(start, applications.imagenet_utils.preprocess_input(start, mode=mode))
+    np.testing.assert_allclose(model.predict(x, verbose=0), wanted, 1e-5, 1e-5)
+
+
+def test_a_network_for_any_size() -> None:
+    """Without its classifier a network takes images of open sizes; its weights are those of any other size."""
+    network = applications.MobileNetV2(
+        input_shape=(None, None, 3), include_top=False, weights=None, alpha=0.35
+    )
+    assert network.output_shape == (None, None, None, 1280)

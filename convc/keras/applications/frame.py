@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convc.errors import ModelError, UsageError
-from convc.keras import backend, layers
+from convc.keras import backend, layers, ops
 from convc.keras.engine.arguments import choice, is_integer, positive
 from convc.keras.engine.model import Model
-from convc.keras.engine.tensor import KerasTensor
+from convc.keras.engine.tensor import KerasTensor, as_tensor
 
 Pair = tuple[int, int]
 
@@ -49,7 +49,8 @@ def image_input(
         input_shape = (3, *size) if first else (*size, 3)
     shape = tuple(input_shape)
     sides = shape[1:] if first else shape[:-1]
-    if len(shape) != 3 or not all(is_integer(d) and d >= min_size for d in sides):
+    known = [d for d in sides if d is not None]
+    if len(shape) != 3 or not all(is_integer(d) and d >= min_size for d in known):
         order = "(channels, height, width)" if first else "(height, width, channels)"
         raise ModelError(
             f"{name}: input_shape must be {order} with sides of at least {min_size}; received {input_shape}"
@@ -89,20 +90,26 @@ def assembled(inputs: KerasTensor, outputs: KerasTensor, name: str, weights: Any
 
 
 def correct_pad(x: KerasTensor, kernel: int) -> tuple[Pair, Pair]:
-    """The padding before a strided "valid" convolution: one less at the top and left of even images."""
+    """The padding before a strided "valid" convolution: one less at the top and left of even images.
+
+    Images of open sizes count as even, as in Keras.
+    """
     first = 2 if channel_axis() == 1 else 1
-    rows, columns = (1 - size % 2 for size in x.shape[first : first + 2] if size is not None)
+    sizes = x.shape[first : first + 2]
+    rows, columns = (1 if size is None else 1 - size % 2 for size in sizes)
     half = kernel // 2
     return (half - rows, half), (half - columns, half)
 
 
-def preprocess(x: Any, data_format: str | None, mode: str) -> NDArray[np.float32]:
+def preprocess(x: Any, data_format: str | None, mode: str) -> Any:
     """Images of 0 … 255 as a network was trained on them.
 
     "tf" scales to -1 … 1, "torch" to 0 … 1 and normalizes by ImageNet's mean and deviation, "caffe" turns RGB into BGR
-    and takes the mean away.
+    and takes the mean away. Tensors of a model stay tensors.
     """
     first = backend.standardize_data_format(data_format, "preprocess_input") == "channels_first"
+    if isinstance(x, KerasTensor):
+        return traced_preprocess(x, first, mode)
     images = np.array(x, np.float32)
     if mode == "tf":
         return images / np.float32(127.5) - np.float32(1)
@@ -113,3 +120,20 @@ def preprocess(x: Any, data_format: str | None, mode: str) -> NDArray[np.float32
         images = images[..., ::-1] - np.array([103.939, 116.779, 123.68])
     images = np.moveaxis(images, -1, -3) if first else images
     return np.ascontiguousarray(images, np.float32)
+
+
+def traced_preprocess(x: KerasTensor, first: bool, mode: str) -> KerasTensor:
+    """`preprocess` of a model's images; channels are the `first` axis or the last one."""
+    images = ops.cast(x, "float32")
+    if mode == "tf":
+        return as_tensor(images / 127.5 - 1.0)
+    axis, shape = (-3, (3, 1, 1)) if first else (-1, (3,))
+    if mode == "torch":
+        mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+        images = (images / 255.0 - _channels(mean, shape)) / _channels(deviation, shape)
+        return as_tensor(images)
+    return as_tensor(ops.flip(images, axis) - _channels([103.939, 116.779, 123.68], shape))
+
+
+def _channels(numbers: list[float], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.array(numbers, np.float32).reshape(shape)

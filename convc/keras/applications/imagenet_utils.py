@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convc.errors import DataError, InputFileError
 from convc.keras.applications import frame
@@ -22,9 +21,7 @@ CLASSES = 1000
 _known: dict[str, list[tuple[str, str]]] = {}
 
 
-def preprocess_input(
-    x: Any, data_format: str | None = None, mode: str = "caffe"
-) -> NDArray[np.float32]:
+def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe") -> Any:
     """Images of 0 … 255 as networks of a `mode` were trained on them: "caffe", "tf" or "torch"."""
     mode = choice("preprocess_input", "mode", mode, ("caffe", "tf", "torch"))
     return frame.preprocess(x, data_format, mode)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from convc.keras import layers
 from convc.keras.applications import frame
 from convc.keras.applications.imagenet_utils import decode_predictions
@@ -80,6 +77,6 @@ def Xception(  # noqa: N802
     return frame.assembled(inputs, x, name, weights)
 
 
-def preprocess_input(x: Any, data_format: str | None = None) -> NDArray[np.float32]:
+def preprocess_input(x: Any, data_format: str | None = None) -> Any:
     """Images of 0 … 255 scaled to -1 … 1."""
     return frame.preprocess(x, data_format, "tf")

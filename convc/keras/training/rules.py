@@ -54,6 +54,8 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Rule):
+    """Gradient descent; momentum as in Sutskever et al. (2013), with `nesterov` their variant of Nesterov's."""
+
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -74,6 +76,8 @@ class SGD(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class RMSprop(Rule):
+    """The gradient over the root of its squares' moving average (Hinton 2012), over the variance's if `centered`."""
+
     rho: float = 0.9
     momentum: float = 0.0
     epsilon: float = 1e-7
@@ -106,25 +110,39 @@ class RMSprop(Rule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adam(Rule):
-    """Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015); `amsgrad` of Reddi et al. (2018)."""
+class Moments(Rule):
+    """Base of rules with moving averages of the gradient (`momentum`) and of its square (`velocity`)."""
 
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
+
+    @property
+    def slots(self) -> dict[str, float]:
+        return {"momentum": 0.0, "velocity": 0.0}
+
+    def moments(self, gradient: Value, slots: Slots) -> tuple[Value, Value]:
+        """The averages' next values."""
+        momentum = towards(slots["momentum"], gradient, self.beta_1)
+        return momentum, towards(slots["velocity"], gradient.square(), self.beta_2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Moments):
+    """Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015); `amsgrad` of Reddi et al. (2018)."""
+
     amsgrad: bool = False
 
     @property
     def slots(self) -> dict[str, float]:
-        found = {"momentum": 0.0, "velocity": 0.0}
+        found = super().slots
         return {**found, "velocity_hat": 0.0} if self.amsgrad else found
 
     def update(
         self, param: Value, gradient: Value, slots: Slots, step: Value, rate: Value
     ) -> Updated:
         alpha = rate * (1 - power(self.beta_2, step)).sqrt() / (1 - power(self.beta_1, step))
-        momentum = towards(slots["momentum"], gradient, self.beta_1)
-        velocity = towards(slots["velocity"], gradient.square(), self.beta_2)
+        momentum, velocity = self.moments(gradient, slots)
         updated = {"momentum": momentum, "velocity": velocity}
         if self.amsgrad:
             velocity = slots["velocity_hat"].maximum(velocity)
@@ -141,6 +159,8 @@ class AdamW(Adam):
 
 @dataclass(frozen=True, kw_only=True)
 class Adagrad(Rule):
+    """The gradient over the root of the sum of all its squares (Duchi et al. 2011)."""
+
     initial_accumulator_value: float = 0.1
     epsilon: float = 1e-7
 
@@ -158,6 +178,8 @@ class Adagrad(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class Adadelta(Rule):
+    """Steps as long as those before, by moving averages of squares (Zeiler 2012)."""
+
     rho: float = 0.95
     epsilon: float = 1e-7
 
@@ -177,23 +199,17 @@ class Adadelta(Rule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nadam(Rule):
+class Nadam(Moments):
     """Dozat, "Incorporating Nesterov Momentum into Adam" (2016), with its schedule of momenta."""
 
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
     decay: ClassVar[float] = 0.96
-
-    @property
-    def slots(self) -> dict[str, float]:
-        return {"momentum": 0.0, "velocity": 0.0}
 
     @property
     def scalars(self) -> dict[str, float]:
         return {"momentum_product": 1.0}
 
     def momentum_at(self, step: Value) -> Value:
+        """The schedule's momentum of a step."""
         return (1 - power(self.decay, step) * 0.5) * self.beta_1
 
     def advance(self, scalars: Slots, step: Value) -> dict[str, Value]:
@@ -204,8 +220,7 @@ class Nadam(Rule):
     ) -> Updated:
         now, later = self.momentum_at(step), self.momentum_at(step + 1)
         product = slots["momentum_product"]
-        momentum = towards(slots["momentum"], gradient, self.beta_1)
-        velocity = towards(slots["velocity"], gradient.square(), self.beta_2)
+        momentum, velocity = self.moments(gradient, slots)
         ahead = momentum * (later / (1 - product * later)) + gradient * ((1 - now) / (1 - product))
         spread = (velocity / (1 - power(self.beta_2, step))).sqrt() + self.epsilon
         return param - ahead * rate / spread, {"momentum": momentum, "velocity": velocity}
@@ -256,22 +271,13 @@ class Adamax(Rule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lamb(Rule):
+class Lamb(Moments):
     """You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 Minutes" (2019)."""
-
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-
-    @property
-    def slots(self) -> dict[str, float]:
-        return {"momentum": 0.0, "velocity": 0.0}
 
     def update(
         self, param: Value, gradient: Value, slots: Slots, step: Value, rate: Value
     ) -> Updated:
-        momentum = towards(slots["momentum"], gradient, self.beta_1)
-        velocity = towards(slots["velocity"], gradient.square(), self.beta_2)
+        momentum, velocity = self.moments(gradient, slots)
         spread = (velocity / (1 - power(self.beta_2, step))).sqrt() + self.epsilon
         move = momentum / (1 - power(self.beta_1, step)) / spread
         size, length = (v.square().sum(range(v.rank)).sqrt() for v in (param, move))
@@ -311,12 +317,14 @@ class Ftrl(Rule):
         return found, {"accumulator": later, "linear": linear}
 
     def raised(self, value: Value) -> Value:
+        """The accumulator to the power that scales the rate."""
         if self.learning_rate_power == -0.5:
             return value.sqrt()
         return value.apply("pow", -self.learning_rate_power)
 
 
 def power(base: float, exponent: Value) -> Value:
+    """base ** exponent, of the exponent's type."""
     return exponent.constant(base).apply("pow", exponent)
 
 
