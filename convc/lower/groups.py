@@ -13,6 +13,7 @@ from convc.graph.state import NEXT
 from convc.graph.view import Part
 from convc.loops.formula import Tensor
 from convc.loops.ir import Cast, Const, Expr, Load, Reduce, Var, children, subexpressions
+from convc.ops.winograd_training import WinogradFilterGradient
 from convc.types import TensorType
 
 
@@ -220,7 +221,12 @@ def _all_pointwise(graph: Graph, nodes: list[Node]) -> bool:
 
 
 def _sums_images(graph: Graph, node: Node) -> bool:
-    """True for a contraction over all images, whose sums may be held in its output: nothing follows in the store."""
+    """True for a contraction over all images, whose sums may be held in its output: nothing follows in the store.
+
+    And for what only makes a filter's gradient of such sums: one kernel updates the filter and its slots behind it.
+    """
+    if isinstance(node.op, WinogradFilterGradient):
+        return True
     types = tuple(graph.types[i] for i in node.inputs)
     return is_sum_over_symbols(node.op, types)
 

@@ -15,7 +15,7 @@ def updates_early(graph: Graph, groups: list[Group]) -> list[Group]:
     successors = next_values(graph)
     replaced = {value: name for name, value in successors.items()}
     nodes = _updating(graph, set(replaced))
-    waiting = [g for g in groups if all(id(n) in nodes for n in g.nodes)]
+    waiting = [g for g in groups if _ends_in(g, nodes)]
     updates = {id(g) for g in waiting}
     read = {id(g): reads for g, reads in zip(groups, _state_read(graph, groups), strict=True)}
     left = {name: {id(g) for g in groups if name in read[id(g)]} for name in successors}
@@ -45,6 +45,12 @@ def updates_early(graph: Graph, groups: list[Group]) -> list[Group]:
     for group in waiting:
         run(group)
     return order
+
+
+def _ends_in(group: Group, nodes: set[int]) -> bool:
+    """True if all that a group gives are values of some nodes: a gradient may be computed on the way."""
+    outputs = set(group.outputs)
+    return all(id(n) in nodes for n in group.nodes if not outputs.isdisjoint(n.outputs))
 
 
 def _state_read(graph: Graph, groups: list[Group]) -> list[frozenset[str]]:

@@ -245,7 +245,8 @@ class WinogradSums(Op):
         return (TensorType(v.dtype, (v.shape[0], v.shape[2], d.shape[2])),)
 
     def reference(self, v: Array, d: Array) -> Array:
-        return np.matmul(v.transpose(0, 2, 1), d)
+        sums: Array = np.matmul(v.transpose(0, 2, 1), d)
+        return sums
 
     gradient = unsupported_gradient
 
@@ -288,7 +289,8 @@ class WinogradFilterGradient(Op):
     def reference(self, g: Array) -> Array:
         rows, columns = (array_of(a).astype(g.dtype) for a in self.transforms())
         apart = g.reshape(rows.shape[1], columns.shape[1], *g.shape[1:])
-        return np.einsum("ru,uvco,sv->ocrs", rows, apart, columns)
+        dw: Array = np.einsum("ru,uvco,sv->ocrs", rows, apart, columns)
+        return dw
 
     gradient = unsupported_gradient
 

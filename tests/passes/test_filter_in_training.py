@@ -10,7 +10,7 @@ import pytest
 from convc.graph.interp import run_graph
 from convc.graph.ir import Builder, Graph
 from convc.graph.op import Op
-from convc.ops.base import Pair
+from convc.ops.base import Pair, numbers
 from convc.ops.conv import Conv2d, Conv2dWeightGradient, ConvTranspose2d
 from convc.passes.filter_in_training import FilterInTraining
 from convc.types import Dim, DType, TensorType
@@ -29,7 +29,7 @@ def graph_of(op: Op, channels: int, outputs: int, size: Pair, kernel: int) -> Gr
     x, dy = (N, channels, *size), (N, outputs, *out)
     w = (outputs, channels, kernel, kernel)
     builder = Builder("step")
-    shapes = {Conv2d: (x, w), ConvTranspose2d: (dy, w), Conv2dWeightGradient: (x, dy)}[type(op)]  # type: ignore[index]
+    shapes = {Conv2d: (x, w), ConvTranspose2d: (dy, w), Conv2dWeightGradient: (x, dy)}[type(op)]
     names = [
         builder.input(n, TensorType(DType.float32, s)) for n, s in zip("ab", shapes, strict=True)
     ]
@@ -42,7 +42,7 @@ def names(graph: Graph) -> list[str]:
 
 def arrays(graph: Graph, images: int) -> dict[str, Any]:
     rng = np.random.default_rng(1)
-    shapes = {n: graph.types[n].evaluate({"N": images}).shape for n in graph.inputs}
+    shapes = {n: numbers(graph.types[n].evaluate({"N": images}).shape) for n in graph.inputs}
     return {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
 
 
