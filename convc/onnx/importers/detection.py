@@ -11,9 +11,7 @@ from convc.types import DType
 
 def non_max_suppression(c: Call) -> str:
     """Of the boxes, only the number of selected ones is read at import, if nobody says how many rows there are."""
-    batch, boxes, _ = c.numbers(0)
-    images, _, scores = c.numbers(1)
-    if (images, scores) != (batch, boxes):
+    if c.rank(0) != 3 or c.rank(1) != 3 or c.shape(0)[:2] != (c.shape(1)[0], c.shape(1)[2]):
         raise Rejected(f"scores of {c.type(1)} do not fit boxes of {c.type(0)}")
     given = [
         c.reshape(c.cast(c[k], dtype), ()) if c.has(k) else c.constant(default, dtype)
