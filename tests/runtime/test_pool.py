@@ -260,3 +260,50 @@ def test_what_an_absent_worker_leaves_is_done_by_others(code: tuple[Mapping, Ima
         _run(pool, count, 700)
         assert (runs == 1).all()
     pool.close()
+
+
+def test_two_pools_run_at_once(code: tuple[Mapping, Image]) -> None:
+    """As two contexts of a C program have them: each caller keeps its own workers."""
+    totals = [0, 0]
+
+    def caller(which: int) -> None:
+        pool = Pool(code[0], code[1].symbols, "m", 3)
+        for _ in range(100):
+            runs = np.zeros(60, np.int64)
+
+            def count(begin: int, end: int, runs: np.ndarray = runs) -> None:
+                runs[begin:end] += 1
+
+            _run(pool, count, 60)
+            totals[which] += int((runs == 1).all())
+        pool.close()
+
+    threads = [threading.Thread(target=caller, args=(i,)) for i in (0, 1)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert totals == [100, 100]
+
+
+def test_a_child_forked_while_a_job_runs_runs_its_own_alone(pool: Pool) -> None:
+    started, over = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def hold(begin: int, end: int) -> None:
+        ran.append(end - begin)
+        started.set()
+        over.wait(30)
+
+    busy = threading.Thread(target=_run, args=(pool, hold, 30))
+    busy.start()
+    started.wait()
+    child = os.fork()
+    if child == 0:
+        mine: list[tuple[int, int]] = []
+        _run(pool, lambda begin, end: mine.append((begin, end)), 10)
+        os._exit(0 if mine == [(0, 10)] else 1)
+    over.set()
+    busy.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert sum(ran) == 30
