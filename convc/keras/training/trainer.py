@@ -266,14 +266,8 @@ class Trainer(Customizable):
         run = self._running("fit")
         settings = (batch_size, steps_per_epoch, shuffle, class_weight)
         batches = run.source(x, y, sample_weight, *settings, key)
-        validation = None
-        if validation_data is not None:
-            arrays = isinstance(validation_data, (tuple, list))
-            others_x, others_y, weights = (
-                unpacked(validation_data) if arrays else (validation_data, None, None)
-            )
-            size = validation_batch_size or batch_size
-            validation = run.source(others_x, others_y, weights, size, validation_steps)
+        size = validation_batch_size or batch_size
+        validation = validation_source(run, validation_data, size, validation_steps)
         history = next((c for c in flat(callbacks) if isinstance(c, History)), None) or History()
         listed = self._callbacks(callbacks, verbose, epochs, batches.steps, history)
         watched = any(isinstance(c, TerminateOnNaN) for c in listed.callbacks)
@@ -292,17 +286,26 @@ class Trainer(Customizable):
             listed.on_epoch_begin(epoch)
             if not self._train_epoch(run, batches, epoch, first_step, key, listed):
                 break  # the data have ended, with a warning
-            logs, first_step = run.logs(), 0
-            if validation is not None and due(validation_freq, epoch):
-                found = self._evaluate(run, validation, listed)
-                logs |= {f"val_{name}": value for name, value in found.items()}
-            self._position = (epoch + 1, 0, key)
-            listed.on_epoch_end(epoch, dict(sorted(logs.items())))
+            first_step = 0
+            watching = validation if due(validation_freq, epoch) else None
+            logs = self._end_epoch(run, epoch, key, watching, listed)
             if self.stop_training:
                 break
         run.finish()
         listed.on_train_end(logs)
         return history
+
+    def _end_epoch(
+        self, run: Run, epoch: int, key: int, validation: Source | None, callbacks: CallbackList
+    ) -> dict[str, Any]:
+        """The epoch's results, with those on validation data, once the callbacks have heard of them."""
+        logs = run.logs()
+        if validation is not None:
+            found = self._evaluate(run, validation, callbacks)
+            logs |= {f"val_{name}": value for name, value in found.items()}
+        self._position = (epoch + 1, 0, key)
+        callbacks.on_epoch_end(epoch, dict(sorted(logs.items())))
+        return logs
 
     def _train_epoch(
         self, run: Run, batches: Source, epoch: int, start: int, key: int, callbacks: CallbackList
@@ -566,3 +569,11 @@ class Trainer(Customizable):
         if self._run is None or self._last_feeds is None or self.has_own_steps:
             return ""
         return finite.report(self._run, self._last_feeds)
+
+
+def validation_source(run: Run, data: Any, batch_size: Any, steps: Any) -> Source | None:
+    """The source of `validation_data`: (x, y) or (x, y, sample_weight) of arrays, or a data set."""
+    if data is None:
+        return None
+    x, y, weights = unpacked(data) if isinstance(data, (tuple, list)) else (data, None, None)
+    return run.source(x, y, weights, batch_size, steps)
