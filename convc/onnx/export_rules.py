@@ -126,6 +126,7 @@ from convc.ops.shape import (
     SpaceToDepth,
     Transpose,
 )
+from convc.ops.sorting import Order
 from convc.ops.volume import Conv3d, ConvTranspose3d
 from convc.ops.windows import lowest
 from convc.types import Dim, DType, Extent, TensorType
@@ -144,8 +145,8 @@ class Emitter(Protocol):
     def constant(self, array: Any, base: str = ...) -> str: ...
     def integers(self, values: Iterable[Any], base: str) -> str: ...
     def extents(self, values: Iterable[Extent]) -> str: ...
+    def second(self, kind: str, dtype: DType, *inputs: str, **attributes: Any) -> str: ...
     def is_read_by(self, *kinds: type[Op]) -> bool: ...
-
     def is_made_by(self, kind: type[Op], value: str) -> bool: ...
     def scalar(self, value: float, like: str) -> str: ...
     def cast(self, value: str, dtype: DType) -> str: ...
@@ -471,6 +472,17 @@ def cum_sum(e: Emitter, op: CumSum, x: str) -> str:
     )
 
 
+def order(e: Emitter, op: Order, x: str) -> str:
+    """All elements as the largest or smallest ones, in order: ONNX' equal ones stay as they were, too."""
+    type = e.types[x]
+    axis = axis_of(op, op.axis, type.rank)
+    keys = e.cast(x, DType.float32) if type.dtype is DType.bfloat16 else x
+    count = e.extents([type.shape[axis]])
+    return e.second(
+        "TopK", DType.int64, keys, count, axis=axis, largest=int(op.descending), sorted=1
+    )
+
+
 def is_inf(e: Emitter, op: IsInf, x: str) -> str:
     dtype = e.types[x].dtype
     wide = e.cast(x, DType.float32) if dtype in (DType.float16, DType.bfloat16) else x
@@ -537,6 +549,7 @@ RULES: dict[type[Op], Rule] = {
     IsNan: lambda e, op, x: e("IsNaN", x),
     IsInf: is_inf,
     CumSum: cum_sum,
+    Order: order,
     GatherElements: plain("GatherElements", "axis"),
     Conv3d: conv3d,
     ConvTranspose3d: conv_transpose3d,

@@ -110,6 +110,14 @@ class Emitter:
         self.nodes.append(node)
         return name
 
+    def second(self, kind: str, dtype: DType, *inputs: str, **attributes: Any) -> str:
+        """Emits an ONNX operator of two outputs and returns the name of the second one, of a dtype."""
+        first = self(kind, *inputs, **attributes)
+        name = self.fresh(self._base)
+        self._dtypes[name] = dtype
+        self.nodes[-1].output[:] = [first, name]
+        return name
+
     def constant(self, array: Any, base: str = "constant") -> str:
         """Adds a constant tensor and returns its name."""
         name = self.fresh(base)
@@ -267,7 +275,7 @@ class Emitter:
 
     def _define(self, name: str, value: str, before: int) -> None:
         """Gives the value that the last of its own nodes made its name in the graph; copies any other value."""
-        if len(self.nodes) == before or self.nodes[-1].output[0] != value:
+        if len(self.nodes) == before or list(self.nodes[-1].output) != [value]:
             value = self("Identity", value)
         if self._dtypes[value] is not self.types[name].dtype:
             raise IRError(f"exported as {self._dtypes[value].value}, is {self.types[name]}")
