@@ -1,7 +1,7 @@
 """Recurrent layers over sequences of known length, and layers that wrap others.
 
-One operator loops over the steps (ops/recurrent.py). With activations that it hasn't, and for a GRU whose reset gate
-acts before the product, the steps are unrolled.
+One operator loops over the steps (ops/recurrent.py). With activations that it hasn't, with recurrent dropout and for a
+GRU whose reset gate acts before the product, the steps are unrolled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from convc.keras.engine.tensor import (
     reshape,
 )
 from convc.keras.layers.basic import refuse_masked
-from convc.ops import broadcasting, matmul
+from convc.ops import broadcasting, elementwise, matmul, noise
 from convc.ops import shape as shapes
 from convc.ops.recurrent import ACTIVATIONS, GruLoop, LstmLoop, Recurrence, RnnLoop
 from convc.types import DType
@@ -300,7 +300,11 @@ class Recurrent(Layer):
                 f"layer {self.name!r} ({type(self).__name__}): expected a known number of steps; received {steps}"
             )
         states = self._first_states(initial_state, x)
-        loop = self.cell.loop(self.go_backwards) if x.type.dtype in LOOPED else None
+        if self.dropout:
+            # One draw for all steps (Gal & Ghahramani, 2016), as in Keras.
+            x = apply(noise.SharedDropout(self.dropout, (1,)), x)
+        possible = x.type.dtype in LOOPED and not self.recurrent_dropout
+        loop = self.cell.loop(self.go_backwards) if possible else None
         looped = self._looped if loop is not None else self._unrolled
         y, states = looped(x, states)
         return [y, *states] if self.return_state else y
@@ -335,14 +339,23 @@ class Recurrent(Layer):
             )
         prepared = self.cell.inputs(x)
         width = prepared.type.shape[2]
+        kept = self._kept(states[0]) if self.recurrent_dropout else None
         outputs = []
         for t in reversed(range(steps)) if self.go_backwards else range(steps):
+            if kept is not None:
+                states = [_mul(states[0], kept), *states[1:]]
             states = self.cell.step(reshape(_part(prepared, 1, t, t + 1), (batch, width)), states)
             outputs.append(states[0])
         if not self.return_sequences:
             return states[0], states
         rows = [reshape(o, (batch, 1, self.units)) for o in outputs]
         return (apply(shapes.Concat(1), *rows) if len(rows) > 1 else rows[0]), states
+
+    def _kept(self, state: KerasTensor) -> KerasTensor:
+        """What every step multiplies the last output by: one draw of dropout in training, ones otherwise."""
+        one = as_tensor(1.0, state.type.dtype)
+        ones = apply(shapes.Broadcast(state.type.shape), one)
+        return apply(elementwise.Dropout(self.recurrent_dropout), ones)
 
     def _first_states(self, given: Any, x: KerasTensor) -> States:
         if given is not None:
