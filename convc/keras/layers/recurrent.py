@@ -357,6 +357,12 @@ class Recurrent(Layer):
         ones = apply(shapes.Broadcast(state.type.shape), one)
         return apply(elementwise.Dropout(self.recurrent_dropout), ones)
 
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """That of the inputs for all outputs, if they are returned; none for states."""
+        mask = previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
+        passed = mask if self.return_sequences else None
+        return [passed, *[None] * self.cell.states] if self.return_state else passed
+
     def _first_states(self, given: Any, x: KerasTensor) -> States:
         if given is not None:
             return [floating(s) for s in (given if isinstance(given, (list, tuple)) else [given])]
