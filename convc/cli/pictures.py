@@ -73,7 +73,8 @@ def read(path: Path, type: TensorType, scale: str, first: bool) -> Array:
         return pixels if scale == "raw" else pixels / np.float32(255)
     if scale != "tf" and channels != 3:
         raise UsageError(f"--scale {scale}: expected an input of 3 channels, got {channels}")
-    return preprocess_input(pixels, order, scale)
+    scaled: Array = preprocess_input(pixels, order, scale)
+    return scaled
 
 
 def batched(array: Array, type: TensorType) -> Array:

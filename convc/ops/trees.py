@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convc.graph.op import Op, no_gradient, register
+from convc.graph.op import Op, register, unsupported_gradient
 from convc.loops.formula import Memory, Tensor
 from convc.loops.ir import INDEX, Block, Expr, For, Let, Var, const, index, select
 from convc.ops.base import Array, Types, cast, fail
@@ -99,7 +99,7 @@ class TreeSums(Op):
         """What the aggregate begins with; where it stays that, no leaf has a weight for the column, and it is 0."""
         return {"sum": 0.0, "min": math.inf, "max": -math.inf}[self.aggregate]
 
-    gradient = no_gradient
+    gradient = unsupported_gradient
 
     def procedure(
         self,

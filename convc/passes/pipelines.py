@@ -105,8 +105,7 @@ TRAINING_CUDA = Pipeline("training-cuda", TRAINING.steps[:-1])
 """Without the choice of algorithms, whose costs are those of a CPU."""
 
 PIPELINES = {
-    p.name: p
-    for p in (INFERENCE, INFERENCE_SIZE, INFERENCE_CUDA, EXACT, TRAINING, TRAINING_CUDA)
+    p.name: p for p in (INFERENCE, INFERENCE_SIZE, INFERENCE_CUDA, EXACT, TRAINING, TRAINING_CUDA)
 }
 """Every pipeline by its name."""
 

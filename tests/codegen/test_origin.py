@@ -30,10 +30,8 @@ def test_nobody_behind_the_schedules_makes_a_kernel(place: str) -> None:
     files = [start] if start.is_file() else sorted(start.rglob("*.py"))
     assert files
     for file in files:
-        if (
-            file.name == "peak.py"
-        ):  # the arithmetic peak of a machine is measured by a kernel of its own
-            continue
+        if file.name in ("peak.py", "bounds.py"):
+            continue  # what a machine can do at the most is measured by kernels of their own
         for node in ast.walk(ast.parse(file.read_text())):
             made = (
                 isinstance(node, ast.Call)

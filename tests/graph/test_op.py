@@ -40,7 +40,8 @@ def test_an_operator_without_a_facet_is_refused() -> None:
     with pytest.raises(TypeError, match="operator Underivable lacks the facet 'gradient'"):
         register(Underivable)
     with pytest.raises(
-        TypeError, match="operator Unloopable lacks a facet: 'formula', 'decompose' or 'loops'"
+        TypeError,
+        match="operator Unloopable lacks a facet: 'formula', 'decompose', 'loops' or 'procedure'",
     ):
         register(Unloopable)
     assert not {"untyped", "underivable", "unloopable"} & OPERATORS.keys()

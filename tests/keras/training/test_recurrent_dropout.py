@@ -13,7 +13,7 @@ STEPS = 5
 ONES = np.ones((64, STEPS, 8), np.float32)
 
 
-def summed(loss: Any, recurrent: Any, **arguments: float) -> tuple[float, Any]:
+def summed(loss: Any, recurrent: Any, **arguments: Any) -> tuple[float, Any]:
     """The mean loss of 30 steps of training that change nothing, and the prediction; the layer adds up its inputs."""
     keras.utils.set_random_seed(3)
     sequence = keras.Input((STEPS, 8))
