@@ -4,6 +4,7 @@ The products of all steps' inputs stand outside, one matrix product over the who
 gates side by side. What is left goes from step to step: a product of a state with the recurrent weights, and the gates.
 The result holds every state, the first one too: y[s, t, n, u], s the state (the output h first), t from 0 to T. A
 `reverse` recurrence begins at the end: step t goes from y[:, t + 1] to y[:, t], otherwise from y[:, t] to y[:, t + 1].
+With a mask[t, n] of booleans, the last operand where it is given, states stay as they were in steps where it is False.
 
 Backpropagation through time (Werbos, 1990): the states are kept, the gates computed again from them in one product. The
 gradient's loop gives the gates' gradients d[t, n, g] for all steps, from which one product each makes the gradients of
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -45,7 +46,9 @@ from convc.ops.base import Array, Gradients, Names, Types, expect_rank, expect_s
 from convc.ops.elementwise import sigmoid
 from convc.ops.placing import taken
 from convc.ops.values import Value, values
-from convc.types import DType, TensorType, size_of
+from convc.types import DType, Shape, TensorType, size_of
+
+T = TypeVar("T")
 
 Part = Callable[[int], Any]
 """A gate or a state by its number: one element of it, or all."""
@@ -111,6 +114,10 @@ class Elements:
     def zero(self, like: Any) -> Any:
         return const(0, like.dtype)
 
+    def where(self, condition: Any, then: Any, otherwise: Any) -> Any:
+        """`then` in rows whose `condition` holds, else `otherwise`."""
+        return select(condition, then, otherwise)
+
 
 class Tensors(Elements):
     """The same as nodes of a graph: all units and rows at once."""
@@ -126,6 +133,9 @@ class Tensors(Elements):
 
     def zero(self, like: Any) -> Any:
         return like.constant(0).broadcast(like.shape)
+
+    def where(self, condition: Any, then: Any, otherwise: Any) -> Any:
+        return condition.reshape((*condition.shape, 1)).where(then, otherwise)
 
 
 @dataclass(frozen=True)
@@ -143,7 +153,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Recurrence(Op):
-    """Base of the loops over x[t, n, g], with recurrent weights r[u, g] and the first states [n, u]."""
+    """Base of the loops over x[t, n, g], with recurrent weights r[u, g], first states [n, u] and perhaps mask[t, n]."""
 
     activations: tuple[str, ...] = ()
     reverse: bool = False
@@ -157,12 +167,16 @@ class Recurrence(Op):
         units = self.units(x)
         expect_shape(self, "r", r, (units, self.gates * units))
         names = [*(["bias"] if self.biased else []), *("h", "c")[: self.states]]
-        if len(rest) != len(names):
-            raise fail(self, f"expects {2 + len(names)} inputs, got {2 + len(rest)}")
-        for name, type in zip(names, rest, strict=True):
+        count = len(names)
+        if not count <= len(rest) <= count + 1:
+            raise fail(
+                self, f"expects {2 + count} inputs, perhaps a mask more, got {2 + len(rest)}"
+            )
+        for name, type in zip(names, rest, strict=False):
             shape = (self.gates * units,) if name == "bias" else (x.shape[1], units)
             expect_shape(self, name, type, shape)
-        for type in (r, *rest):
+        expect_mask(self, rest[count:], x.shape[:2])
+        for type in (r, *rest[:count]):
             if type.dtype is not x.dtype:
                 raise fail(self, f"expects one dtype, got {x.dtype.value} and {type.dtype.value}")
         unknown = set(self.activations) - set(ACTIVATIONS)
@@ -183,17 +197,23 @@ class Recurrence(Op):
             raise fail(self, f"x expects known steps and {self.gates} gates side by side, got {x}")
         return width // self.gates
 
+    def parted(self, rest: Sequence[T]) -> tuple[T | None, Sequence[T], T | None]:
+        """The bias, the first states and the mask, of what follows x and r."""
+        own = 1 if self.biased else 0
+        mask = rest[own + self.states :]
+        bias = rest[0] if self.biased else None
+        return bias, rest[own : own + self.states], mask[0] if mask else None
+
     def reference(self, x: Array, r: Array, *rest: Array) -> Array:
-        bias, first = (rest[0], rest[1:]) if self.biased else (None, rest)
+        bias, first, mask = self.parted(rest)
         steps = x.shape[0]
         y = np.zeros((self.states, steps + 1, *first[0].shape), x.dtype)
         y[:, steps if self.reverse else 0] = np.stack(first)
         for t in reversed(range(steps)) if self.reverse else range(steps):
             old, new = (t + 1, t) if self.reverse else (t, t + 1)
             product = y[0, old] @ r
-            y[:, new] = self.numpy_step(
-                x[t], product if bias is None else product + bias, y[:, old]
-            )
+            made = self.numpy_step(x[t], product if bias is None else product + bias, y[:, old])
+            y[:, new] = made if mask is None else np.where(mask[t, :, None], made, y[:, old])
         return y
 
     def numpy_step(self, x: Array, product: Array, old: Array) -> list[Array]:
@@ -211,7 +231,7 @@ class Recurrence(Op):
     ) -> Block:
         n, t, u0 = Var("n"), Var("t"), Var("u0")
         (product,) = space
-        bias, first = (rest[0], rest[1:]) if self.biased else (None, rest)
+        bias, first, mask = self.parted(rest)
         steps, batch, width = x.shape
         assert isinstance(steps, int)
         assert isinstance(width, int)
@@ -234,6 +254,9 @@ class Recurrence(Op):
             lambda k: product(n, u + k * units),
             lambda s: y(s, times.old, n, u),
         )
+        if mask is not None:
+            inside = e.let("inside", mask(times.at, n))
+            made = [e.where(inside, new, y(s, times.old, n, u)) for s, new in enumerate(made)]
         stores = [y.put(value, s, times.new, n, u) for s, value in enumerate(made)]
         row: Block = (
             For("u0", index(units), begin),
@@ -247,7 +270,8 @@ class Recurrence(Op):
 
     def decompose(self, builder: Builder, *operands: str) -> Names:
         x, r, *rest = values(builder, operands)
-        bias, states = (rest[0], rest[1:]) if self.biased else (None, rest)
+        bias, first, mask = self.parted(rest)
+        states, e = list(first), Tensors()
         steps, batch, width = x.shape
         assert isinstance(steps, int)
         units = r.shape[0]
@@ -256,9 +280,11 @@ class Recurrence(Op):
         for t in reversed(range(steps)) if self.reverse else range(steps):
             now = taken(x, 0, t, t + 1).reshape((batch, width))
             product = states[0].matmul(r) + (now if bias is None else bias)
-            states = self.step(
-                Tensors(), gate_of(now, units), gate_of(product, units), states.__getitem__
-            )
+            new = self.step(e, gate_of(now, units), gate_of(product, units), states.__getitem__)
+            if mask is not None:
+                inside = row_of(mask, t)
+                new = [e.where(inside, n, old) for n, old in zip(new, states, strict=True)]
+            states = new
             for all, state in zip(made, states, strict=True):
                 all.append(state)
         if self.reverse:
@@ -266,12 +292,34 @@ class Recurrence(Op):
         whole = [stacked([stacked(all, 0)], 0) for all in made]
         return (joined(whole, 0).name,)
 
+    def loop_of(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> tuple[Loop, Value | None]:
+        """What the gradient is made of, and the bias."""
+        x, r, *rest = values(builder, inputs)
+        bias, _, mask = self.parted(rest)
+        y, dy = values(builder, (*outputs, *output_gradients))
+        return Loop(x, r, y, dy, mask, self.reverse), bias
+
 
 def states_between(y: Value, state: int, first: int, end: int) -> Value:
     """One state of y[s, t, n, u] at the times from `first` to `end`: [t, n, u]."""
     starts, ends = (state, first, None, None), (state + 1, end, None, None)
     part = y.apply("slice", starts=starts, ends=ends, steps=(1, 1, 1, 1))
     return part.reshape((end - first, *y.shape[2:]))
+
+
+def expect_mask(op: Op, given: Sequence[TensorType], shape: Shape) -> None:
+    """That what was given, if it was, is a mask of that shape [t, n]; an OpError otherwise."""
+    for type in given:
+        expect_shape(op, "mask", type, shape)
+        if type.dtype is not DType.bool:
+            raise fail(op, f"mask expects bool, got {type.dtype.value}")
+
+
+def row_of(x: Value, t: int) -> Value:
+    """x[t] of a tensor [t, …]."""
+    return taken(x, 0, t, t + 1).reshape(x.shape[1:])
 
 
 def gate_of(x: Value, units: int) -> Part:
@@ -332,7 +380,17 @@ class Loop:
     r: Value
     y: Value
     dy: Value
+    mask: Value | None
     reverse: bool
+
+    @property
+    def last_operands(self) -> tuple[Value, ...]:
+        """What the gradient's loop takes from the loop itself, last."""
+        return (self.turned(), self.y, self.dy, *([] if self.mask is None else [self.mask]))
+
+    def gradients(self, *found: Value) -> Gradients:
+        """The gradients of the operands, none of the mask."""
+        return (*(value.name for value in found), *([] if self.mask is None else [None]))
 
     @property
     def steps(self) -> int:
@@ -391,11 +449,11 @@ class RnnLoop(Recurrence):
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        x, r, _, y, dy = values(builder, (*inputs, *outputs, *output_gradients))
-        loop = Loop(x, r, y, dy, self.reverse)
-        d = loop.turned().apply("rnn_loop_gradient", y, dy, **self.attributes)
+        loop, _ = self.loop_of(builder, inputs, outputs, output_gradients)
+        turned, *others = loop.last_operands
+        d = turned.apply("rnn_loop_gradient", *others, **self.attributes)
         dx = taken(d, 0, 0, loop.steps)
-        return (dx.name, loop.weights_gradient(dx).name, loop.first_gradient(d, 0).name)
+        return loop.gradients(dx, loop.weights_gradient(dx), loop.first_gradient(d, 0))
 
     def step(self, e: Elements, x: Part, product: Part, old: Part) -> list[Any]:
         return [e.let("h", e.activated(self.activations[0], product(0)))]
@@ -423,13 +481,12 @@ class LstmLoop(Recurrence):
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        x, r, _, _, y, dy = values(builder, (*inputs, *outputs, *output_gradients))
-        loop = Loop(x, r, y, dy, self.reverse)
-        operands = (loop.turned(), y, dy)
-        d = (x + loop.product()).apply("lstm_loop_gradient", *operands, **self.attributes)
+        loop, _ = self.loop_of(builder, inputs, outputs, output_gradients)
+        gates = loop.x + loop.product()
+        d = gates.apply("lstm_loop_gradient", *loop.last_operands, **self.attributes)
         dx = taken(d, 0, 0, loop.steps)
-        firsts = [loop.first_gradient(d, s).name for s in range(2)]
-        return (dx.name, loop.weights_gradient(dx).name, *firsts)
+        firsts = [loop.first_gradient(d, s) for s in range(2)]
+        return loop.gradients(dx, loop.weights_gradient(dx), *firsts)
 
     def step(self, e: Elements, x: Part, product: Part, old: Part) -> list[Any]:
         gate, inner, outer = self.activations
@@ -460,19 +517,19 @@ class GruLoop(Recurrence):
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        x, r, bias, _, y, dy = values(builder, (*inputs, *outputs, *output_gradients))
-        loop = Loop(x, r, y, dy, self.reverse)
-        units = r.shape[0]
+        loop, bias = self.loop_of(builder, inputs, outputs, output_gradients)
+        units = loop.r.shape[0]
         assert isinstance(units, int)
-        operands = (loop.product() + bias, loop.turned(), y, dy)
-        d = x.apply("gru_loop_gradient", *operands, **self.attributes)
+        assert bias is not None
+        operands = (loop.product() + bias, *loop.last_operands)
+        d = loop.x.apply("gru_loop_gradient", *operands, **self.attributes)
         gates = taken(d, 0, 0, loop.steps)
         dm = taken(gates, 2, 0, 3 * units)
         dx = taken(gates, 2, 0, 2 * units).apply(
             "concat", taken(gates, 2, 3 * units, 4 * units), axis=2
         )
-        firsts = loop.first_gradient(d, 0).name
-        return (dx.name, loop.weights_gradient(dm).name, dm.sum((0, 1)).name, firsts)
+        weights, first = loop.weights_gradient(dm), loop.first_gradient(d, 0)
+        return loop.gradients(dx, weights, dm.sum((0, 1)), first)
 
     def step(self, e: Elements, x: Part, product: Part, old: Part) -> list[Any]:
         gate, inner = self.activations

@@ -1,7 +1,8 @@
 """The loops backwards through a sequence that make the gates' gradients: see recurrent.py for what they are given.
 
 All take the turned recurrent weights w[g, u], the states y[s, t, n, u] and their gradients dy of the same shape, and
-give d[t, n, …], with the first states' gradients in d[T, n].
+give d[t, n, …], with the first states' gradients in d[T, n]. Where the loop's mask[t, n], if given, is False, d is 0
+and the states' gradients stay as they are.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from convc.graph.op import Op, register, unsupported_gradient
 from convc.loops.formula import Memory, Tensor
 from convc.loops.ir import Block, Expr, For, Var, const, index
 from convc.ops.base import Array, Names, Types, expect_rank, expect_shape, fail
-from convc.ops.placing import taken
 from convc.ops.recurrent import (
     ACTIVATIONS,
     Elements,
     Part,
+    T,
     Tensors,
     Times,
+    expect_mask,
     gate_of,
     joined,
+    row_of,
     stacked,
     states_between,
     sum_of_products,
@@ -36,7 +39,7 @@ from convc.types import DType, TensorType
 
 @dataclass(frozen=True)
 class RecurrenceGradient(Op):
-    """Base of the loops backwards. Inputs: what a step's gates came from, then w, y and dy."""
+    """Base of the loops backwards. Inputs: what a step's gates came from, then w, y and dy, perhaps a mask."""
 
     activations: tuple[str, ...] = ()
     reverse: bool = False
@@ -49,28 +52,35 @@ class RecurrenceGradient(Op):
     """Inputs [t, n, g] before the weights."""
 
     def infer(self, *types: TensorType) -> Types:
-        if len(types) != self.given + 3:
-            raise fail(self, f"expects {self.given + 3} inputs, got {len(types)}")
-        *inputs, w, y, dy = types
+        count = self.given + 3
+        if not count <= len(types) <= count + 1:
+            raise fail(self, f"expects {count} inputs, perhaps a mask more, got {len(types)}")
+        (*inputs, w, y, dy), masks = types[:count], types[count:]
         expect_rank(self, "w", w, 2)
         expect_rank(self, "y", y, 4)
         units, dtype = w.shape[1], w.dtype
         steps, batch = y.shape[1] - 1, y.shape[2]
         if dtype not in (DType.float32, DType.float64) or not isinstance(units, int):
             raise fail(self, f"w expects float32 or float64 of a known shape, got {w}")
-        if not isinstance(steps, int) or {t.dtype for t in types} != {dtype}:
+        if not isinstance(steps, int) or {t.dtype for t in types[:count]} != {dtype}:
             raise fail(self, f"expects known steps and one dtype, got {', '.join(map(str, types))}")
         for k, x in enumerate(inputs):
             expect_shape(self, f"x{k}", x, (steps, batch, self.gates * units))
         expect_shape(self, "w", w, (self.gates * units, units))
+        expect_mask(self, masks, (steps, batch))
         for name, type in (("y", y), ("dy", dy)):
             expect_shape(self, name, type, (self.states, steps + 1, batch, units))
         if set(self.activations) - set(ACTIVATIONS):
             raise fail(self, f"activations expects of {', '.join(ACTIVATIONS)}")
         return (TensorType(dtype, (steps + 1, batch, self.width * units)),)
 
+    def parted(self, operands: Sequence[T]) -> tuple[Sequence[T], T, T, T, T | None]:
+        """The inputs, w, y, dy and the mask."""
+        w, y, dy, *mask = operands[self.given :]
+        return operands[: self.given], w, y, dy, mask[0] if mask else None
+
     def reference(self, *arrays: Array) -> Array:
-        *inputs, w, y, dy = arrays
+        inputs, w, y, dy, mask = self.parted(arrays)
         steps, batch, units = y.shape[1] - 1, y.shape[2], w.shape[1]
         d = np.zeros((steps + 1, batch, self.width * units), w.dtype)
         carried = [np.zeros((batch, units), w.dtype) for _ in range(self.states)]
@@ -79,6 +89,10 @@ class RecurrenceGradient(Op):
             whole = [carry + dy[s, new] for s, carry in enumerate(carried)]
             step = [x[t] for x in inputs]
             parts, carried = self.numpy_step(step, y[:, old], y[:, new], whole)
+            if mask is not None:
+                inside = mask[t, :, None]
+                parts = [np.where(inside, part, 0) for part in parts]
+                carried = [np.where(inside, k, all) for k, all in zip(carried, whole, strict=True)]
             d[t] = np.concatenate(parts, -1)
             carried[0] = carried[0] + d[t, :, : self.gates * units] @ w
         for s, carry in enumerate(carried):
@@ -94,7 +108,7 @@ class RecurrenceGradient(Op):
         raise NotImplementedError
 
     def procedure(self, d: Memory, space: Sequence[Memory], *operands: Tensor) -> Block:
-        *inputs, w, y, dy = operands
+        inputs, w, y, dy, mask = self.parted(operands)
         n, t, u = Var("n"), Var("t"), Var("u")
         steps, batch, units = dy.shape[1] - 1, dy.shape[2], w.shape[1]
         assert isinstance(steps, int)
@@ -120,6 +134,9 @@ class RecurrenceGradient(Op):
             lambda s: y(s, times.new, n, u),
             whole,
         )
+        if mask is not None:
+            inside = e.let("inside", mask(times.at, n))
+            parts, kept = passed(e, inside, parts, kept, whole)
         stores = [d.put(p, times.at, n, u + k * units) for k, p in enumerate(parts)]
         stores += [d.put(value, *carry(s)) for s, value in enumerate(kept)]
         back = sum_of_products(
@@ -133,26 +150,25 @@ class RecurrenceGradient(Op):
         return (For("n", index(batch), row),)
 
     def decompose(self, builder: Builder, *operands: str) -> Names:
-        *inputs, w, y, dy = values(builder, operands)
+        inputs, w, y, dy, mask = self.parted(values(builder, operands))
+        e = Tensors()
         steps, units = dy.shape[1] - 1, w.shape[1]
         assert isinstance(steps, int)
         assert isinstance(units, int)
 
-        def at(x: Value, t: int) -> Value:
-            """Step t of [t, n, g]."""
-            return taken(x, 0, t, t + 1).reshape(x.shape[1:])
-
         def states(x: Value, t: int) -> Part:
             return lambda s: states_between(x, s, t, t + 1).reshape(x.shape[2:])
 
-        zero = Tensors().zero(states(dy, 0)(0))
+        zero = e.zero(states(dy, 0)(0))
         carried = [zero] * self.states
         made: dict[int, Value] = {}
         for t in range(steps) if self.reverse else reversed(range(steps)):
             old, new = (t + 1, t) if self.reverse else (t, t + 1)
             whole = [carry + states(dy, new)(s) for s, carry in enumerate(carried)]
-            given = [gate_of(at(x, t), units) for x in inputs]
-            parts, carried = self.step(Tensors(), given, states(y, old), states(y, new), whole)
+            given = [gate_of(row_of(x, t), units) for x in inputs]
+            parts, carried = self.step(e, given, states(y, old), states(y, new), whole)
+            if mask is not None:
+                parts, carried = passed(e, row_of(mask, t), parts, carried, whole)
             made[t] = joined(parts, 1)
             carried[0] = carried[0] + joined(parts[: self.gates], 1).matmul(w)
         last = joined([*carried, *[zero] * (self.width - self.states)], 1)
@@ -163,6 +179,16 @@ class RecurrenceGradient(Op):
     ) -> tuple[list[Any], list[Any]]:
         """The same: `given[k](g)` is gate g of input k, `old(s)` and `new(s)` are states."""
         raise NotImplementedError
+
+
+def passed(
+    e: Elements, inside: Any, parts: list[Any], kept: list[Any], whole: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    """A step's parts and what goes on, where the step is inside; else no parts, and all goes on."""
+    return (
+        [e.where(inside, part, e.zero(part)) for part in parts],
+        [e.where(inside, k, w) for k, w in zip(kept, whole, strict=True)],
+    )
 
 
 @register

@@ -856,19 +856,26 @@ DRAWN = [
 ]
 
 
-def loop(name: str, op: Recurrence, steps: int, batch: Extent, units: int, of: Any = f32) -> Case:
+def loop(
+    name: str, op: Recurrence, steps: int, batch: Extent, units: int, of: Any = f32,
+    masked: bool = False,
+) -> Case:  # fmt: skip
     """A row of a loop over steps, the weights small enough that states stay moderate."""
+    mask = (boolean(steps, batch),) if masked else ()
     width = op.gates * units
     bias = (of(width),) if op.biased else ()
-    types = (of(steps, batch, width), of(units, width), *bias, *(of(batch, units),) * op.states)
+    states = (of(batch, units),) * op.states
+    types = (of(steps, batch, width), of(units, width), *bias, *states, *mask)
     return Case(name, op, types, ((-1, 1),) * len(types))
 
 
 def loop_gradient(
-    name: str, op: RecurrenceGradient, steps: int, batch: Extent, units: int, of: Any = f32
-) -> Case:
+    name: str, op: RecurrenceGradient, steps: int, batch: Extent, units: int, of: Any = f32,
+    masked: bool = False,
+) -> Case:  # fmt: skip
+    mask = (boolean(steps, batch),) if masked else ()
     width, states = op.gates * units, of(op.states, steps + 1, batch, units)
-    types = (*(of(steps, batch, width),) * op.given, of(width, units), states, states)
+    types = (*(of(steps, batch, width),) * op.given, of(width, units), states, states, *mask)
     return Case(name, op, types, ((-0.5, 0.5),) * len(types))
 
 
@@ -888,6 +895,14 @@ RECURRENT = [
     loop_gradient("lstm_loop_gradient-reverse", LstmLoopGradient(reverse=True), 4, 11, 20),
     loop_gradient("gru_loop_gradient", GruLoopGradient(), 5, N, 7),
     loop_gradient("gru_loop_gradient-reverse", GruLoopGradient(reverse=True), 4, 8, 16),
+    loop("rnn_loop-masked", RnnLoop(), 4, 9, 7, masked=True),
+    loop("lstm_loop-masked", LstmLoop(), 5, N, 7, masked=True),
+    loop("lstm_loop-masked-reverse", LstmLoop(reverse=True), 4, 8, 20, masked=True),
+    loop("gru_loop-masked", GruLoop(), 5, N, 7, masked=True),
+    loop("gru_loop-masked-float64", GruLoop(reverse=True), 4, 9, 5, f64, masked=True),
+    loop_gradient("rnn_loop_gradient-masked", RnnLoopGradient(), 4, 9, 7, masked=True),
+    loop_gradient("lstm_loop_gradient-masked", LstmLoopGradient(), 5, N, 7, masked=True),
+    loop_gradient("gru_loop_gradient-masked", GruLoopGradient(reverse=True), 4, 8, 20, masked=True),
     Case("transposed_copy", TransposedCopy(), (f32(7, N),)),
 ]
 
