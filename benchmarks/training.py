@@ -55,8 +55,12 @@ def version_of(contender: str, python: str) -> str:
 
 
 def environment(threads: int, cache: str) -> dict[str, str]:
-    """Variables of a worker: our cache is empty at first; OpenMP's threads don't wait busily for long."""
-    return os.environ | {
+    """Variables of a worker: our cache is empty at first; OpenMP's threads don't wait busily for long.
+
+    Modules are compiled once, as installing a package compiles them, whatever this process is told.
+    """
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return inherited | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")]),
         "CONVC_CACHE_DIR": cache,
         "OMP_NUM_THREADS": str(threads),
