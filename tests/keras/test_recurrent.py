@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convc import driver, keras
+from convc.errors import ModelError
 from convc.keras import layers
 from tests.keras.references.make_recurrent import CASES, FILE, computed
 
@@ -22,30 +23,37 @@ def test_layer_computes_and_learns_as_in_keras(name: str) -> None:
     np.testing.assert_allclose(found["losses"], wanted["losses"], 2e-6)
 
 
-def network(kind: str, steps: int, units: int = 12) -> Any:
-    layer = getattr(layers, kind)
+def network(kind: str, steps: int, units: int = 12, *, masked: bool = False) -> Any:
+    layer, first = getattr(layers, kind), [layers.Masking()] if masked else []
     return keras.Sequential(
-        [keras.Input((steps, 3)), layer(units, return_sequences=True), layer(units)]
+        [keras.Input((steps, 3)), *first, layer(units, return_sequences=True), layer(units)]
     )
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
-def test_the_program_does_not_grow_with_the_steps(kind: str) -> None:
+def test_the_program_does_not_grow_with_the_steps(kind: str, masked: bool) -> None:
     kernels = []
     for steps in (3, 300):
-        graphs = network(kind, steps).graphs()
+        graphs = network(kind, steps, masked=masked).graphs()
         made = driver.compile_graphs("net", graphs, driver.host_target())
         kernels.append(sorted(dict(k.notes)["ops"] for k in made.program.kernels.values()))
     assert kernels[0] == kernels[1]
 
 
+def sequences(count: int, steps: int, seed: int) -> Any:
+    """Sequences of 3 features, of which half of the steps are zeros."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(count, steps, 3)) * random.integers(0, 2, (count, steps, 1))
+    return x.astype(np.float32)
+
+
 def trained() -> list[Any]:
     keras.utils.set_random_seed(3)
-    model = network("LSTM", 20, 20)
+    model = network("LSTM", 20, 20, masked=True)
     model.compile("adam", "mse")
-    random = np.random.default_rng(0)
-    x, y = random.normal(size=(21, 20, 3)), random.normal(size=(21, 20))
-    model.fit(x.astype(np.float32), y.astype(np.float32), 21, 3, verbose=0)
+    x, y = sequences(21, 20, 0), np.random.default_rng(1).normal(size=(21, 20))
+    model.fit(x, y.astype(np.float32), 21, 3, verbose=0)
     return [np.asarray(w) for w in model.get_weights()]
 
 
@@ -59,9 +67,57 @@ def test_one_seed_gives_one_training_whatever_the_threads(monkeypatch: pytest.Mo
             np.testing.assert_array_equal(a, b)
 
 
-def test_rows_are_computed_alike_alone_and_in_blocks() -> None:
-    model = network("GRU", 9, 20)
-    x = np.random.default_rng(1).normal(size=(21, 9, 3)).astype(np.float32)
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_are_computed_alike_alone_and_in_blocks(masked: bool) -> None:
+    model = network("GRU", 9, 20, masked=masked)
+    x = sequences(21, 9, 1)
     whole = model.predict(x, batch_size=21, verbose=0)
     alone = np.concatenate([model.predict(x[k : k + 1], verbose=0) for k in range(21)])
     np.testing.assert_allclose(whole, alone, 1e-6, 1e-7)
+
+
+def predicted(layer: Any, x: Any, mask: Any = None) -> Any:
+    start = keras.Input(x.shape[1:])
+    found = layer(start, mask=mask(start)) if mask else layer(layers.Masking()(start))
+    return keras.Model(start, found).predict(x, verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_steps_that_do_not_count_change_nothing(kind: str, backwards: bool) -> None:
+    """What is left of a sequence without them gives the same, wherever they stood."""
+    keras.utils.set_random_seed(1)
+    layer = getattr(layers, kind)(5, go_backwards=backwards)
+    x = sequences(4, 6, 2)
+    for row in x:
+        counted = row[np.any(row != 0, axis=1)]
+        alone = predicted(layer, counted[None])
+        np.testing.assert_allclose(predicted(layer, row[None]), alone, 1e-6, 1e-7)
+
+
+def test_a_mask_may_be_given_in_booleans_or_numbers() -> None:
+    layer, x = layers.LSTM(5), sequences(4, 6, 3)
+    wanted = predicted(layer, x)
+    for dtype in ("bool", "int32", "float32"):
+
+        def mask(start: Any, dtype: str = dtype) -> Any:
+            found = keras.ops.any(keras.ops.not_equal(start, 0.0), -1)
+            return keras.ops.cast(found, dtype)
+
+        np.testing.assert_array_equal(predicted(layer, x, mask), wanted)
+    assert not np.array_equal(predicted(layer, x, lambda start: start[:, :, 0] < 9), wanted)
+
+
+def test_a_mask_of_another_shape_is_refused() -> None:
+    start = keras.Input((6, 3))
+    with pytest.raises(ModelError, match=r"mask: expected the inputs' \(batch, steps\)"):
+        layers.LSTM(5)(start, mask=keras.ops.not_equal(start, 0.0))
+
+
+def test_zero_output_for_mask_is_kept_in_configs() -> None:
+    layer = layers.GRU(5, zero_output_for_mask=True)
+    assert layers.GRU.from_config(layer.get_config()).zero_output_for_mask
+    again = layers.Bidirectional(layers.GRU(5, return_sequences=True))
+    assert again.forward_layer.zero_output_for_mask
+    assert again.backward_layer.zero_output_for_mask
+    assert not again.layer.zero_output_for_mask

@@ -37,7 +37,7 @@ _UNUSED = {
 _INERT = frozenset({
     "rank", "fused", "virtual_batch_size", "synchronized", "renorm_momentum", "implementation", "unroll", "use_cudnn",
     "time_major", "input_length", "lora_rank", "lora_alpha", "quantization_config", "quantization_mode",
-    "experimental_run_tf_function", "zero_output_for_mask", "optional", "autocast", "input_axes", "output_axes",
+    "experimental_run_tf_function", "optional", "autocast", "input_axes", "output_axes",
 })  # fmt: skip
 """Arguments of other versions that don't change what a layer computes."""
 

@@ -1,7 +1,8 @@
 """Masks: which steps of a sequence count. They travel with tensors from layer to layer, by Keras' rules.
 
 A mask is a tensor of booleans, (batch, steps) for a value (batch, steps, …). `Masking` and `Embedding(mask_zero=True)`
-begin one; a layer whose `call` takes `mask` gets its input's, one that takes several inputs `name_mask` for each;
+begin one; a layer whose `call` takes `mask` gets its input's, one that is given several inputs `name_mask` for each
+(no `mask` then: a recurrent layer with `initial_state` has to be given its mask);
 a layer that `supports_masking` passes on what its `compute_mask(inputs, mask)` gives. Others end it.
 """
 
@@ -39,8 +40,8 @@ def with_masks(
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     tensors = {n: v for n, v in given.items() if any(True for _ in flatten(v))}
     found = dict(kwargs)
-    for position, (name, value) in enumerate(tensors.items()):
-        wanted = "mask" if position == 0 and "mask" in parameters else f"{name}_mask"
+    for name, value in tensors.items():
+        wanted = "mask" if len(tensors) == 1 else f"{name}_mask"
         if wanted in parameters and given.get(wanted) is None:
             masks = masks_of(value)
             if masks is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar
 
-from convc.errors import ModelError, UnsupportedError
+from convc.errors import ModelError
 from convc.keras import activations, backend, constraints, initializers, regularizers
 from convc.keras.engine.arguments import fraction, number, positive, refuse
 from convc.keras.engine.input import InputLayer
@@ -117,14 +117,6 @@ class Identity(Layer):
 
     def call(self, inputs: Any) -> Any:
         return inputs
-
-
-def refuse_masked(layer: Layer, x: KerasTensor) -> None:
-    """UnsupportedError if the tensor has a mask that this layer would have to heed."""
-    if x.mask is not None:
-        raise UnsupportedError(
-            f"layer {layer.name!r} ({type(layer).__name__}): masks from Masking or mask_zero=True aren't supported"
-        )
 
 
 class Masking(Identity):

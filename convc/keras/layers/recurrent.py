@@ -2,6 +2,9 @@
 
 One operator loops over the steps (ops/recurrent.py). With activations that it hasn't, with recurrent dropout and for a
 GRU whose reset gate acts before the product, the steps are unrolled.
+
+A mask (batch, steps) says which steps count: in others the states stay as they were and the output repeats the one
+before, zeros where there is none (with `zero_output_for_mask`, and in Bidirectional with all outputs: zeros always).
 """
 
 from __future__ import annotations
@@ -20,12 +23,12 @@ from convc.keras.engine.tensor import (
     Variable,
     apply,
     as_tensor,
+    cast,
     floating,
     promoted,
     reshape,
 )
-from convc.keras.layers.basic import refuse_masked
-from convc.ops import broadcasting, elementwise, matmul, noise
+from convc.ops import broadcasting, elementwise, matmul, noise, ordering
 from convc.ops import shape as shapes
 from convc.ops.recurrent import ACTIVATIONS, GruLoop, LstmLoop, Recurrence, RnnLoop
 from convc.types import DType
@@ -60,6 +63,17 @@ def _part(x: KerasTensor, axis: int, start: int, stop: int) -> KerasTensor:
     starts = tuple(start if d == axis else None for d in range(x.type.rank))
     stops = tuple(stop if d == axis else None for d in range(x.type.rank))
     return apply(shapes.Slice(starts, stops, (1,) * x.type.rank), x)
+
+
+def _flipped(x: KerasTensor) -> KerasTensor:
+    """The steps of (batch, steps, …) from the last one to the first."""
+    whole = (None,) * x.type.rank
+    strides = tuple(-1 if d == 1 else 1 for d in range(x.type.rank))
+    return apply(shapes.Slice(whole, whole, strides), x)
+
+
+def _where(condition: KerasTensor, then: KerasTensor, otherwise: KerasTensor) -> KerasTensor:
+    return apply(broadcasting.Where(), condition, then, otherwise)
 
 
 def _states(y: KerasTensor, state: int, first: int, end: int) -> KerasTensor:
@@ -261,7 +275,7 @@ class Recurrent(Layer):
                 setattr(self, f"{kind}_{name}", get(arguments[f"{kind}_{name}"]))
         self.dropout = fraction(self, "dropout", arguments["dropout"])
         self.recurrent_dropout = fraction(self, "recurrent_dropout", arguments["recurrent_dropout"])
-        for flag in ("return_sequences", "return_state", "go_backwards"):
+        for flag in ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask"):
             setattr(self, flag, bool(arguments[flag]))
         if arguments["stateful"]:
             refuse(self, "stateful", "False: convc's models keep nothing between calls", True)
@@ -270,6 +284,7 @@ class Recurrent(Layer):
     return_sequences: bool
     return_state: bool
     go_backwards: bool
+    zero_output_for_mask: bool
 
     def settings(self) -> dict[str, Any]:
         """What the cell needs to know of its layer."""
@@ -288,12 +303,9 @@ class Recurrent(Layer):
         self.cell.built = True
 
     def call(self, inputs: Any, initial_state: Any = None, mask: Any = None) -> Any:
-        if mask is not None:
-            raise UnsupportedError(f"layer {self.name!r} ({type(self).__name__}): no masks")
         if isinstance(inputs, (list, tuple)):
             inputs, initial_state = inputs[0], list(inputs[1:]) or initial_state
         x = floating(inputs)
-        refuse_masked(self, x)
         steps = x.type.shape[1]
         if not isinstance(steps, int):
             raise UnsupportedError(
@@ -306,17 +318,54 @@ class Recurrent(Layer):
         possible = x.type.dtype in LOOPED and not self.recurrent_dropout
         loop = self.cell.loop(self.go_backwards) if possible else None
         looped = self._looped if loop is not None else self._unrolled
-        y, states = looped(x, states)
+        counted = self._counted(mask, x)
+        y, states = looped(x, states, counted)
+        if counted is not None:
+            y = self._shown(y, counted, initial_state is not None)
         return [y, *states] if self.return_state else y
 
-    def _looped(self, x: KerasTensor, states: States) -> tuple[KerasTensor, States]:
+    def _counted(self, mask: Any, x: KerasTensor) -> KerasTensor | None:
+        """A mask as booleans (batch, steps), in the order of the sequence."""
+        mask = mask[0] if isinstance(mask, (list, tuple)) else mask
+        if mask is None:
+            return None
+        found = as_tensor(mask)
+        if found.type.shape != x.type.shape[:2]:
+            raise ModelError(
+                f"layer {self.name!r} ({type(self).__name__}): mask: expected the inputs' (batch, steps), "
+                f"{x.shape[:2]}; received {found.shape}"
+            )
+        if found.type.dtype is DType.bool:
+            return found
+        return apply(broadcasting.NotEqual(), found, as_tensor(0, found.type.dtype))
+
+    def _shown(self, y: KerasTensor, counted: KerasTensor, started: bool) -> KerasTensor:
+        """What the layer returns, zeros for it in steps without an output; `started`: the first states were given."""
+        if not self.zero_output_for_mask and not started:
+            return y  # The first state, which the steps before the first output have, is zeros.
+        has_output = _flipped(counted) if self.go_backwards else counted
+        if not self.zero_output_for_mask:
+            number = apply(ordering.CumSum(1), cast(has_output, DType.int32))
+            has_output = apply(broadcasting.Greater(), number, as_tensor(0, DType.int32))
+        if self.return_sequences:
+            has_output = reshape(has_output, (*has_output.type.shape, 1))
+        else:
+            steps = has_output.type.shape[1]
+            assert isinstance(steps, int)
+            has_output = _part(has_output, 1, steps - 1, steps)
+        return _where(has_output, y, as_tensor(0.0, y.type.dtype))
+
+    def _looped(
+        self, x: KerasTensor, states: States, counted: KerasTensor | None
+    ) -> tuple[KerasTensor, States]:
         """All steps in one operator: what the layer returns, and the last states."""
         loop = self.cell.loop(self.go_backwards)
         assert loop is not None
         batch, steps, _ = x.type.shape
         assert isinstance(steps, int)
         prepared = self.cell.inputs(apply(shapes.Transpose((1, 0, 2)), x))
-        all = apply(loop, prepared, *self.cell.loop_operands(), *states)
+        mask = [] if counted is None else [apply(shapes.Transpose((1, 0)), counted)]
+        all = apply(loop, prepared, *self.cell.loop_operands(), *states, *mask)
         end = 0 if self.go_backwards else steps
         made = [
             reshape(_states(all, k, end, end + 1), (batch, self.units)) for k in range(len(states))
@@ -326,11 +375,11 @@ class Recurrent(Layer):
         first = 0 if self.go_backwards else 1
         outputs = _states(all, 0, first, first + steps)
         y = apply(shapes.Transpose((1, 0, 2)), reshape(outputs, (steps, batch, self.units)))
-        if self.go_backwards:
-            y = apply(shapes.Slice((None, None, None), (None, None, None), (1, -1, 1)), y)
-        return y, made
+        return (_flipped(y) if self.go_backwards else y), made
 
-    def _unrolled(self, x: KerasTensor, states: States) -> tuple[KerasTensor, States]:
+    def _unrolled(
+        self, x: KerasTensor, states: States, counted: KerasTensor | None
+    ) -> tuple[KerasTensor, States]:
         """The same, the steps one after the other."""
         batch, steps, _ = x.type.shape
         if not isinstance(steps, int) or steps > LONGEST:
@@ -342,9 +391,13 @@ class Recurrent(Layer):
         kept = self._kept(states[0]) if self.recurrent_dropout else None
         outputs = []
         for t in reversed(range(steps)) if self.go_backwards else range(steps):
-            if kept is not None:
-                states = [_mul(states[0], kept), *states[1:]]
-            states = self.cell.step(reshape(_part(prepared, 1, t, t + 1), (batch, width)), states)
+            now = reshape(_part(prepared, 1, t, t + 1), (batch, width))
+            given = states if kept is None else [_mul(states[0], kept), *states[1:]]
+            new = self.cell.step(now, given)
+            if counted is not None:
+                inside = _part(counted, 1, t, t + 1)
+                new = [_where(inside, n, old) for n, old in zip(new, states, strict=True)]
+            states = new
             outputs.append(states[0])
         if not self.return_sequences:
             return states[0], states
@@ -384,7 +437,7 @@ class SimpleRNN(Recurrent):
         recurrent_constraint: Any = None, bias_constraint: Any = None, dropout: float = 0.0,
         recurrent_dropout: float = 0.0, return_sequences: bool = False, return_state: bool = False,
         go_backwards: bool = False, stateful: bool = False, unroll: bool = False, seed: int | None = None,
-        **kwargs: Any,
+        zero_output_for_mask: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         arguments = locals()
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
@@ -404,7 +457,7 @@ class LSTM(Recurrent):
         kernel_constraint: Any = None, recurrent_constraint: Any = None, bias_constraint: Any = None,
         dropout: float = 0.0, recurrent_dropout: float = 0.0, seed: int | None = None,
         return_sequences: bool = False, return_state: bool = False, go_backwards: bool = False,
-        stateful: bool = False, unroll: bool = False, **kwargs: Any,
+        stateful: bool = False, unroll: bool = False, zero_output_for_mask: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         arguments = locals()
         kwargs.pop("use_cudnn", None)
@@ -426,7 +479,7 @@ class GRU(Recurrent):
         recurrent_constraint: Any = None, bias_constraint: Any = None, dropout: float = 0.0,
         recurrent_dropout: float = 0.0, seed: int | None = None, return_sequences: bool = False,
         return_state: bool = False, go_backwards: bool = False, stateful: bool = False, unroll: bool = False,
-        reset_after: bool = True, **kwargs: Any,
+        reset_after: bool = True, zero_output_for_mask: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         arguments = locals()
         kwargs.pop("use_cudnn", None)
@@ -498,6 +551,8 @@ class Bidirectional(Wrapper):
         if backward_layer.go_backwards == layer.go_backwards:
             refuse(self, "backward_layer", "a layer of the other direction", backward_layer)
         self.backward_layer = backward_layer
+        for each in (self.forward_layer, self.backward_layer):
+            each.zero_output_for_mask = each.return_sequences
 
     def get_config(self) -> dict[str, Any]:
         return {k: v for k, v in super().get_config().items() if k != "weights"}
@@ -505,14 +560,13 @@ class Bidirectional(Wrapper):
     def call(self, inputs: Any, initial_state: Any = None, mask: Any = None) -> Any:
         if initial_state is not None:
             raise UnsupportedError(f"layer {self.name!r} (Bidirectional): initial_state")
-        y, z = self.forward_layer(inputs), self.backward_layer(inputs)
+        y, z = self.forward_layer(inputs, mask=mask), self.backward_layer(inputs, mask=mask)
         states: States = []
         if self.forward_layer.return_state:
             (y, *one), (z, *two) = y, z
             states = [*one, *two]
         if self.forward_layer.return_sequences:
-            flip = shapes.Slice((None, None, None), (None, None, None), (1, -1, 1))
-            z = apply(flip, z)
+            z = _flipped(z)
         merged = self._merged(y, z)
         return [*merged, *states] if len(merged) > 1 or states else merged[0]
 

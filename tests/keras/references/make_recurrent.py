@@ -30,6 +30,36 @@ def with_states(keras: Any) -> Any:
     return keras.Model(x, layers.GRU(4)(z, initial_state=h))
 
 
+def masked(*names: Callable[[Any], Any]) -> Make:
+    return chain(lambda k: k.Masking(), *names)
+
+
+def tokens(*names: Callable[[Any], Any]) -> Make:
+    return lambda keras: keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            keras.layers.Embedding(12, 4, mask_zero=True),
+            *(layer(keras.layers) for layer in names),
+        ]
+    )
+
+
+def masked_with_states(given: bool, **settings: bool) -> Make:
+    """First states that no output shows, with the mask given or (then Keras gives none) not, and all last states."""
+
+    def make(keras: Any) -> Any:
+        layers = keras.layers
+        x = keras.Input((6, 3))
+        first = layers.Dense(4)(layers.Flatten()(x))
+        mask = {"mask": keras.ops.any(keras.ops.not_equal(x, 0.0), -1)} if given else {}
+        layer = layers.LSTM(4, return_state=True, **settings)
+        y, h, c = layer(layers.Masking()(x), initial_state=[first, first], **mask)
+        found = [layers.Flatten()(v) for v in (y, h, c)]
+        return keras.Model(x, layers.Concatenate()(found))
+
+    return make
+
+
 CASES: dict[str, Make] = {
     "lstm": chain(lambda k: k.LSTM(4, return_sequences=True)),
     "lstm-backwards": chain(lambda k: k.LSTM(4, go_backwards=True)),
@@ -47,7 +77,47 @@ CASES: dict[str, Make] = {
         lambda k: k.Bidirectional(k.GRU(2)),
     ),
     "states": with_states,
+    "masked-lstm": masked(
+        lambda k: k.LSTM(4, return_sequences=True), lambda k: k.LSTM(3, go_backwards=True)
+    ),
+    "masked-gru-backwards": masked(lambda k: k.GRU(4, return_sequences=True, go_backwards=True)),
+    "masked-gru-reset-first": masked(lambda k: k.GRU(4, reset_after=False, return_sequences=True)),
+    "masked-rnn-zeros": masked(
+        lambda k: k.SimpleRNN(4, return_sequences=True, zero_output_for_mask=True),
+        lambda k: k.GRU(4, zero_output_for_mask=True),
+    ),
+    "masked-tokens": tokens(lambda k: k.LSTM(4), lambda k: k.Dense(1, activation="sigmoid")),
+    "masked-bidirectional": tokens(
+        lambda k: k.Bidirectional(k.LSTM(4, return_sequences=True)),
+        lambda k: k.Bidirectional(k.GRU(2)),
+    ),
+    "masked-bidirectional-sum": masked(
+        lambda k: k.Bidirectional(k.SimpleRNN(4, return_sequences=True), merge_mode="sum")
+    ),
+    "masked-states": masked_with_states(True, return_sequences=True),
+    "masked-states-last": masked_with_states(True, go_backwards=True),
+    "masked-states-alone": masked_with_states(False),
 }
+
+
+COUNTED = np.array(
+    [
+        [1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 0, 0],
+        [0, 0, 1, 1, 1, 1],
+        [0, 1, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
+)
+"""The steps that masked cases count."""
+
+
+def inputs(name: str, tokens: bool) -> Any:
+    """A wave, or numbers from 1 to 11; zeros in the steps that aren't counted."""
+    if tokens:
+        return (np.arange(30).reshape(5, 6) * 7 % 11 + 1).astype(np.int32) * COUNTED
+    x = np.asarray(wave(5, 6, 3, start=0.4), np.float32)
+    return x * COUNTED[:, :, None].astype(np.float32) if name.startswith("masked") else x
 
 
 def computed(keras: Any, name: str) -> dict[str, list[float]]:
@@ -57,7 +127,7 @@ def computed(keras: Any, name: str) -> dict[str, list[float]]:
     weights = [np.asarray(w) for w in model.get_weights()]
     waves = [wave(*w.shape, start=0.2 + k) * 0.5 for k, w in enumerate(weights)]
     model.set_weights([np.asarray(w, np.float32) for w in waves])
-    x = np.asarray(wave(5, 6, 3, start=0.4), np.float32)
+    x = inputs(name, len(model.inputs[0].shape) == 2)
     found = np.asarray(model.predict(x, verbose=0), np.float64)
     model.compile(keras.optimizers.SGD(0.1), "mse")
     target = np.asarray(wave(*found.shape, start=0.8), np.float32)

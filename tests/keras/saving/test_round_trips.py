@@ -208,10 +208,8 @@ def test_files_that_can_t_be_written_or_named_so(tmp_path: Path) -> None:
         keras.models.load_model(tmp_path / "other.keras")
 
 
-def test_masks_that_would_matter_are_refused() -> None:
+def test_masking_makes_zeros_of_the_steps_that_it_leaves_out() -> None:
     i = keras.Input((4, 3))
-    with pytest.raises(UnsupportedError, match=r"layer .lstm. \(LSTM\):.*masks"):
-        layers.LSTM(2, name="lstm")(layers.Masking()(i))
     x = np.array([[[0, 0, 0], [1, 0, np.nan]]], np.float32)
     found = run(keras.Model(i, layers.Masking()(i)), np.concatenate([x, x], 1))
     np.testing.assert_array_equal(found[0, :2], x[0])
