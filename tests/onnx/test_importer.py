@@ -191,6 +191,37 @@ def test_a_model_agrees_with_the_reference_evaluator(name: str) -> None:
     assert_agree(compiled(model, inputs), ReferenceEvaluator(model).run(None, inputs))
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_sequences_of_different_lengths_are_as_each_alone(
+    kind: str, gates: int, direction: str
+) -> None:
+    ways, outputs = 2 if direction == "bidirectional" else 1, "y h c" if kind == "LSTM" else "y h"
+    weights = {
+        "w": f32(ways, gates * 3, 5),
+        "r": f32(ways, gates * 3, 3),
+        "b": f32(ways, gates * 6),
+    }
+    attributes = {"hidden_size": 3, "direction": direction}
+    attributes |= {"linear_before_reset": 1} if kind == "GRU" else {}
+    x, lengths = f32(6, 4, 5), np.array([3, 6, 1, 5], np.int32)
+
+    def model(operands: str, inputs: dict[str, Any]) -> onnx.ModelProto:
+        return model_of(
+            [node(kind, operands, outputs, **attributes)], inputs, outputs.split(), weights
+        )
+
+    whole = model("x w r b l", {"x": x, "l": lengths})
+    assert f"{kind.lower()}_loop" in {n.op.mnemonic for n in import_model(whole).nodes}
+    y, *lasts = compiled(whole, {"x": x, "l": lengths})
+    for row, length in enumerate(lengths):
+        given = {"x": x[:length, row : row + 1]}
+        first, *others = ReferenceEvaluator(model("x w r b", given)).run(None, given)
+        assert_agree((y[:length, :, row : row + 1],), [first])
+        assert not y[length:, :, row].any()
+        assert_agree(tuple(last[:, row : row + 1] for last in lasts), others)
+
+
 def test_softmax_takes_all_dimensions_from_the_axis_on_until_opset_12() -> None:
     model = model_of([node("Softmax", "x", axis=2)], IMAGE, opset=11)
     powers = np.exp(X4 - X4.max(axis=(2, 3), keepdims=True))

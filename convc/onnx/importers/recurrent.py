@@ -1,7 +1,7 @@
 """Import rules of recurrent layers over a sequence of known length.
 
-One operator loops over the steps (ops/recurrent.py). What it hasn't is unrolled: sequences of different lengths, clips,
-peepholes, coupled gates, other activations, and a GRU whose reset gate acts before the product.
+One operator loops over the steps (ops/recurrent.py), with a mask for sequences of different lengths. What it hasn't is
+unrolled: clips, peepholes, coupled gates, other activations, and a GRU whose reset gate acts before the product.
 """
 
 from __future__ import annotations
@@ -131,11 +131,7 @@ class Direction:
         plain = c.attr("clip") is None and not c.attr("input_forget")
         after = c.kind != "GRU" or bool(c.attr("linear_before_reset", 0))
         float_ = c.dtype(x) in (DType.float32, DType.float64)
-        if (
-            c.has(4)
-            or c.has(7)
-            or not (plain and after and float_ and set(names) <= {*ACTIVATIONS})
-        ):
+        if c.has(7) or not (plain and after and float_ and set(names) <= {*ACTIVATIONS}):
             return None
 
         def ordered(values: str) -> str:
@@ -149,13 +145,23 @@ class Direction:
         bias = wb if loop.biased else c.add(Add(), wb, rb)
         prepared = c.add(Add(), c.add(MatMul(), x, w), bias)
         operands = (r, rb) if loop.biased else (r,)
-        made = c.add(loop(names, self.backwards), prepared, *operands, *states)
-        steps = c.shape(x)[0]
+        steps, batch = c.shape(x)[:2]
         assert isinstance(steps, int)
+        mask = [self.all_inside(steps)] if c.has(4) else []
+        made = c.add(loop(names, self.backwards), prepared, *operands, *states, *mask)
         end = 0 if self.backwards else steps
         lasts = [c.take(c.take(made, 0, k), 0, end) for k in range(len(states))]
         first = 0 if self.backwards else 1
-        return c.slice(c.take(made, 0, 0), 0, first, first + steps), lasts
+        y = c.slice(c.take(made, 0, 0), 0, first, first + steps)
+        for inside in mask:
+            y = c.add(Where(), c.reshape(inside, (steps, batch, 1)), y, c.scalar(0, y))
+        return y, lasts
+
+    def all_inside(self, steps: int) -> str:
+        """Which sequences of the batch have each step [t, n]."""
+        c = self.c
+        lengths = c.reshape(c.cast(c[4], DType.int64), (1, *c.shape(4)))
+        return c.add(Less(), c.constant(np.arange(steps)[:, None], DType.int64), lengths)
 
     def inside(self, t: int) -> str:
         """Which sequences of the batch have a step t."""
