@@ -115,9 +115,10 @@ def test_a_mask_of_another_shape_is_refused() -> None:
 
 
 def test_zero_output_for_mask_is_kept_in_configs() -> None:
-    layer = layers.GRU(5, zero_output_for_mask=True)
-    assert layers.GRU.from_config(layer.get_config()).zero_output_for_mask
-    again = layers.Bidirectional(layers.GRU(5, return_sequences=True))
+    layer: Any = layers.GRU(5, zero_output_for_mask=True)
+    copy: Any = layers.GRU.from_config(layer.get_config())
+    assert copy.zero_output_for_mask
+    again: Any = layers.Bidirectional(layers.GRU(5, return_sequences=True))
     assert again.forward_layer.zero_output_for_mask
     assert again.backward_layer.zero_output_for_mask
     assert not again.layer.zero_output_for_mask
