@@ -138,15 +138,16 @@ def _loads(block: Block) -> Iterator[Load]:
 
 
 def _are_lanes(loop: For, places: Structure) -> bool:
-    """Whether iterations store neighbours, and none reads what another one stores."""
+    """Whether iterations store neighbours, and none reads or stores what another one stores."""
     stores, loads = _stores(loop), [x for x in _loads(loop.body) if x.index]
+    others: list[Load | Store] = [*loads, *stores]
     return (
         all(places.step(s.buffer, s.index, loop.var) == 1 for s in stores)
         and all(places.step(x.buffer, x.index, loop.var) in (0, 1) for x in loads)
         and all(
             x.index == s.index or _are_apart(x.index, s.index, loop.var, places.ranges)
             for s in stores
-            for x in loads
+            for x in others
             if x.buffer == s.buffer
         )
     )

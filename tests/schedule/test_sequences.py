@@ -71,6 +71,9 @@ def test_rows_become_tasks_in_blocks_and_columns_lanes(rows: str, count: int, wi
         decay("8", old="t + 1, n"),  # a column reads what another one stores in this step
         decay("8", extra="for u in 39 { y[t + 1, n, u + 1] = y[t + 1, n, u] }"),  # and so here
         decay("8", read="39 - j"),  # backwards
+        decay(
+            "8", extra="for u in 39 { y[t + 1, n, u] = 0.0  y[t + 1, n, u + 1] = 1.0 }"
+        ),  # stores meet
         decay("8", extra="if t < 2 { y[t + 1, n, 0] = 0.0 }"),  # more than nests over columns
     ],
 )

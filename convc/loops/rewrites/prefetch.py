@@ -74,7 +74,8 @@ def _ends_first(block: Block, kernel: Kernel, lane: str) -> Block:
     sums = [s for s in block if s not in ends]
     known = {e.buffer for e in _loads(sums)}
     wanted = {b.name for b in kernel.params if b.space is Space.global_ and b.name not in known}
-    asked = tuple(p for end in ends for p in _asked(end, wanted, lane))
+    late = {s.name for s in walk(tuple(ends)) if isinstance(s, Let)}
+    asked = tuple(p for end in ends for p in _asked(end, wanted, lane, late))
     return (*asked, *changed)
 
 
@@ -83,31 +84,40 @@ def _loads(block: Iterable[Stmt]) -> list[Load]:
     return [e for e in found if isinstance(e, Load)]
 
 
-def _asked(stmt: Stmt, wanted: set[str], lane: str) -> Block:
-    """A statement with a prefetch in the place of each load of `wanted` buffers, for the loop's first lane."""
+def _asked(stmt: Stmt, wanted: set[str], lane: str, late: set[str]) -> Block:
+    """A statement with a prefetch in the place of each load of `wanted` buffers, for the loop's first lane.
+
+    What needs one of the `late` names or data to say where it lies, or whether it is read, can't be asked for early.
+    """
     match stmt:
         case For():
-            inner = _unique(p for s in stmt.body for p in _asked(s, wanted, lane))
+            inner = _unique(p for s in stmt.body for p in _asked(s, wanted, lane, late))
             if stmt.var == lane:
                 return tuple(_at(p, {lane: const(0, INDEX)}) for p in inner)
             return (replace(stmt, body=inner),) if inner else ()
+        case If() if _is_late((stmt.condition,), late):
+            return ()
         case If():
             then, otherwise = (
-                _unique(p for s in b for p in _asked(s, wanted, lane))
+                _unique(p for s in b for p in _asked(s, wanted, lane, late))
                 for b in (stmt.then, stmt.otherwise)
             )
             return (If(stmt.condition, then, otherwise),) if then or otherwise else ()
         case Store() | Let():
             loads = [e for e in _loads((stmt,)) if e.buffer in wanted]
-            windows = [_window(e.buffer, e.index) for e in loads if not _reads(e.index)]
+            windows = [_window(e.buffer, e.index) for e in loads if not _is_late(e.index, late)]
             return tuple(Intrinsic("prefetch", (w,)) for w in windows)
         case _:
             return ()
 
 
-def _reads(at: tuple[Expr, ...]) -> bool:
-    """True if data say what an index is."""
-    return any(isinstance(e, Load) for i in at for e in subexpressions(i))
+def _is_late(values: tuple[Expr, ...], late: set[str]) -> bool:
+    """True if data or one of the `late` names say what some values are."""
+    return any(
+        isinstance(e, Load) or (isinstance(e, Var) and e.name in late)
+        for value in values
+        for e in subexpressions(value)
+    )
 
 
 def _unique(block: Iterable[Stmt]) -> Block:

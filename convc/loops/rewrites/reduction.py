@@ -235,6 +235,7 @@ def carry(kernel: Kernel, var: str, within: str = "") -> Kernel:
 
     The output loops are what the loop `within` has as its body, or the kernel. Each output element must be stored by
     one iteration of them, as it was summed up. An iteration sums up from zero, for the reason that `sum_apart` gives.
+    IRError for what is no sum.
 
     Before: kernel k(in x: float32[6, 4], out y: float32[4]) { for i in 4 { alloc a: float32[] register  a[] = 0.0
               for m in 6 { for k in 1 { a[] = a[] + x[m, i] } }  y[i] = a[] } }
@@ -250,6 +251,8 @@ def carry(kernel: Kernel, var: str, within: str = "") -> Kernel:
             nest.append(inner[0])
             inner = inner[0].body
         alloc, first, loop, last = _sum_parts(kernel, inner, var)
+        if _summing(loop, kernel.buffers()) is None:
+            raise IRError(f"kernel {kernel.name}: expected a sum over {var!r}")
         held = Load(last.buffer, last.index, first.value.dtype)
         begun = first.value == held
         start = _nested(nest, (replace(last, value=first.value),))

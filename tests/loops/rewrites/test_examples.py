@@ -257,3 +257,12 @@ def test_rewrites_keep_what_a_kernel_computes(data: st.DataObject) -> None:
     verify_kernel(unrolled(changed))
     for n in (1, 5):
         assert_equal(kernel, changed, {"N": n})
+
+
+def test_only_sums_are_carried() -> None:
+    kernel = parse_kernel(
+        """kernel k(in x: float32[6, 4], out y: float32[4]) { for i in 4 { alloc a: float32[] register  a[] = -9.0
+             for m in 6 { for k in 1 { a[] = max(a[], x[m, i]) } }  y[i] = a[] } }"""
+    )
+    with pytest.raises(IRError, match="expected a sum over 'm'"):
+        reduction.carry(kernel, "m")

@@ -90,3 +90,25 @@ def test_a_prefetch_keeps_no_result_from_its_operands_place() -> None:
         "{ for i in 4 { do prefetch(x[0 +: 1]) y[i] = x[i] + 1.0 } }"
     )
     assert replaceable(kernel) == ((0, 1),)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "let k: int64 = i // 2  for l in 4 { y[i, l] = acc[l] + r[k, l] }",
+        "for l in 4 { if acc[l] < 0.0 { y[i, l] = r[i, l] } else { y[i, l] = acc[l] } }",
+    ],
+    ids=["a name of the end", "a condition on the sum"],
+)
+def test_what_the_end_decides_is_not_asked_for(end: str) -> None:
+    kernel = parse_kernel(
+        f"""kernel k(in r: float32[6, 4], out y: float32[6, 4]) {{ for i in 6 {{
+          alloc acc: float32[4] register
+          for l in 4 {{ acc[l] = 0.0 }}
+          for c in 5 {{ for l in 4 {{ acc[l] = acc[l] + 1.0 }} }}
+          {end}
+        }} }}"""
+    )
+    after = prefetch_results(kernel, "l")
+    assert not prefetches(after)
+    assert print_kernel(after) == print_kernel(kernel)
