@@ -74,7 +74,7 @@ def _ends_first(block: Block, kernel: Kernel, lane: str) -> Block:
     sums = [s for s in block if s not in ends]
     known = {e.buffer for e in _loads(sums)}
     wanted = {b.name for b in kernel.params if b.space is Space.global_ and b.name not in known}
-    late = {s.name for s in walk(tuple(ends)) if isinstance(s, Let)}
+    late = {s.name for s in walk(block) if isinstance(s, Let)}
     asked = tuple(p for end in ends for p in _asked(end, wanted, lane, late))
     return (*asked, *changed)
 
