@@ -25,6 +25,7 @@ from convc.loops.ir import (
     Let,
     Load,
     Role,
+    Stmt,
     Store,
     Var,
     expressions,
@@ -154,7 +155,10 @@ def image_dimension(buffer: Buffer, symbol: str) -> int | None:
 
 
 def takes_images_apart(kernel: Kernel, symbol: str) -> bool:
-    """True if everything a plain kernel does, it does inside a loop over the images, on the loop's image alone."""
+    """True if everything a plain kernel does, it does inside a loop over the images, on the loop's image alone.
+
+    The number of the image may only say which image is read and stored: inside of a loop it is always 0.
+    """
     dims = {}
     for buffer in kernel.params:
         dim = image_dimension(buffer, symbol)
@@ -184,20 +188,27 @@ def _apart(block: Block, symbol: str, dims: dict[str, int], image: Expr | None) 
             case Alloc():
                 inner = ()
             case Store():
-                if image is None or (
-                    stmt.buffer in dims and stmt.index[dims[stmt.buffer]] != image
-                ):
+                if image is None:
                     return False
                 inner = ()
             case _:
                 return False
-        found = [e for x in expressions(stmt) for e in subexpressions(x)]
-        if Var(symbol) in found or not all(
-            image is not None and e.index[dims[e.buffer]] == image
-            for e in found
-            if isinstance(e, Load) and e.buffer in dims
-        ):
+        if not _on_its_image(stmt, symbol, dims, image):
             return False
         if not _apart(inner, symbol, dims, image):
             return False
     return True
+
+
+def _on_its_image(stmt: Stmt, symbol: str, dims: dict[str, int], image: Expr | None) -> bool:
+    """True if what stands directly in a statement knows neither how many images there are nor which one this is.
+
+    Only buffers of `dims` are accessed at `image`, all of them, and only in their image dimension.
+    """
+    found = [e for x in expressions(stmt) for e in subexpressions(x)]
+    places = [e.index[dims[e.buffer]] for e in found if isinstance(e, Load) and e.buffer in dims]
+    if isinstance(stmt, Store) and stmt.buffer in dims:
+        places.append(stmt.index[dims[stmt.buffer]])
+    if Var(symbol) in found or any(place != image for place in places):
+        return False
+    return image is None or found.count(image) == len(places)  # it stands nowhere else

@@ -124,9 +124,12 @@ def _place(index: tuple[Expr, ...], loops: tuple[For, ...]) -> Place:
 
 
 def _once(index: tuple[Expr, ...], loops: tuple[For, ...]) -> bool:
-    """True if each iteration stores to an index of its own: no last tile begins early, and every loop moves it."""
+    """True if each iteration stores to an index of its own.
+
+    No last tile begins early, no data say where (they may say the same twice), and every loop moves it.
+    """
     parts = [e for i in index for e in subexpressions(i)]
-    if any(isinstance(e, Binary) and e.op == "min" for e in parts):
+    if any(isinstance(e, Load) or (isinstance(e, Binary) and e.op == "min") for e in parts):
         return False
     names = {e.name for e in parts if isinstance(e, Var)}
     return all(loop.var in names or loop.extent == Const(1, INDEX) for loop in loops)

@@ -169,6 +169,8 @@ def goes_back(kernel: Kernel) -> bool:
         if isinstance(stmt, Store):
             written.add(stmt.buffer)
             places += stmt.index
+            if any(loads_of(i) for i in stmt.index):
+                return True  # two iterations may find the same place to store to
         if any(_mentions(place, data) for place in places):
             return True
     return bool((written & read) - registers)

@@ -80,7 +80,7 @@ def test_a_residual_that_is_read_later_is_not() -> None:
     assert [s.args[-1].region for s in steps].count(relu) == 1
 
 
-KERNEL = """kernel k(in x: float32[8], in z: float32[8], out y: float32[8]) {{
+KERNEL = """kernel k(in x: float32[8], in z: float32[8], in p: int64[8], out y: float32[8]) {{
   for i in 8 {{
     y[{store}] = x[{load}] + z[i]
   }}
@@ -93,6 +93,8 @@ KERNEL = """kernel k(in x: float32[8], in z: float32[8], out y: float32[8]) {{
         ("i", "i", (0, 1)),
         ("i", "7 - i", (1,)),  # reads an element that another iteration has replaced
         ("min(i, 6)", "min(i, 6)", ()),  # replaces an element that it reads again
+        ("p[i]", "p[i]", ()),  # so may this, where p has a number twice
+        ("(i + p[i]) % 8", "(i + p[i]) % 8", ()),
     ],
 )
 def test_only_what_is_read_to_be_replaced_counts(

@@ -9,6 +9,7 @@ import pytest
 
 from convc import driver
 from convc.errors import IRError
+from convc.graph.interp import run_graph
 from convc.graph.ir import Graph
 from convc.graph.parser import parse_graph
 from convc.loops.parser import parse_kernel
@@ -89,6 +90,34 @@ def test_native_code_runs_the_images_in_turns(batch: int, monkeypatch: pytest.Mo
             np.testing.assert_array_equal(array, expected)
 
 
+NOISE = """
+graph g(x: float32[N, 3, 8, 8]) -> (y) {
+  weight seed: uint32[2]
+  bits = random_bits(seed) {shape=(N, 3, 8, 8)}
+  u = cast(bits) {dtype=float32}
+  first = add(u, x)
+  y = max_pool2d(first) {kernel=(2, 2), stride=(2, 2)}
+}
+"""
+
+
+def test_every_image_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convc.plan.one_by_one._LEAST_GAIN", 64)
+    noisy = parse_graph(NOISE, {"seed": np.array([1, 2], np.uint32)})
+    options = driver.Options("exact", verify=True, recall=False)
+    nets = [
+        driver.compile_graphs("g", {"predict": noisy}, target, options)
+        for target in (SMALL_CACHE, TARGETS["x86-64-avx2"])
+    ]
+    assert [bool(loops_of(net.program.entries[0])) for net in nets] == [True, False]
+    x = np.zeros((3, 3, 8, 8), np.float32)
+    wanted = run_graph(noisy, {"x": x})["y"]
+    assert not np.array_equal(wanted[0], wanted[1])
+    for net in nets:
+        np.testing.assert_array_equal(run_program(net.program, {"x": x}, {"N": 3})["y"], wanted)
+        np.testing.assert_array_equal(net.artifact.model(1)({"x": x}), wanted)
+
+
 def test_a_program_with_loops_is_printed_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     program = planned(SMALL_CACHE, monkeypatch)
     text = print_program(program)
@@ -121,10 +150,20 @@ def test_a_loop_that_leaves_its_image_is_refused(monkeypatch: pytest.MonkeyPatch
         ("for i in 4 { alloc s: float32[] register s[] = 0.0 for n in N { s[] = s[] + x[n, i] "
          "y[n, i] = s[] } }", False),
         ("for n in N { y[n, 0] = float32(N) }", False),
+        # Inside the loop every image is the first: what knows its number would take it for 0.
+        ("for n in N { for i in 4 { y[n, i] = x[n, i] * float32(n) } }", False),
+        ("for n in N { for i in 4 { y[n, i] = float32(n * 4 + i) + x[n, i] } }", False),
+        ("for n in N { if n < 1 { y[n, 0] = x[n, 0] } }", False),
+        ("for n in N { y[n, n % 4] = x[n, 0] }", False),
+        ("for n in N { y[n, 0] = x[n, n % 4] }", False),
+        ("for n in N { y[n, 0] = w[n] }", False),
+        ("for n in N { let k: int64 = n % 4 y[n, 0] = w[k] }", False),
+        ("for n in N { for i in n { y[n, 0] = x[n, 0] } }", False),
+        ("for n in N { y[n, 0] = x[n, int64(x[n, 0])] }", True),
     ],
 )  # fmt: skip
 def test_which_kernels_take_images_apart(body: str, apart: bool) -> None:
-    text = f"kernel k(in x: float32[N, 4], out y: float32[N, 4]) {{ {body} }}"
+    text = f"kernel k(in x: float32[N, 4], in w: float32[4], out y: float32[N, 4]) {{ {body} }}"
     assert takes_images_apart(parse_kernel(text), "N") is apart
 
 

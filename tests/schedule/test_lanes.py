@@ -52,6 +52,9 @@ def test_other_loops_stay(body: str) -> None:
         ("for k in 16 { y[k] = x[k] }", False),
         ("for k in 16 { m[k] = x[k]  y[k] = m[k] }", True),
         ("for k in 8 { let at: int64 = p[k]  y[at] = x[k] }", True),
+        ("for k in 8 { y[p[k]] = x[k] }", True),  # the same place twice where p repeats
+        ("for k in 8 { y[p[k] * 2 + 1] = x[k] }", True),
+        ("for k in 8 { y[k] = x[p[k]] }", False),  # reads may meet
         ("for k in 8 { let at: int64 = p[k] + 1  let more: int64 = at * 2  y[k] = x[more] }", True),
         ("for k in 8 { alloc s: float32[] register  s[] = x[k]  y[k] = s[] }", False),
     ],
