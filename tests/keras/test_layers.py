@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 
 from convc import keras
@@ -203,6 +204,15 @@ def test_kernel_arguments_are_kept() -> None:
     assert layer.kernel_regularizer.get_config() == {"l2": 0.1}
     assert isinstance(layer.bias_constraint, keras.constraints.NonNeg)
     assert isinstance(layer.activity_regularizer, keras.regularizers.L1)
+
+
+def test_a_layer_of_another_dtype_casts_what_it_is_given() -> None:
+    x, ones = keras.Input((3,)), np.full((2, 3), 0.1, np.float32)
+    first = layers.Dense(2, kernel_initializer="ones")(x)
+    model = keras.Model(x, layers.Dense(1, kernel_initializer="ones", dtype="float64")(first))
+    found = model.predict(ones, verbose=0)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.full((2, 1), 0.6), 1e-6)
 
 
 def test_repeated_calls_share_weights() -> None:

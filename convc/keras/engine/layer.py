@@ -191,7 +191,9 @@ class Layer:
         kind = tensor.type.dtype
         if not kind.is_float or kind is self.dtype:
             return tensor
-        return masked(cast(tensor, self.dtype), tensor.mask)
+        found = masked(cast(tensor, self.dtype), tensor.mask)
+        found.history = tensor.history  # Whoever makes the calls again casts again.
+        return found
 
     def _ensure_built(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.built:
