@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from convc.codegen.llvm_function import Function
-from convc.codegen.sharing import Sharing, sharings, worth_sharing
+from convc.codegen.sharing import Sharing, shared_work, sharings
 from convc.errors import IRError
 from convc.program.ir import Argument, Entry, Program, RegionKind, Step
 from convc.program.turns import Loop, loops_of, step_of
@@ -107,24 +107,37 @@ class _EntryWriter:
         """What the steps are shared by: nothing, where all of it is over before the workers are awake."""
         self.pool = self.member(_POOL)
         given = self.member(_PARALLEL_FOR)
-        whole = self.times(worth_sharing(self.shared), self.program.symbols)
         self.parallel_for = self.f.emit(
-            f"call ptr @{self.prefix}_share_begin(ptr {given}, ptr {self.pool}, i64 {whole})"
+            f"call ptr @{self.prefix}_share_begin(ptr {given}, ptr {self.pool}, i64 {self.work()})"
         )
         self.single = ""
         for value in self.symbols.values():
             one = self.f.emit(f"icmp eq i64 {value}, 1")
             self.single = self.f.emit(f"and i1 {self.single}, {one}") if self.single else one
 
+    def work(self) -> str:
+        """The nanoseconds that one thread takes for the steps that are worth sharing."""
+        f, total = self.f, ""
+        for work in shared_work(self.program, self.entry, self.shared):
+            spent = self.times(work.nanoseconds, work.symbols)
+            if work.least > 1:
+                enough = f.emit(f"icmp sge i64 {spent}, {work.nanoseconds * work.least}")
+                spent = f.emit(f"select i1 {enough}, i64 {spent}, i64 0")
+            if work.each:
+                spent = f.emit(f"mul i64 {spent}, {self.symbols[work.each]}")
+            total = f.emit(f"add i64 {total}, {spent}") if total else spent
+        return total or "0"
+
     def steps(self, steps: list[tuple[Step, Sharing]]) -> None:
         for step, sharing in steps:
             self.step(step, sharing)
 
     def loop(self, loop: Loop, steps: list[tuple[Step, Sharing]]) -> None:
-        """Steps for one image after the other: the loop's symbol is 1 in them."""
+        """Steps for one image after the other: the loop's symbol is 1 in them. None are run where it is 0."""
         f, count = self.f, self.symbols[loop.symbol]
         before, body, after = f.block, f.new_block("image"), f.new_block("images")
-        before.terminator = f"br label %{body.label}"
+        some = f.emit(f"icmp slt i64 0, {count}")
+        before.terminator = f"br i1 {some}, label %{body.label}, label %{after.label}"
         f.push(body)
         self.turn = (loop.symbol, f.phi(body, "i64"))
         self.inside = {**self.symbols, loop.symbol: "1"}

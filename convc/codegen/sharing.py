@@ -86,7 +86,8 @@ def sharings(program: Program, entry: Entry) -> list[Sharing]:
         list(_Cuts(program, nests, dict.fromkeys(symbols, value)).of(entry)) for value in (1, _MANY)
     )
     times = {
-        name: round(nest.nanoseconds(dict.fromkeys(symbols, 1))) for name, nest in nests.items()
+        name: max(1, round(nest.nanoseconds(dict.fromkeys(symbols, 1))))
+        for name, nest in nests.items()
     }
     return [
         Sharing(nests[step.kernel].cut(a), nests[step.kernel].cut(b), times[step.kernel])
@@ -94,13 +95,33 @@ def sharings(program: Program, entry: Entry) -> list[Sharing]:
     ]
 
 
-def worth_sharing(sharings: list[Sharing]) -> int:
-    """The nanoseconds of an entry, every symbol one, in steps that threads share."""
-    return sum(
-        s.nanoseconds
-        for s in sharings
-        if s.nanoseconds >= LEAST_NANOSECONDS and (s.many.rows, s.many.length) != (1, 1)
-    )
+@dataclass(frozen=True)
+class Work:
+    """Steps that are worth sharing where the product of `symbols` is at least `least`, a power of two.
+
+    One thread takes `nanoseconds` for them, times that product, and times the symbol `each` where they are in a loop
+    over its values.
+    """
+
+    symbols: tuple[str, ...]
+    each: str
+    least: int
+    nanoseconds: int
+
+
+def shared_work(program: Program, entry: Entry, sharings: list[Sharing]) -> list[Work]:
+    """An entry's steps that threads may share, in the few groups that are worth it from about the same batch on."""
+    totals: dict[tuple[tuple[str, ...], str, int], int] = {}
+    for step, sharing in zip(entry.steps, sharings, strict=True):
+        if (sharing.many.rows, sharing.many.length) == (1, 1):
+            continue
+        symbols = tuple(sorted(set(program.kernels[step.kernel].symbols) - {step.each}))
+        times = -(-LEAST_NANOSECONDS // sharing.nanoseconds)
+        least = 1 << (times - 1).bit_length()
+        if symbols or least == 1:
+            key = (symbols, step.each, least)
+            totals[key] = totals.get(key, 0) + sharing.nanoseconds
+    return [Work(*key, total) for key, total in totals.items()]
 
 
 class _Cuts:
@@ -295,22 +316,32 @@ def _blocks(stmt: Stmt) -> tuple[Block, ...]:
 
 
 def _operations(block: Block, symbols: Mapping[str, int], registers: frozenset[str]) -> float:
-    """Arithmetic operations and stores to memory; vectors count once, and so does what a condition skips."""
+    """Arithmetic operations and stores to memory; vectors count once, and of a condition's branches the longer one."""
     total = 0.0
     for stmt in block:
         match stmt:
             case For():
-                times = 1 if stmt.kind is LoopKind.vectorized else _times(stmt.extent, symbols)
-                total += times * _operations(stmt.body, symbols, registers)
+                times = None if stmt.kind is LoopKind.vectorized else _times(stmt.extent, symbols)
+                inside = _operations(stmt.body, symbols, registers)
+                total += inside if times is None else times * inside
             case If():
-                total += _operations(stmt.then, symbols, registers)
-                total += _operations(stmt.otherwise, symbols, registers)
+                then = _operations(stmt.then, symbols, registers) / _period(stmt.condition)
+                total += max(then, _operations(stmt.otherwise, symbols, registers))
             case Store() | Let():
                 total += sum(map(_arithmetic, expressions(stmt)))
                 total += isinstance(stmt, Store) and stmt.buffer not in registers
             case _:
                 pass
     return total
+
+
+def _period(condition: Expr) -> int:
+    """How many iterations there are for each in which a condition holds: the constant of `n % constant == 0`, or 1."""
+    match condition:
+        case Binary(op="==", a=Binary(op="%", b=Const(value=value)), b=Const(value=0)):
+            return max(1, int(value))
+        case _:
+            return 1
 
 
 def _arithmetic(expr: Expr) -> int:
@@ -321,18 +352,20 @@ def _arithmetic(expr: Expr) -> int:
     return inside + 1 if isinstance(expr, Call | Binary) else inside
 
 
-def _times(extent: Expr, symbols: Mapping[str, int]) -> float:
-    """A loop's iterations; one where they depend on loops around it."""
+def _times(extent: Expr, symbols: Mapping[str, int]) -> float | None:
+    """A loop's iterations; None where they depend on loops around it, if nothing known bounds them."""
     match extent:
         case Const():
             return float(extent.value)
         case Var():
-            return symbols.get(extent.name, 1)
+            return symbols.get(extent.name)
         case Binary(op=op) if op in _INTEGERS:
             a, b = _times(extent.a, symbols), _times(extent.b, symbols)
+            if a is None or b is None:
+                return (b if a is None else a) if op == "min" else None
             return max(0.0, float(_INTEGERS[op](a, b)))
         case _:
-            return 1.0
+            return None
 
 
 def task_count(kernel: Kernel) -> Extent:
