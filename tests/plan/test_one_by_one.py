@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from convc_runtime.memory import aligned
+from convc_runtime.model import Call
 
 from convc import driver
 from convc.errors import IRError
@@ -88,6 +91,38 @@ def test_native_code_runs_the_images_in_turns(batch: int, monkeypatch: pytest.Mo
         found = compiled.artifact.model(threads)({"x": x})
         for array, expected in zip(found, wanted.values(), strict=True):
             np.testing.assert_array_equal(array, expected)
+
+
+def test_native_code_of_no_images_touches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convc.plan.one_by_one._LEAST_GAIN", 64)
+    options = driver.Options("exact", recall=False)
+    compiled = driver.compile_graphs("g", {"predict": graph()}, SMALL_CACHE, options)
+    (entry,) = compiled.program.entries
+    assert loops_of(entry)
+    model = compiled.artifact.model(1)
+    native, function = model.entries["predict"]._native, model.entries["predict"]._function
+    # Memory for one image, which a call without the runtime's checks need not bring.
+    x = np.ones((1, 3, 8, 8), np.float32)
+    outputs = [np.full((1, 5), 7, np.float32), np.full((1, 4, 4, 4), 7, np.float32)]
+    workspace = aligned(evaluate(compiled.program.workspace(entry), {"N": 1}))
+    workspace[...] = 7
+    symbols = np.zeros(1, np.int64)
+    inputs_table = np.array([x.ctypes.data], np.uintp)
+    outputs_table = np.array([y.ctypes.data for y in outputs], np.uintp)
+    call = Call(
+        size=ctypes.sizeof(Call),
+        weights=native.weights_address,
+        workspace=workspace.ctypes.data,
+        inputs=inputs_table.ctypes.data,
+        outputs=outputs_table.ctypes.data,
+        symbols=symbols.ctypes.data,
+    )
+    assert native.invoke(function, ctypes.addressof(call)) == 0
+    assert all((memory == 7).all() for memory in (workspace, *outputs))
+    symbols[0] = 1
+    assert native.invoke(function, ctypes.addressof(call)) == 0
+    for found, expected in zip(outputs, model({"x": x}), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 NOISE = """

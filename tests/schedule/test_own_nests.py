@@ -26,6 +26,23 @@ def kinds(kernel: Kernel) -> dict[str, LoopKind]:
     return {s.var: s.kind for s in walk(kernel.body) if isinstance(s, For)}
 
 
+def test_rows_that_data_send_to_one_place_are_one_task() -> None:
+    kernel = parse_kernel(
+        "kernel k(in x: float32[8, 4], in p: int64[8], out y: float32[8, 4]) "
+        "{ for i in 8 { for c in 4 { y[p[i], c] = x[i, c] } } }"
+    )
+    scheduled = schedule_kernel(kernel, TARGETS[RUNNABLE[-1]])
+    assert LoopKind.parallel not in kinds(scheduled).values()
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    p = np.array([0, 1, 1, 2, 2, 2, 5, 5])
+    wanted = np.zeros((8, 4), np.float32)
+    for i in range(8):
+        wanted[p[i]] = x[i]
+    arrays = {"x": x, "p": p, "y": np.zeros((8, 4), np.float32)}
+    run_native(scheduled, TARGETS[RUNNABLE[-1]], arrays)
+    assert_same_bits(arrays["y"], wanted)
+
+
 def test_images_are_tasks_and_channels_lanes() -> None:
     kernel = kernel_of(PICK)
     target = TARGETS[RUNNABLE[-1]]
