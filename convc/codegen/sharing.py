@@ -51,7 +51,7 @@ _NANOSECONDS_PER_BYTE = 0.012
 _NANOSECONDS_PER_FOREIGN_BYTE = 0.02
 
 LEAST_NANOSECONDS = 6_000
-"""A step that takes less is over on the caller's thread before sharing it has paid: as in support.ll."""
+"""A step that takes less is over on the caller's thread before sharing it has paid: support.py has it too."""
 
 # What symbols are taken for where not all of them are one.
 _MANY = 16

@@ -2,7 +2,8 @@
 ; Every model carries a copy whose names start with the model's own identifier instead of "model".
 ; The layouts of services and calls are those of convc.h. `@model_pause`, `@model_clock`,
 ; `@model_spin_ticks`, `@model_fp_enter`, `@model_fp_leave` and `@model_check` come from the
-; instruction set's own file beside this one.
+; instruction set's own file beside this one, or from support.py, as do the times that the pool goes by:
+; `@model_step_nanoseconds`, `@model_waking_nanoseconds` and `@model_eighths_nanoseconds`.
 
 ; size, thread_create, thread_join, wait, wake, system_call; the numbers of the system calls futex, gettid, getcpu and
 ; sched_setaffinity; the set of CPUs that the pool may use
@@ -74,10 +75,12 @@ started:
 done:
   %count = phi i64 [ %i, %next ], [ %i, %start ]
   %result = trunc i64 %count to i32
+  %step = call i64 @model_step_nanoseconds()
   %step.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
-  store i64 6000, ptr %step.at
+  store i64 %step, ptr %step.at
+  %waking = call i64 @model_waking_nanoseconds()
   %entry.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 1
-  store i64 100000, ptr %entry.at
+  store i64 %waking, ptr %entry.at
   store i32 %result, ptr %pool
   ret i32 %result
 }
@@ -179,7 +182,8 @@ shared:
   ret void
 
 host.ask:
-  %host.long = icmp sge i64 %nanoseconds, 6000
+  %host.least = call i64 @model_step_nanoseconds()
+  %host.long = icmp sge i64 %nanoseconds, %host.least
   %tasks.host = mul i64 %rows, %length
   br i1 %host.long, label %host, label %alone
 
@@ -260,7 +264,8 @@ publish:
   store ptr %function, ptr %function.at
   store ptr %arguments, ptr %arguments.at
   store i64 %row, ptr %row.at
-  %long = icmp sge i64 %nanoseconds, 100000
+  %eighths = call i64 @model_eighths_nanoseconds()
+  %long = icmp sge i64 %nanoseconds, %eighths
   %shift = select i1 %long, i64 3, i64 2
   %shift.at = getelementptr %Pool, ptr %pool, i64 0, i32 15, i32 0
   store i64 %shift, ptr %shift.at

@@ -1,9 +1,9 @@
 """The native support code of a model: thread pool, C ABI, guarded calls and CPU check, as LLVM IR.
 
 It is written in the `.ll` files beside this one, with names that start with `model`; here they get
-the model's own identifier, so that several models live in one program, and the CPU check is
-written from the target's features. It is compiled for the baseline of the target's instruction
-set, since the check must run anywhere.
+the model's own identifier, so that several models live in one program, the times that the pool goes
+by are added, and the CPU check is written from the target's features. It is compiled for the
+baseline of the target's instruction set, since the check must run anywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib import resources
 
 from convc.codegen.llvmc import compile_object
+from convc.codegen.sharing import LEAST_NANOSECONDS
 from convc.errors import TargetError
 from convc.target import Target
 
@@ -51,6 +52,10 @@ _BASELINE = {"x86_64": "x86-64", "aarch64": "generic"}
 # Always there on the instruction set that has them: nothing to check.
 _ARCHITECTURAL = {"aarch64": ("neon",)}
 
+# What the pool goes by, in nanoseconds of one thread: a step is shared from the first on, an entry wakes workers that
+# sleep from the second on, and a step's shares are taken in eighths, not quarters, from the third on.
+_TIMES = {"step": LEAST_NANOSECONDS, "waking": 100_000, "eighths": 100_000}
+
 
 def instruction_set(target: Target) -> str:
     """The first word of the target's triple, where native code for it can be made: TargetError otherwise."""
@@ -69,6 +74,7 @@ def support_ir(target: Target, identifier: str) -> str:
         _read("support.ll")
         + _read("abi.ll")
         + _read(f"support_{name}.ll")
+        + _times_ir()
         + _check_ir(target, name)
     )
     return re.sub(r"@model_", f"@{identifier}_", text)
@@ -97,6 +103,14 @@ def required_features(target: Target) -> tuple[str, ...]:
 
 def _read(name: str) -> str:
     return resources.files("convc.codegen").joinpath(name).read_text()
+
+
+def _times_ir() -> str:
+    """`i64 model_step_nanoseconds()` and so on."""
+    return "".join(
+        f"define internal i64 @model_{name}_nanoseconds() {{\n  ret i64 {value}\n}}\n\n"
+        for name, value in _TIMES.items()
+    )
 
 
 def _check_ir(target: Target, instruction_set: str) -> str:

@@ -15,6 +15,7 @@ from convc_runtime.memory import Mapping, map_code
 from convc_runtime.pool import Pool
 
 from convc.codegen.link import Image, link
+from convc.codegen.sharing import LEAST_NANOSECONDS
 from convc.codegen.support import support_object
 from convc.target import TARGETS
 
@@ -232,7 +233,8 @@ def test_only_what_takes_long_enough_is_shared(
 
     assert calls(None, 1_000_000) == 1
     assert calls(pool.function, 1_000_000) > 1
-    assert (calls(pool.function, 1_000) > 1) is eager
+    assert calls(pool.function, LEAST_NANOSECONDS) > 1
+    assert (calls(pool.function, LEAST_NANOSECONDS - 1) > 1) is eager
     deadline = time.monotonic() + 10  # workers sleep after 50 microseconds of a CPU
     while not eager and begin(pool.function, pool.address, 50_000) is not None:
         assert time.monotonic() < deadline
@@ -245,6 +247,19 @@ def test_only_what_takes_long_enough_is_shared(
     assert begin(None, None, 1_000_000) is None
     pool.close()
     assert begin(pool.function, pool.address, 1_000_000) is None
+
+
+def test_a_host_shares_what_the_pool_would(code: tuple[Mapping, Image]) -> None:
+    """A host's own parallel_for gets the steps that take long enough, with all their tasks, and no others."""
+    step = _STEP(code[0].address + code[1].symbols["m_share_step"])
+    asked: list[int] = []
+    ran: list[int] = []
+    host = _FOR(lambda pool, function, arguments, tasks: asked.append(tasks))
+    task = _TASK(lambda arguments, begin, end: ran.append(end - begin))
+    address = ctypes.cast(host, ctypes.c_void_p).value
+    for nanoseconds in (LEAST_NANOSECONDS, LEAST_NANOSECONDS - 1):
+        step(address, None, task, None, 4, 25, nanoseconds)
+    assert (asked, ran) == ([100], [100])
 
 
 def test_what_an_absent_worker_leaves_is_done_by_others(code: tuple[Mapping, Image]) -> None:
