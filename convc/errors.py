@@ -1,4 +1,7 @@
-"""The errors that convc raises on purpose. Each carries the process exit code of the command line."""
+"""The errors that convc raises on purpose. Each carries the process exit code of the command line.
+
+Programs written for Keras catch `ValueError` and `OSError`: an error is also of the built-in kind that Keras raises.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,25 @@ class ConvcError(Exception):
     exit_code = 1
 
 
-class UsageError(ConvcError):
+class UsageError(ConvcError, ValueError):
     """A wrong argument or option."""
 
     exit_code = 2
 
 
-class InputFileError(ConvcError):
+class InputFileError(ConvcError, OSError, ValueError):
     """A file that is missing, unreadable, damaged or not what its name says."""
 
     exit_code = 3
 
 
-class ModelError(ConvcError):
+class ModelError(ConvcError, ValueError):
     """A model that can't be built: a script that raises, a wrong layer argument, shapes that don't fit."""
 
     exit_code = 4
 
 
-class UnsupportedError(ConvcError):
+class UnsupportedError(ConvcError, ValueError):
     """Something valid that convc can't compile; the message lists every such place at once."""
 
     exit_code = 5
@@ -43,7 +46,7 @@ class TargetError(ConvcError):
     exit_code = 6
 
 
-class DataError(ConvcError):
+class DataError(ConvcError, ValueError):
     """Input arrays whose names, shapes or dtypes don't fit the model."""
 
     exit_code = 7

@@ -30,6 +30,8 @@ def read_arrays(path: Path) -> Array | dict[str, Array]:
             return found
         with found:
             return {name: found[name] for name in found.files}
+    except InputFileError:
+        raise
     except FileNotFoundError:
         raise InputFileError(f"{path}: no such file (expected .npy or .npz)") from None
     except OSError as error:

@@ -1,5 +1,6 @@
 """What users do wrong is answered in one line that names the thing, the expectation and what came."""
 
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -159,3 +160,19 @@ def test_the_layers_have_no_other_name_among_them() -> None:
     names = {n for n, v in vars(layers).items() if not isinstance(v, ModuleType) and n[0] != "_"}
     assert names == set(layers.__all__)
     assert not {"NoReturn", "missing"} & vars(ops).keys()
+
+
+def test_errors_are_of_the_kinds_that_programs_for_keras_catch(tmp_path: Path) -> None:
+    for kind in (OSError, ValueError):
+        with pytest.raises(kind, match=r"missing\.keras"):
+            keras.models.load_model(tmp_path / "missing.keras")
+    with pytest.raises(ValueError, match="padding must be"):
+        layers.Conv2D(4, 3, padding="smae")
+
+
+def test_what_is_wrong_in_a_file_is_said_once(tmp_path: Path) -> None:
+    """An InputFileError is an OSError, which readers turn into an InputFileError."""
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    with pytest.raises(ConvcError, match=r"m\.keras: it has no config\.json, so"):
+        keras.models.load_model(tmp_path / "m.keras")

@@ -42,6 +42,8 @@ def read(path: Path) -> Archive:
             about = _member(path, archive, METADATA, _LARGEST_JSON) or b"{}"
             version = str(parsed(about, f"{path}: {METADATA}").get("keras_version", "3"))
             return Archive(config, _member(path, archive, WEIGHTS), version)
+    except InputFileError:
+        raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputFileError(f"{path} is not a readable .keras file: {reason}") from None

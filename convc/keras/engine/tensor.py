@@ -475,6 +475,8 @@ def _constant(value: Any, dtype: Any) -> KerasTensor:
         ):
             dtype = "int32"
         kind = DType.of(array.dtype) if dtype is None else DType.of(dtype)
+    except ModelError:
+        raise
     except (TypeError, ValueError):
         raise ModelError(
             f"{user_line()}: expected a tensor or numbers; received {value!r}"
