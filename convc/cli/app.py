@@ -25,7 +25,7 @@ from convc.cli.verify import verify
 EXAMPLES: dict[Callable[..., None], str] = {
     compile: "convc compile examples/digits/model.py -o digits.cvc",
     run: "convc run digits.cvc --input images.npy --output scores.npy",
-    train: "convc train digits.cvc -i images.npy -i digit=labels.npy --state digits.state --epochs 5",
+    train: "convc train digits.cvc -i image=images.npy -i digit=labels.npy --state digits.state --epochs 5",
     bench: "convc bench examples/digits/model.py --threads 1 --profile",
     inspect: "convc inspect examples/digits/model.py --stage lowered",
     export: "convc export examples/digits/model.py -o digits.onnx --opset 17",

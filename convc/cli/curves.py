@@ -10,6 +10,9 @@ import typer
 from convc.cli.heavy import curve_plots
 from convc.cli.options import Debug, Json
 from convc.cli.tables import show, show_json
+from convc.errors import UsageError
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def curves(
@@ -22,13 +25,13 @@ def curves(
             "--output",
             "-o",
             metavar="FILE",
-            help="Draw here: .png, .svg or .pdf (needs convc[plot]).",
+            help="Draw here: .png, .svg or .pdf (needs convc\\[plot]).",
         ),
     ] = None,
     metrics: Annotated[
         list[str] | None,
         typer.Option(
-            "--metric", metavar="NAME", help="A panel to draw; may be repeated. Without it, all."
+            "--metric", metavar="NAME", help="A metric to show; may be repeated. Without it, all."
         ),
     ] = None,
     separator: Annotated[
@@ -43,8 +46,13 @@ def curves(
     debug: Debug = False,
 ) -> None:
     """Draw training curves, and print the best epoch of each metric."""
+    if output is not None and output.suffix.lower() not in PICTURES:
+        raise UsageError(f"{output}: expected a name that ends in {', '.join(PICTURES)}")
     series = curve_plots.read_log(log, separator)
     rows = curve_plots.best_epochs(series)
+    if metrics:
+        chosen = curve_plots.chosen_metrics(series, metrics)
+        rows = [r for r in rows if r["metric"].removeprefix("val_") in chosen]
     if output is not None:
         curve_plots.plot_history(series, output, metrics, title=log.name)
     if as_json:

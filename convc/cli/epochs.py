@@ -29,7 +29,10 @@ class Course:
         }
 
     def checked(self, option: str, arrays: Arrays) -> int:
-        """The number of rows. DataError for arrays of different lengths, none, and labels that are no classes."""
+        """The number of rows. DataError for unknown names, different lengths, no rows, and labels that are no classes."""
+        if unknown := [name for name in arrays if name not in self._infos]:
+            known = "; ".join(str(renamed(info, name)) for name, info in self._infos.items())
+            raise DataError(f"{option}: no input or target {unknown[0]!r}: expected {known}")
         lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             shown = ", ".join(f"{n} has {k}" for n, k in lengths.items())

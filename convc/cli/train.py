@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from convc.cli.opening import is_artifact
 from convc.cli.options import Debug, Json, Threads
 from convc.cli.run import Inputs, gather, stateful
 from convc.cli.tables import seconds_text, show_json
-from convc.errors import InputFileError, UsageError
+from convc.errors import ConvcError, InputFileError, UsageError
 
 if TYPE_CHECKING:
     from convc_runtime import TensorInfo
@@ -56,7 +57,7 @@ def train(
         typer.Option(
             "--learning-rate",
             metavar="X",
-            help="Instead of the state's.",
+            help="Instead of the state's; not where a schedule decides.",
             show_default="the state's",
         ),
     ] = None,
@@ -67,11 +68,14 @@ def train(
     """Train a model on arrays from files, without a framework and without its script.
 
     Inputs and outputs go by their names: `-i image=images.npy -i digit=labels.npy`, or a .npz with both. The steps are
-    those of `fit`; interrupted, the training continues from the epoch that was written last.
+    those of `fit`; interrupted, the training continues from the epoch that was written last. An epoch whose loss is not
+    finite ends it: the state stays as it was before that epoch.
     """
     if not is_artifact(source):
         raise UsageError(f"{source}: expected a .cvc file of `convc compile MODEL --train`")
-    context = stateful(convc_runtime.load(source, threads))
+    model = convc_runtime.load(source, threads)
+    require_rate(rate, model.description.extra.get("schedule"))
+    context = stateful(model)
     wanted = context.entries["train_step"].info.inputs
     arrays = gather(plain(wanted), inputs)
     tested = gather(plain(wanted), validation, "--validation") if validation else None
@@ -80,10 +84,10 @@ def train(
     if tested is not None:
         course.checked("--validation", tested)
     begun = resumed(context, state, rate, as_json)
-    context.save_state(state)  # better refused now than after an epoch
     found: list[dict[str, Any]] = []
     for _ in range(number):
         found.append(course.epoch(arrays, tested))
+        require_finite(found, number, state)
         context.save_state(state)
         if not as_json:
             typer.echo(line(len(found), number, found[-1]))
@@ -100,12 +104,33 @@ def plain(infos: tuple[TensorInfo, ...]) -> list[TensorInfo]:
     return [epochs.renamed(info, info.name.removeprefix(TARGET)) for info in infos]
 
 
+def require_rate(rate: float | None, schedule: str | None) -> None:
+    """UsageError for a learning rate that is none, or that the model's schedule would replace at once."""
+    if rate is None:
+        return
+    if not (math.isfinite(rate) and rate >= 0):
+        raise UsageError(f"--learning-rate: expected a finite number from 0, got {rate}")
+    if schedule is not None:
+        raise UsageError(f"--learning-rate: the model's schedule {schedule} decides the rate")
+
+
+def require_finite(epochs: list[dict[str, Any]], total: int, state: Path) -> None:
+    """ConvcError where the last epoch's loss is NaN or infinite: nobody wants to go on from there."""
+    loss = epochs[-1].get("loss", 0.0)
+    if not math.isfinite(loss):
+        raise ConvcError(
+            f"epoch {len(epochs)}/{total}: the loss is {loss}: the training has diverged (a smaller learning rate, or "
+            f"NaN in the data?); {state} stays as it was before this epoch"
+        )
+
+
 def resumed(context: Any, state: Path, rate: float | None, quiet: bool) -> int:
     """Takes over the state's file if there is one, and the learning rate; the steps that were made before."""
     if state.is_dir():
         raise InputFileError(f"{state}: expected a file for the state, got a folder")
     if state.exists():
         context.load_state(state)
+    context.save_state(state)  # better refused now than after an epoch
     if rate is not None:
         context.set("learning_rate", rate)
     steps = int(context.get("iterations"))

@@ -11,6 +11,7 @@ from convc_runtime import Description, StateInfo
 from convc_runtime.arrays import numpy_dtype
 
 from convc import driver
+from convc.artifact import Artifact
 from convc.cli.building import Built, Request
 from convc.cli.stages import Stages
 from convc.errors import TargetError, UsageError
@@ -57,8 +58,18 @@ def build(
     options = replace(options, mode="training", in_place=True)
     trace = stages if request.keep else None
     compiled = driver.compile_graphs(model.name, graphs, machine, options, trace)
-    compiled = replace(compiled, artifact=compiled.artifact.with_state(made.states))
+    artifact = with_schedule(compiled.artifact.with_state(made.states), model)
+    compiled = replace(compiled, artifact=artifact)
     return Built(model.name, machine, graphs, compiled, stages, time.perf_counter() - start)
+
+
+def with_schedule(artifact: Artifact, model: Any) -> Artifact:
+    """The same artifact, which says in its `extra` which schedule decides the learning rate, if one does."""
+    schedule = model.started_run().settings.optimizer.schedule
+    if schedule is None:
+        return artifact
+    extra = {**artifact.description.extra, "schedule": type(schedule).__name__}
+    return replace(artifact, description=replace(artifact.description, extra=extra))
 
 
 def model_of(source: str, shapes: Shapes | None, compiled: bool) -> Any:

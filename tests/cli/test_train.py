@@ -15,6 +15,7 @@ from tests.cli.test_main import outcome
 
 SCRIPT = """
 from convc import keras
+keras.utils.set_random_seed(7)
 model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(3, activation="softmax", name="d")], name="m")
 """
 OPTIONS = (
@@ -199,6 +200,10 @@ def test_training_goes_on_from_its_state_and_predicts_with_it(
         (("none.cvc", "-i", "data.npz", "--state", "s"), 3, "none.cvc: No such file"),
         (("plain.cvc", "-i", "data.npz", "--state", "s"), 2, "m has no state: it wasn't compiled with --train"),
         (("m.cvc", "-i", "x=x.npy", "--state", "s"), 7, "no array for d: expected x float32[N, 4]; d uint8[N]"),
+        (("m.cvc", "-i", "data.npz", "-i", "foo=x.npy", "--state", "s"), 7,
+         "--input: no input or target 'foo': expected x float32[N, 4]; d uint8[N]"),
+        (("m.cvc", "-i", "data.npz", "--state", "s", "--learning-rate", "nan"), 2, "a finite number from 0, got nan"),
+        (("m.cvc", "-i", "data.npz", "--state", "s", "--learning-rate", "-1"), 2, "a finite number from 0, got -1"),
         (("m.cvc", "-i", "short.npz", "--state", "s"), 7, "as many rows of each array: x has 40, d has 2"),
         (("m.cvc", "-i", "wrong.npz", "--state", "s"), 7, "d: expected labels from 0 to 2, got 0 to 3"),
         (("m.cvc", "-i", "empty.npz", "--state", "s"), 7, "--input: expected rows, got empty arrays"),
@@ -228,3 +233,33 @@ def test_what_train_refuses(
     assert (code, len(err)) == (exit_code, 1), err
     assert message in err[0]
     assert not Path("s").exists()
+
+
+def test_a_schedule_decides_the_rate(
+    script: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    schedule = "keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)"
+    compiled = f'model.compile(keras.optimizers.SGD({schedule}), "sparse_categorical_crossentropy")'
+    script.write_text(f"{SCRIPT}{compiled}\n")
+    assert outcome(capsys, "compile", script, "--train", "-o", tmp_path / "m.cvc")[0] == 0
+    np.savez(tmp_path / "data.npz", x=DATA, d=LABELS)
+    command = ("train", tmp_path / "m.cvc", "-i", tmp_path / "data.npz", "--state", tmp_path / "s")
+    code, _, err = outcome(capsys, *command, "--learning-rate", "0.1")
+    assert (code, len(err)) == (2, 1)
+    assert "--learning-rate: the model's schedule ExponentialDecay decides the rate" in err[0]
+    assert not (tmp_path / "s").exists()
+    assert outcome(capsys, *command)[0] == 0
+
+
+def test_a_diverged_training_leaves_the_state_as_it_was(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    state, bad = folder / "s", folder / "bad.npz"
+    trained(capsys, folder, "-i", folder / "data.npz", "--state", state)
+    before = state.read_bytes()
+    np.savez(bad, x=np.full_like(DATA, np.nan), d=LABELS)
+    command = ("train", folder / "m.cvc", "-i", bad, "--state", state, "--learning-rate", "0.5")
+    code, _, err = outcome(capsys, *command, "--epochs", "3")
+    assert (code, len(err)) == (1, 1)
+    assert "epoch 1/3: the loss is nan" in err[0]
+    assert state.read_bytes() == before

@@ -127,8 +127,10 @@ def read_log(path: str | os.PathLike[str], separator: str | None = None) -> dict
     """The columns of a CSVLogger's file: "epoch", and a list per name with NaN where a value is missing.
 
     The separator is the one that follows "epoch" in the first line, unless it is given. An epoch that was run again,
-    after a resumption, counts once: with its last line.
+    after a resumption, counts once: with its last line. UsageError for a separator that isn't one character.
     """
+    if separator and (len(separator) > 1 or separator in '"\r\n'):
+        raise UsageError(f"separator: expected one character such as ';', got {separator!r}")
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
