@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from convc.codegen.llvm_function import Function
-from convc.codegen.sharing import Sharing, shared_work, sharings
+from convc.codegen.sharing import Sharing, Time, shared_work, sharings
 from convc.errors import IRError
 from convc.program.ir import Argument, Entry, Program, RegionKind, Step
 from convc.program.turns import Loop, loops_of, step_of
@@ -119,12 +119,12 @@ class _EntryWriter:
         """The nanoseconds that one thread takes for the steps that are worth sharing."""
         f, total = self.f, ""
         for work in shared_work(self.program, self.entry, self.shared):
-            spent = self.times(work.nanoseconds, work.symbols)
+            spent = self.time(work.time, work.symbols)
             if work.least > 1:
-                enough = f.emit(f"icmp sge i64 {spent}, {work.nanoseconds * work.least}")
+                enough = f.emit(f"icmp sge i64 {self.product(work.symbols)}, {work.least}")
                 spent = f.emit(f"select i1 {enough}, i64 {spent}, i64 0")
-            if work.each:
-                spent = f.emit(f"mul i64 {spent}, {self.symbols[work.each]}")
+            if work.turns:
+                spent = f.emit(f"mul i64 {spent}, {self.symbols[work.turns]}")
             total = f.emit(f"add i64 {total}, {spent}") if total else spent
         return total or "0"
 
@@ -164,7 +164,7 @@ class _EntryWriter:
             return
         rows = self.either(sharing.single.rows, sharing.many.rows)
         length = self.either(sharing.single.length, sharing.many.length)
-        spent = self.times(sharing.nanoseconds, kernel.symbols)
+        spent = self.time(sharing.time, kernel.symbols)
         self.f.do(
             f"call void @{self.prefix}_share_step(ptr {self.parallel_for}, ptr {self.pool}, ptr @{name}, "
             f"ptr {self.args}, i64 {rows}, i64 {length}, i64 {spent})"
@@ -179,11 +179,19 @@ class _EntryWriter:
             else self.f.emit(f"select i1 {self.single}, i64 {a}, i64 {b}")
         )
 
-    def times(self, nanoseconds: int, symbols: tuple[str, ...]) -> str:
-        """A time where every symbol is one, times the symbols."""
-        total = str(nanoseconds)
-        for symbol in symbols:
-            total = self.f.once(f"mul i64 {total}, {self.inside[symbol]}")
+    def time(self, time: Time, symbols: tuple[str, ...]) -> str:
+        """Nanoseconds for the values of symbols."""
+        if not time.each:
+            return str(time.once)
+        grown = self.f.once(f"mul i64 {self.product(symbols)}, {time.each}")
+        return self.f.once(f"add i64 {grown}, {time.once}")
+
+    def product(self, symbols: tuple[str, ...]) -> str:
+        """The product of symbols as steps see them."""
+        values = [self.inside[symbol] for symbol in symbols]
+        total = values[0] if values else "1"
+        for value in values[1:]:
+            total = self.f.once(f"mul i64 {total}, {value}")
         return total
 
     def place(self, argument: Argument) -> str:

@@ -66,16 +66,23 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Sharing:
-    """How a step is shared: where every symbol is one, and otherwise.
+class Time:
+    """Predicted nanoseconds of one thread: `once`, as for reading weights, and `each` times the product of symbols."""
 
-    `nanoseconds` are predicted for one thread where every symbol is one; a step takes about as many times that as the
-    product of its kernel's symbols.
-    """
+    once: int
+    each: int
+
+    def __add__(self, other: Time) -> Time:
+        return Time(self.once + other.once, self.each + other.each)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a step is shared: where every symbol is one, and otherwise; and how long one thread takes for it."""
 
     single: Cut
     many: Cut
-    nanoseconds: int
+    time: Time
 
 
 def sharings(program: Program, entry: Entry) -> list[Sharing]:
@@ -85,10 +92,7 @@ def sharings(program: Program, entry: Entry) -> list[Sharing]:
     single, many = (
         list(_Cuts(program, nests, dict.fromkeys(symbols, value)).of(entry)) for value in (1, _MANY)
     )
-    times = {
-        name: max(1, round(nest.nanoseconds(dict.fromkeys(symbols, 1))))
-        for name, nest in nests.items()
-    }
+    times = {name: nest.time() for name, nest in nests.items()}
     return [
         Sharing(nests[step.kernel].cut(a), nests[step.kernel].cut(b), times[step.kernel])
         for step, a, b in zip(entry.steps, single, many, strict=True)
@@ -99,28 +103,29 @@ def sharings(program: Program, entry: Entry) -> list[Sharing]:
 class Work:
     """Steps that are worth sharing where the product of `symbols` is at least `least`, a power of two.
 
-    One thread takes `nanoseconds` for them, times that product, and times the symbol `each` where they are in a loop
-    over its values.
+    One thread takes `time` for them, for that product, and this as many times as the symbol `turns` says where they are
+    in a loop over its values.
     """
 
     symbols: tuple[str, ...]
-    each: str
+    turns: str
     least: int
-    nanoseconds: int
+    time: Time
 
 
 def shared_work(program: Program, entry: Entry, sharings: list[Sharing]) -> list[Work]:
     """An entry's steps that threads may share, in the few groups that are worth it from about the same batch on."""
-    totals: dict[tuple[tuple[str, ...], str, int], int] = {}
+    totals: dict[tuple[tuple[str, ...], str, int], Time] = {}
     for step, sharing in zip(entry.steps, sharings, strict=True):
         if (sharing.many.rows, sharing.many.length) == (1, 1):
             continue
         symbols = tuple(sorted(set(program.kernels[step.kernel].symbols) - {step.each}))
-        times = -(-LEAST_NANOSECONDS // sharing.nanoseconds)
-        least = 1 << (times - 1).bit_length()
-        if symbols or least == 1:
+        time = sharing.time
+        missing = LEAST_NANOSECONDS - time.once - time.each
+        least = 1 << max(0, -(-missing // max(1, time.each))).bit_length()
+        if missing <= 0 or symbols and time.each:
             key = (symbols, step.each, least)
-            totals[key] = totals.get(key, 0) + sharing.nanoseconds
+            totals[key] = totals.get(key, Time(0, 0)) + time
     return [Work(*key, total) for key, total in totals.items()]
 
 
@@ -292,6 +297,16 @@ class _Nest:
                 operations * _NANOSECONDS_PER_OPERATION + size * _NANOSECONDS_PER_BYTE
             )
         return self._times[own]
+
+    def time(self) -> Time:
+        """The same as a line through two points: every symbol one, and every symbol many."""
+        symbols = self.kernel.symbols
+        one = self.nanoseconds(dict.fromkeys(symbols, 1))
+        if not symbols:
+            return Time(round(one), 0)
+        many = self.nanoseconds(dict.fromkeys(symbols, _MANY))
+        each = max(1, round((many - one) / (_MANY ** len(symbols) - 1)))
+        return Time(max(0, round(one) - each), each)
 
 
 _INTEGERS: dict[str, Callable[[Any, Any], Any]] = {
