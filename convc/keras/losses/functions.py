@@ -36,16 +36,27 @@ def pair(y_true: Any, y_pred: Any) -> tuple[KerasTensor, KerasTensor]:
 
 
 def matched(y_true: Any, y_pred: Any) -> tuple[KerasTensor, KerasTensor]:
-    """Both as floats of one rank. ModelError where one would be spread along the last axis of the other."""
+    """Both as floats of one rank. ModelError where their shapes don't fit (see `fit`)."""
     true, predicted = same_rank(*pair(y_true, y_pred))
-    if true.ndim == predicted.ndim > 0:
-        a, b = true.shape[-1], predicted.shape[-1]
-        if isinstance(a, int) and isinstance(b, int) and a != b:
-            raise ModelError(
-                f"{user_line()}: expected targets of the predictions' shape {predicted.shape}; "
-                f"received shape {true.shape}"
-            )
+    if not fit(true, predicted):
+        raise ModelError(
+            f"{user_line()}: expected targets of the predictions' shape {predicted.shape}; "
+            f"received shape {true.shape}"
+        )
     return true, predicted
+
+
+def fit(y_true: KerasTensor, y_pred: KerasTensor) -> bool:
+    """False where one can't be spread over the other, or would be along its last axis.
+
+    Keras spreads targets (n, 1) over outputs (n, k), which hides that labels have another form than the outputs.
+    """
+    true, predicted = y_true.type.shape[::-1], y_pred.type.shape[::-1]
+    if len(true) == len(predicted) > 0:
+        a, b = true[0], predicted[0]
+        if isinstance(a, int) and isinstance(b, int) and a != b:
+            return False
+    return all(a == b or 1 in (a, b) for a, b in zip(true, predicted, strict=False))
 
 
 def mean_squared_error(y_true: Any, y_pred: Any) -> Any:
@@ -86,12 +97,12 @@ def log_cosh(y_true: Any, y_pred: Any) -> Any:
 
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """sum(t * log(t / p)) (Kullback and Leibler 1951)."""
-    wanted, given = (ops.clip(t, backend.epsilon(), 1) for t in pair(y_true, y_pred))
+    wanted, given = (ops.clip(t, backend.epsilon(), 1) for t in matched(y_true, y_pred))
     return ops.sum(wanted * ops.log(wanted / given), -1)
 
 
 def poisson(y_true: Any, y_pred: Any) -> Any:
-    y_true, y_pred = pair(y_true, y_pred)
+    y_true, y_pred = matched(y_true, y_pred)
     return ops.mean(y_pred - y_true * ops.log(y_pred + backend.epsilon()), -1)
 
 
@@ -114,12 +125,12 @@ def signs(y_true: KerasTensor) -> Any:
 
 
 def hinge(y_true: Any, y_pred: Any) -> Any:
-    y_true, y_pred = pair(y_true, y_pred)
+    y_true, y_pred = matched(y_true, y_pred)
     return ops.mean(ops.maximum(1.0 - signs(y_true) * y_pred, 0.0), -1)
 
 
 def squared_hinge(y_true: Any, y_pred: Any) -> Any:
-    y_true, y_pred = pair(y_true, y_pred)
+    y_true, y_pred = matched(y_true, y_pred)
     return ops.mean(ops.square(ops.maximum(1.0 - signs(y_true) * y_pred, 0.0)), -1)
 
 
@@ -173,9 +184,7 @@ def smoothed(y_true: KerasTensor, label_smoothing: float) -> Any:
 
 def check_shapes(loss: str, y_true: KerasTensor, y_pred: KerasTensor, hint: str) -> None:
     """ModelError, with the hint, for targets that have another shape than the predictions."""
-    pairs = zip(y_true.shape, y_pred.shape, strict=False)
-    differ = any(None not in (a, b) and a != b and 1 not in (a, b) for a, b in pairs)
-    if y_true.ndim != y_pred.ndim or differ:
+    if y_true.ndim != y_pred.ndim or not fit(y_true, y_pred):
         raise ModelError(
             f"{user_line()}: {loss}: expected targets of the predictions' shape {y_pred.shape}; "
             f"received shape {y_true.shape}: {hint}"
@@ -300,7 +309,7 @@ def binary_focal_crossentropy(
     axis: int = -1,
 ) -> Any:
     """The binary cross entropy, what is already likely weighing less (Lin et al. 2018)."""
-    y_true, y_pred = pair(y_true, y_pred)
+    y_true, y_pred = matched(y_true, y_pred)
     if label_smoothing:
         y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
     if from_logits:

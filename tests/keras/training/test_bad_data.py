@@ -146,3 +146,20 @@ def test_a_label_that_does_not_count_is_no_class() -> None:
 def test_targets_are_not_spread_over_predictions(loss: str) -> None:
     with pytest.raises(ModelError, match="targets of the predictions' shape"):
         classifier(loss).fit(X, np.zeros((len(X), 7), np.float32), verbose=0)
+
+
+@pytest.mark.parametrize("loss", ["mse", "poisson", "hinge", "binary_crossentropy"])
+@pytest.mark.parametrize("columns", [(), (1,), (2,)])
+def test_labels_of_another_form_than_the_outputs_are_refused(
+    loss: str, columns: tuple[int, ...]
+) -> None:
+    with pytest.raises(ModelError, match=r"targets of the predictions' shape \(None, 3\)"):
+        classifier(loss).fit(X, np.ones((len(X), *columns), np.float32), verbose=0)
+
+
+def test_binary_labels_may_be_flat_but_not_two_for_one_output() -> None:
+    model = keras.Sequential([keras.Input(X.shape[1:]), keras.layers.Dense(1, "sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    assert np.isfinite(model.fit(X, np.ones(len(X)), verbose=0).history["loss"]).all()
+    with pytest.raises(ModelError, match="targets of the predictions' shape"):
+        model.fit(X, np.ones((len(X), 2)), verbose=0)
