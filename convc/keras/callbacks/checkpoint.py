@@ -12,6 +12,7 @@ import numpy as np
 from convc.errors import OutputError, UsageError
 from convc.keras.callbacks.callback import Logs
 from convc.keras.callbacks.monitor import MonitorCallback
+from convc.keras.engine import hdf5
 
 WEIGHTS = (".weights.h5", ".safetensors", ".npz", ".h5", ".hdf5")
 MODELS = (".keras", ".h5", ".hdf5")
@@ -52,6 +53,10 @@ class ModelCheckpoint(MonitorCallback):
                 f"{', '.join(expected)}; received {self.filepath!r}"
             )
         self._epoch = self._steps = 0
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        if self.filepath.endswith(MODELS):
+            hdf5.h5py()  # If the package is missing, that is said now, not after the first epoch.
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,17 @@ def test_states_are_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(InputFileError, match="is not a training's state"):
         read_state(path)
+
+
+@pytest.mark.parametrize("name", ["best.keras", "best.weights.h5"])
+def test_a_checkpoint_says_before_the_first_step_that_h5py_is_missing(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    before = model.get_weights()[0]
+    saving = callbacks.ModelCheckpoint(name, save_weights_only="weights" in name)
+    with pytest.raises(UsageError, match=r"pip install 'convc\[h5\]'"):
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), callbacks=[saving], verbose=0)
+    np.testing.assert_array_equal(model.get_weights()[0], before)
