@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convc.cli.heavy import bounds, building, measure, peak, stepping
-from convc.cli.opening import open_model
-from convc.cli.options import Debug, Json, Target, Threads
+from convc.cli.opening import is_artifact, open_model
+from convc.cli.options import Debug, Json, Shape, Target, Threads, parse_shapes
 from convc.cli.run import prediction
 from convc.cli.tables import show, show_facts, show_json
 from convc.errors import UsageError
@@ -39,13 +39,15 @@ def bench(
         bool, typer.Option("--profile", help="Time each kernel as well (of a model script).")
     ] = False,
     target: Target = "host",
+    shape: Shape = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Measure a model: latency percentiles, GFLOP/s, share of this machine's FMA peak."""
-    model, built = open_model(source, target, threads)
+    model, built = open_model(source, target, threads, parse_shapes(shape))
     if profile and built is None:
         raise UsageError(f"{source}: --profile needs the model script that it was compiled from")
+    require_sizes(source, model)
     images = images_of(source, model, batch)
     inputs = measure.random_inputs(model, images)
     before = peak.measured_peak(model.threads)
@@ -61,6 +63,18 @@ def bench(
         columns = (">ms", ">share", ">GFLOP/s", ">of peak", "bound", "algorithm", "tile", "layers")
         cells = ([r[c.removeprefix(">")] for c in columns] for r in map(readable_kernel, kernels))
         show("each kernel, on one thread", columns, cells)
+
+
+def require_sizes(source: str, model: Model) -> None:
+    """UsageError for a size besides the batch that is free: nobody's image is as wide as a batch is large."""
+    batch = {str(info.shape[0]) for info in model.inputs if info.shape}
+    free = [s for s in model.description.symbols if s not in batch | {"N"}]
+    if free:
+        given = "; ".join(map(str, model.inputs))
+        raise UsageError(
+            f"{source}: sizes that are free besides the batch ({', '.join(free)}) in {given}: give numbers by --shape"
+            + (" to the model that it was compiled from" if is_artifact(source) else "")
+        )
 
 
 def images_of(source: str, model: Model, wanted: int | None) -> int:

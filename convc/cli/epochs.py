@@ -29,7 +29,7 @@ class Course:
         }
 
     def checked(self, option: str, arrays: Arrays) -> int:
-        """The number of rows. DataError for unknown names, different lengths, no rows, and labels that are no classes."""
+        """The number of rows. DataError: unknown names, different lengths, no rows, labels that are no classes."""
         if unknown := [name for name in arrays if name not in self._infos]:
             known = "; ".join(str(renamed(info, name)) for name, info in self._infos.items())
             raise DataError(f"{option}: no input or target {unknown[0]!r}: expected {known}")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convc.cli.heavy import building, convc_runtime, description
-from convc.cli.opening import is_artifact
-from convc.cli.options import Batch, Debug, Json, Target, parse_batch
+from convc.cli.opening import is_artifact, refuse_shapes
+from convc.cli.options import Batch, Debug, Json, Shape, Target, parse_batch, parse_shapes
 from convc.cli.tables import bytes_text, show, show_facts, show_json, show_layers
 from convc.errors import UsageError
 
@@ -30,16 +30,21 @@ def inspect(
     memory: Annotated[bool, typer.Option("--memory", help="Print the memory plan.")] = False,
     target: Target = "host",
     batch: Batch = "dynamic",
+    shape: Shape = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show a summary, the text of any stage, or the memory plan."""
+    shapes = parse_shapes(shape)
     if is_artifact(source):
+        refuse_shapes(source, shapes)
         if stage is not None or memory:
             raise UsageError(f"{source}: --stage and --memory need the model script it was made of")
         show_artifact(source, as_json)
         return
-    built = building.build(building.Request(source, target, parse_batch(batch), keep=True))
+    built = building.build(
+        building.Request(source, target, parse_batch(batch), keep=True, shapes=shapes)
+    )
     if stage is not None:
         show_stage(built, stage, as_json)
     elif memory:

@@ -6,21 +6,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convc.cli.heavy import building, convc_runtime
+from convc.errors import UsageError
 
 if TYPE_CHECKING:
     from convc_runtime import Model
 
     from convc.cli.building import Built
+    from convc.scripts import Shapes
 
 
 def open_model(
-    source: str, target: str = "host", threads: int | None = None
+    source: str, target: str = "host", threads: int | None = None, shapes: Shapes | None = None
 ) -> tuple[Model, Built | None]:
-    """A model that is ready to run, with how it was built if it wasn't loaded from a .cvc file."""
+    """A model that is ready to run, with how it was built if it wasn't loaded from a .cvc file.
+
+    `shapes` are --shape's. UsageError for those of a model that is compiled already.
+    """
     if is_artifact(source):
+        refuse_shapes(source, shapes)
         return convc_runtime.load(source, threads), None
-    built = building.build(building.Request(source, target))
+    built = building.build(building.Request(source, target, shapes=shapes))
     return built.artifact.model(threads), built
+
+
+def refuse_shapes(source: str, shapes: Shapes | None) -> None:
+    """UsageError for --shape with a .cvc file."""
+    if shapes:
+        raise UsageError(f"{source} is compiled already: --shape is for the model it was made of")
 
 
 def is_artifact(source: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from convc.cli.heavy import accuracy, building
-from convc.cli.options import Debug, Exact, Json, Target
+from convc.cli.options import Debug, Exact, Json, Shape, Target, parse_shapes
 from convc.cli.tables import show, show_json
 
 TOO_FAR = 1
@@ -16,7 +16,10 @@ TOO_FAR = 1
 def verify(
     source: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="model.py, or model.py:name where it has several."),
+        typer.Argument(
+            metavar="MODEL",
+            help="model.py (model.py:name where it has several), model.onnx, .keras or .h5.",
+        ),
     ],
     tolerance: Annotated[
         float, typer.Option("--tolerance", metavar="T", min=0, help="Largest error that passes.")
@@ -25,6 +28,7 @@ def verify(
     seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
     target: Target = "host",
     exact: Exact = False,
+    shape: Shape = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -32,7 +36,9 @@ def verify(
 
     The error of a layer is max |y - y64| / max |y64| on random inputs. Outputs that aren't finite don't pass.
     """
-    built = building.build(building.Request(source, target, options=building.options_of(exact)))
+    options = building.options_of(exact)
+    request = building.Request(source, target, options=options, shapes=parse_shapes(shape))
+    built = building.build(request)
     found = accuracy.compare(built, batch, seed)
     worst = max((c.error for c in found if c.is_output), default=0.0)
     passed = worst <= tolerance

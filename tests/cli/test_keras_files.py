@@ -49,3 +49,14 @@ def test_doctor_lists_every_layer_that_convc_lacks(
     assert [line.partition(":")[0].partition("(")[2] for line in lines] == ["Odd1)", "Odd3)"]
     assert main(["compile", str(path)]) == 5
     assert main(["compile", str(tmp_path / "none.keras")]) == 3
+
+
+def test_doctor_tells_of_sizes_that_are_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "m.keras"
+    keras.Sequential([keras.Input((None, None, 3), name="x"), layers.Conv2D(2, 3)]).save(source)
+    assert main(["doctor", str(source)]) == 5
+    assert "by --shape x=…" in capsys.readouterr().out
+    assert main(["doctor", str(source), "--shape", "x=1,8,8,3"]) == 0
+    assert main(["verify", str(source), "--shape", "x=1,8,8,3"]) == 0

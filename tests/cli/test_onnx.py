@@ -123,3 +123,28 @@ def test_export_writes_what_compile_takes(capsys: pytest.CaptureFixture[str], pa
     assert model.opset_import[0].version == 18
     assert [n.op_type for n in model.graph.node][:2] == ["MatMul", "Relu"]
     assert outcome(capsys, "doctor", again)[0] == 0
+
+
+def test_bench_wants_a_number_for_each_size_but_the_batch(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = model_of([node("Relu", "x", "y")], {"x": (np.float32, ["n", "width"])}, ["y"], {}, 17)
+    onnx.save(model, tmp_path / "free.onnx")
+    command = ("bench", tmp_path / "free.onnx", "--seconds", "0.01")
+    code, _, err = outcome(capsys, *command)
+    assert (code, len(err)) == (UsageError.exit_code, 1)
+    assert (
+        "free besides the batch (width) in x float32[N, width]: give numbers by --shape" in err[0]
+    )
+    assert outcome(capsys, *command, "--shape", "width=4")[0] == 0
+
+
+def test_verify_and_inspect_take_shapes(capsys: pytest.CaptureFixture[str], path: Path) -> None:
+    for command in ("verify", "inspect"):
+        assert outcome(capsys, command, path, "--shape", "width=4")[0] == 0
+    made = path.with_suffix(".cvc")
+    assert outcome(capsys, "compile", path, "-o", made, "--shape", "width=4")[0] == 0
+    for command in ("bench", "inspect"):
+        code, _, err = outcome(capsys, command, made, "--shape", "width=4")
+        assert code == UsageError.exit_code
+        assert "is compiled already: --shape is for the model it was made of" in err[-1]

@@ -152,9 +152,9 @@ def model_from_config(config: Any, custom_objects: Mapping[str, Any] | None = No
 
 
 def problems_of(filepath: str | Path, input_shapes: Mapping[str, Any] | None = None) -> list[str]:
-    """Everything that keeps a file's model from being loaded, a line for each; nothing if it loads."""
+    """Everything that keeps a file's model from being compiled, a line for each; nothing if its graph can be made."""
     try:
-        load_model(filepath, compile=False, input_shapes=input_shapes)
+        load_model(filepath, compile=False, input_shapes=input_shapes).graphs()
     except LayersError as error:
         return error.problems
     except UnsupportedError as error:

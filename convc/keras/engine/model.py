@@ -193,7 +193,8 @@ class Model(Trainer):
             (name, *_), shape = _names(open_inputs), open_inputs[0].shape
             raise UnsupportedError(
                 f"Input {name!r}: only the batch size may be None in what is compiled; received shape {shape[1:]}: "
-                f"give the sizes (--shape {name}=…, load_model's input_shapes); fit and predict take them from the data"
+                f"give the sizes in the script's Input or, for a .keras or .h5 file, by --shape {name}=… or "
+                f"load_model's input_shapes; fit and predict take them from the data"
             )
         inputs = zip(self.input_names, flatten(traced.inputs), strict=True)
         outputs = list(flatten(traced.outputs))
