@@ -18,12 +18,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
-from convc.errors import ConvcError, InputFileError, ModelError, UsageError, type_text
+from convc.errors import (
+    ConvcError,
+    InputFileError,
+    ModelError,
+    UnsupportedError,
+    UsageError,
+    type_text,
+)
 from convc.graph.ir import Graph
 
 FRONT_END = "convc.keras"
 ONNX_READER = "convc.onnx.importer"
 KERAS_READER = "convc.keras.saving"
+TENSORFLOW_NAMES = "convc.keras.tensorflow_names"
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 Shapes = Mapping[str, int | Sequence[int]]
 LENT_AS = ("keras", "tensorflow.keras")
@@ -104,19 +112,21 @@ def is_foreign(value: object) -> bool:
 
 
 def run_script(path: Path, lent: Sequence[str]) -> dict[str, object]:
-    """Runs a script as a module and returns its variables. What it prints goes to stderr."""
+    """Runs a script as a module and returns its variables. What it prints goes to stderr; it has no arguments."""
     try:
         source = path.read_bytes()
     except FileNotFoundError:
         raise InputFileError(f"{path}: no such file (expected a model script)") from None
     except OSError as error:
         raise InputFileError(f"{path}: {error.strerror} (expected a model script)") from None
-    if path.suffix != ".py" and b"\0" in source:
-        raise InputFileError(f"{path}: expected a model script, got a binary file")
+    if path.suffix != ".py":
+        known = ", ".join((".py", ".onnx", *KERAS_SUFFIXES))
+        raise InputFileError(f"{path}: expected a model, whose name ends in {known}")
     module = ModuleType("__convc_script__")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     folder = str(path.resolve().parent)
+    argv, sys.argv = sys.argv, [str(path)]
     sys.path.insert(0, folder)
     try:
         with contextlib.redirect_stdout(sys.stderr), lending(lent):
@@ -124,6 +134,7 @@ def run_script(path: Path, lent: Sequence[str]) -> dict[str, object]:
     except (Exception, SystemExit) as error:
         raise kind_of(error)(describe(error, path)) from error
     finally:
+        sys.argv = argv
         sys.path.remove(folder)
     return dict(vars(module))
 
@@ -174,8 +185,12 @@ def lending(names: Sequence[str]) -> Iterator[None]:
         sys.modules.update(aside)
 
 
+class NotLentError(UnsupportedError, AttributeError):
+    """A name of TensorFlow that convc hasn't: `hasattr` is False, as of any module."""
+
+
 class LentModule(ModuleType):
-    """A module whose attributes are those of a part of convc.keras."""
+    """A module whose attributes are those of a part of convc.keras, or the lent ones of TensorFlow (`real` is None)."""
 
     def __init__(self, name: str, real: object) -> None:
         super().__init__(name)
@@ -193,13 +208,19 @@ class LentModule(ModuleType):
             raise AttributeError(f"{FRONT_END}, lent as {self.__name__}, has no {name!r}") from None
 
     def _lent_part(self, name: str) -> object:
-        """`tf.keras` after `import tensorflow as tf`, which doesn't import it by itself."""
+        """`tf.keras` after `import tensorflow as tf`, which doesn't import it by itself, or one of TENSORFLOW_NAMES."""
         full = f"{self.__name__}.{name}"
         if any(f"{lent}.".startswith(f"{full}.") for lent in LENT_AS):
             return importlib.import_module(full)
-        known = ", ".join(n for n in LENT_AS if n.startswith(f"{self.__name__}."))
-        raise AttributeError(
-            f"{self.__name__} isn't installed: convc lends {known} only, not {full}"
+        lent: Mapping[str, object] = importlib.import_module(TENSORFLOW_NAMES).NAMES
+        path = full.removeprefix("tensorflow.")
+        if path in lent:
+            return lent[path]
+        if any(known.startswith(f"{path}.") for known in lent):
+            return LentModule(full, None)
+        known = ", ".join(["keras", *(n for n in lent if not n.startswith("__"))])
+        raise NotLentError(
+            f"tensorflow isn't installed: convc lends no {full}; of tf it has {known}"
         )
 
 

@@ -1,0 +1,75 @@
+"""The names outside of `tf.keras` that guides to training use, for programs that import tensorflow where it isn't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from convc.keras import ops, random
+from convc.keras.training.own_steps import GradientTape
+from convc.keras.utils.seeding import set_random_seed
+from convc.types import DType
+
+
+def function(func: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """`@tf.function`, with or without arguments: the function itself, which is compiled where it is traced."""
+    del options
+    return func if func is not None else lambda decorated: decorated
+
+
+def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const") -> Any:
+    """The value as a tensor; of a shape, a single number fills it."""
+    del name
+    found = ops.convert_to_tensor(value, dtype)
+    if shape is None:
+        return found
+    return ops.broadcast_to(found, shape) if found.ndim == 0 else ops.reshape(found, shape)
+
+
+def list_physical_devices(device_type: str | None = None) -> list[Any]:
+    """None: the processor needs no choice."""
+    del device_type
+    return []
+
+
+def reduction(of: Callable[..., Any]) -> Callable[..., Any]:
+    """A reduction of keras.ops with TensorFlow's argument names."""
+
+    def reduce(
+        input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+    ) -> Any:
+        del name
+        return of(input_tensor, axis, keepdims)
+
+    return reduce
+
+
+NAMES: dict[str, Any] = {
+    "GradientTape": GradientTape,
+    "__version__": "2.16.0+convc",
+    "abs": ops.abs,
+    "cast": ops.cast,
+    "concat": ops.concatenate,
+    "config.list_physical_devices": list_physical_devices,
+    "constant": constant,
+    "convert_to_tensor": ops.convert_to_tensor,
+    "exp": ops.exp,
+    "expand_dims": ops.expand_dims,
+    "function": function,
+    "matmul": ops.matmul,
+    "maximum": ops.maximum,
+    "minimum": ops.minimum,
+    "random.normal": random.normal,
+    "random.set_seed": set_random_seed,
+    "random.uniform": random.uniform,
+    "reduce_max": reduction(ops.max),
+    "reduce_mean": reduction(ops.mean),
+    "reduce_min": reduction(ops.min),
+    "reduce_sum": reduction(ops.sum),
+    "reshape": ops.reshape,
+    "shape": ops.shape,
+    "sqrt": ops.sqrt,
+    "square": ops.square,
+    **{kind.value: kind.value for kind in DType},
+}
+"""What convc lends by its dotted name under `tensorflow`. Element types are their names."""
