@@ -118,7 +118,7 @@ def test_errors_of_convc_keep_their_kind_and_say_the_line_once(
 def test_a_binary_file_is_no_script(tmp_path: Path) -> None:
     path = tmp_path / "model.so"
     path.write_bytes(b"\x7fELF\0")
-    with pytest.raises(InputFileError, match="expected a model script, got a binary file"):
+    with pytest.raises(InputFileError, match=r"expected a model, whose name ends in \.py"):
         load_model(str(path))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convc.cli.heavy import building, driver, training
+from convc.cli.heavy import building, description, driver, training
 from convc.cli.tables import bytes_text, seconds_text, show
 
 if TYPE_CHECKING:
@@ -57,16 +57,26 @@ def state_facts(built: Built) -> dict[str, Any]:
     return {"state_bytes": training.state_bytes(built.artifact.description)}
 
 
+def memory_text(facts: dict[str, Any]) -> str:
+    """What a call needs besides the weights: of one image where the batch is free, a formula where sizes are."""
+    arena = facts["arena_bytes"]
+    memory, least = (bytes_text(facts[f"{kind}_bytes_batch_1"]) for kind in ("arena", "live"))
+    symbols = {s for _, names in description.terms(arena) for s in names}
+    if not symbols:
+        return f"{memory} for a call (largest live set {least})"
+    if symbols != {"N"}:
+        return f"{arena} bytes"
+    return f"{memory} for one image (largest live set {least}); {arena} bytes for a batch of N"
+
+
 def readable(facts: dict[str, Any]) -> dict[str, str]:
     """The facts as people read them."""
     phases = ", ".join(f"{name} {seconds_text(s)}" for name, s in facts["phases"].items())
     files = ", ".join(f"{f['path']} ({bytes_text(f['bytes'])})" for f in facts["files"])
-    memory = bytes_text(facts["arena_bytes_batch_1"])
-    least = bytes_text(facts["live_bytes_batch_1"])
     found = {
         "target": facts["target"],
         "kernels": f"{facts['kernels']} in {facts['steps']} calls, {facts['flops'] / 1e6:.2f} MFLOP per image",
-        "memory": f"{memory} for one image (largest live set {least}); {facts['arena_bytes']} bytes for a batch of N",
+        "memory": memory_text(facts),
         "weights": f"{bytes_text(facts['weight_bytes'])} packed, {bytes_text(facts['raw_weight_bytes'])} in the model",
         "compiled": f"in {seconds_text(facts['seconds'])}: {phases} (Python {seconds_text(facts['python_seconds'])})",
         "written": files,

@@ -9,7 +9,7 @@ import typer
 from convc.cli.heavy import keras_saving, onnx_diagnosis, scripts
 from convc.cli.options import Debug, Json, Shape, parse_shapes
 from convc.cli.tables import show_json
-from convc.errors import UnsupportedError
+from convc.errors import UnsupportedError, UsageError
 
 
 def doctor(
@@ -25,6 +25,9 @@ def doctor(
     Of an ONNX node also the operator, opset and types.
     """
     shapes = parse_shapes(shape)
+    known = (".onnx", *scripts.KERAS_SUFFIXES)
+    if not source.endswith(known):
+        raise UsageError(f"{source}: expected a file whose name ends in {', '.join(known)}")
     if source.endswith(scripts.KERAS_SUFFIXES):
         lines = keras_saving.problems_of(source, shapes)
         listed = [{"problem": line} for line in lines]

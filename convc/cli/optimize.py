@@ -35,6 +35,8 @@ def optimize(
 
     Inputs, outputs, named dimensions and metadata stay. Operators that convc has no better word for stay as they are.
     """
+    if not source.endswith(".onnx"):
+        raise UsageError(f"{source}: expected a model.onnx (convc export makes one of a script)")
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: expected a name that ends in .onnx")
     done = onnx_optimizing.optimize(source, output, opset, parse_shapes(shape))

@@ -47,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (path / name).touch()
     for name in ("text.onnx", "text.keras"):
         (path / name).write_text("hello\n")
+    (path / "notes.csv").write_text("epoch,loss\n0,1\n")
     (path / "syntax.py").write_text("def f(:\n")
     (path / "raises.py").write_text("raise RuntimeError('boom')\n")
     (path / "m.py").write_text(SCRIPT)
@@ -100,6 +101,9 @@ def test_what_is_no_model_is_said_in_one_line(
         (("compile", "m.py", "-o", "out.txt"), 2, "out.txt: expected a name that ends in .cvc"),
         (("compile", "m.py", "-o", "x.npy/a.cvc"), 8, "can't write x.npy/a.cvc: Not a directory"),
         (("compile", "m.py", "--dump", "x.npy"), 8, "x.npy: can't be made: File exists"),
+        (("compile", "notes.csv"), 3, "notes.csv: expected a model, whose name ends in .py, .onnx, .keras, .h5"),
+        (("doctor", "m.py"), 2, "m.py: expected a file whose name ends in .onnx, .keras, .h5"),
+        (("optimize", "m.py", "-o", "a.onnx"), 2, "m.py: expected a model.onnx"),
         (("compile", "m.cvc"), 2, "m.cvc is compiled already: expected the model it was made of"),
         (("run-script", "folder.py"), 3, "folder.py: Is a directory (expected a Python program)"),
         (("run-script", "syntax.py"), 4, "syntax.py:1: SyntaxError: invalid syntax"),
@@ -118,3 +122,12 @@ def test_other_slips(
     code, _, err = outcome(capsys, *arguments)
     assert (code, len(err)) == (exit_code, 1), err
     assert message in err[0]
+
+
+def test_a_script_sees_no_arguments_of_ours(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["convc", "compile", "arguments.py", "--exact"])
+    Path("arguments.py").write_text(f"import sys\nassert sys.argv == ['arguments.py']\n{SCRIPT}")
+    assert outcome(capsys, "inspect", "arguments.py")[0] == 0

@@ -11,6 +11,7 @@ import pytest
 from convc_runtime import load
 
 from convc.cli import main
+from convc.cli.compiled import memory_text
 from tests.cli.test_main import outcome
 
 SCRIPT = """
@@ -322,3 +323,16 @@ def test_verify_finds_a_wrong_weight(
     code, out, _ = outcome(capsys, "verify", folder / "small.py", "--json")
     assert code == 1
     assert not json.loads(out)["passed"]
+
+
+@pytest.mark.parametrize(
+    ("arena", "text"),
+    [
+        (2000, "2.0 kB for a call (largest live set 1.0 kB)"),
+        ("2000*N", "2.0 kB for one image (largest live set 1.0 kB); 2000*N bytes for a batch of N"),
+        ("64*h*w + 64", "64*h*w + 64 bytes"),
+    ],
+)
+def test_memory_is_told_for_what_is_free(arena: int | str, text: str) -> None:
+    facts = {"arena_bytes": arena, "arena_bytes_batch_1": 2000, "live_bytes_batch_1": 1000}
+    assert memory_text(facts) == text
