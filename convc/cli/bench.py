@@ -11,6 +11,7 @@ from convc.cli.opening import is_artifact, open_model
 from convc.cli.options import Debug, Json, Shape, Target, Threads, parse_shapes
 from convc.cli.run import prediction
 from convc.cli.tables import show, show_facts, show_json
+from convc.cli.waiting import waiting
 from convc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,17 +45,22 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure a model: latency percentiles, GFLOP/s, share of this machine's FMA peak."""
-    model, built = open_model(source, target, threads, parse_shapes(shape))
+    with waiting(f"opening {source}", as_json):
+        model, built = open_model(source, target, threads, parse_shapes(shape))
     if profile and built is None:
         raise UsageError(f"{source}: --profile needs the model script that it was compiled from")
     require_sizes(source, model)
     images = images_of(source, model, batch)
     inputs = measure.random_inputs(model, images)
-    before = peak.measured_peak(model.threads)
     predict = prediction(model)
-    latency = measure.latency_of(lambda: predict(inputs), seconds)
-    facts = figures(model, images, latency, max(before, peak.measured_peak(model.threads)))
-    kernels = profiled(built, inputs, images, seconds) if profile and built is not None else []
+    with waiting(f"measuring for {seconds:g} s", as_json, still=True):
+        before = peak.measured_peak(model.threads)
+        latency = measure.latency_of(lambda: predict(inputs), seconds)
+        facts = figures(model, images, latency, max(before, peak.measured_peak(model.threads)))
+    kernels: list[dict[str, Any]] = []
+    if profile and built is not None:
+        with waiting(f"measuring each kernel for {seconds:g} s", as_json, still=True):
+            kernels = profiled(built, inputs, images, seconds)
     if as_json:
         show_json(facts | ({"kernels": kernels} if profile else {}))
         return

@@ -24,6 +24,7 @@ from convc.cli.options import (
     parse_shapes,
 )
 from convc.cli.tables import show_facts, show_json, show_layers
+from convc.cli.waiting import waiting
 from convc.errors import TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -195,13 +196,15 @@ def built_as(kind: str, request: Request, trained: dict[str, Any] | None, as_jso
     """The compiled model for a kind of file; `trained` says how it is trained, None for predictions alone."""
     if trained is not None:
         require_trainable(kind)
-        return training.build(request, **trained)
+        with waiting(f"compiling the training of {request.source}", as_json):
+            return training.build(request, **trained)
     with ExitStack() as around:
         around.enter_context(tuning.warnings_in_one_line())
-        progress = around.enter_context(tuning.shown_progress(as_json))
-        if kind == "cuda":
-            return building.build_cuda(request)
-        return building.build(request, progress)
+        if request.options.tune is not None:
+            progress = around.enter_context(tuning.shown_progress(as_json))
+            return building.build(request, progress)
+        around.enter_context(waiting(f"compiling {request.source}", as_json))
+        return building.build_cuda(request) if kind == "cuda" else building.build(request)
 
 
 def show_built(built: Built, facts: dict[str, Any], train: bool, as_json: bool) -> None:

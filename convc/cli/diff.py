@@ -11,6 +11,7 @@ import typer
 from convc.cli.heavy import building, comparing, files
 from convc.cli.options import Debug, Exact, Json, Shape, Target, parse_shapes
 from convc.cli.tables import show, show_json
+from convc.cli.waiting import waiting
 from convc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,17 +75,12 @@ def diff(
         raise UsageError(f"--against: expected one of {', '.join(PEERS)}, got {peer!r}")
     if peer != "float64" and not source.endswith(".onnx"):
         raise UsageError(f"--against {peer} is for ONNX models, got {source}: use float64")
-    found = comparing.compare(
-        source,
-        peer,
-        target,
-        parse_shapes(shape),
-        read_inputs(inputs),
-        batch,
-        seed,
-        tolerance,
-        building.options_of(exact),
-    )
+    shapes, given = parse_shapes(shape), read_inputs(inputs)
+    options = building.options_of(exact)
+    with waiting(f"comparing {source} with {peer}", as_json):
+        found = comparing.compare(
+            source, peer, target, shapes, given, batch, seed, tolerance, options
+        )
     if as_json:
         show_json(as_dictionary(found, peer, tolerance))
     else:

@@ -12,6 +12,7 @@ import typer
 from convc.cli.heavy import feature_pictures, files, pictures_in, writing
 from convc.cli.options import Debug, Json
 from convc.cli.tables import show, show_json
+from convc.cli.waiting import waiting
 from convc.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -104,8 +105,9 @@ def features(
     model, graph = feature_pictures.opened(source)
     first = (channels or graph_side(model)) == "first"
     x = pictures_in.gather(graph, inputs or (), scale, first=first)
-    found = feature_pictures.feature_maps(model, x, layers, channels)
-    statistics = found.statistics()
+    with waiting(f"computing the maps of {source}", as_json):
+        found = feature_pictures.feature_maps(model, x, layers, channels)
+        statistics = found.statistics()
     written = write_sheets(found, output, image) if output is not None else {}
     for row in statistics:
         row["written"] = written.get(row["layer"])

@@ -10,6 +10,7 @@ from convc.cli.heavy import building, convc_runtime, description
 from convc.cli.opening import is_artifact, refuse_shapes
 from convc.cli.options import Batch, Debug, Json, Shape, Target, parse_batch, parse_shapes
 from convc.cli.tables import bytes_text, show, show_facts, show_json, show_layers
+from convc.cli.waiting import waiting
 from convc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def inspect(
             raise UsageError(f"{source}: --stage and --memory need the model script it was made of")
         show_artifact(source, as_json)
         return
-    built = building.build(
-        building.Request(source, target, parse_batch(batch), keep=True, shapes=shapes)
-    )
+    request = building.Request(source, target, parse_batch(batch), keep=True, shapes=shapes)
+    with waiting(f"compiling {source}", as_json):
+        built = building.build(request)
     if stage is not None:
         show_stage(built, stage, as_json)
     elif memory:

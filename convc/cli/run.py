@@ -12,6 +12,7 @@ from convc.cli.heavy import files, numpy
 from convc.cli.opening import open_model
 from convc.cli.options import Debug, Json, Threads
 from convc.cli.tables import show, show_json
+from convc.cli.waiting import waiting
 from convc.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run a compiled model on arrays from files."""
-    model, _ = open_model(source, threads=threads)
+    with waiting(f"opening {source}", as_json):
+        model, _ = open_model(source, threads=threads)
     entry = prediction(model, state)
     result = entry(gather(entry.info.inputs, inputs))
     arrays = result if isinstance(result, list) else [result]

@@ -9,6 +9,7 @@ import typer
 from convc.cli.heavy import accuracy, building
 from convc.cli.options import Debug, Exact, Json, Shape, Target, parse_shapes
 from convc.cli.tables import show, show_json
+from convc.cli.waiting import waiting
 
 TOO_FAR = 1
 
@@ -38,8 +39,10 @@ def verify(
     """
     options = building.options_of(exact)
     request = building.Request(source, target, options=options, shapes=parse_shapes(shape))
-    built = building.build(request)
-    found = accuracy.compare(built, batch, seed)
+    with waiting(f"compiling {source}", as_json):
+        built = building.build(request)
+    with waiting(f"comparing {built.name} with float64", as_json):
+        found = accuracy.compare(built, batch, seed)
     worst = max((c.error for c in found if c.is_output), default=0.0)
     passed = worst <= tolerance
     if as_json:
