@@ -342,3 +342,15 @@ def test_both_data_formats_compute_the_same() -> None:
     np.testing.assert_allclose(
         run(first, np.ascontiguousarray(x.transpose(0, 3, 1, 2))), expected, rtol=1e-4, atol=1e-5
     )
+
+
+def test_known_values_are_shown() -> None:
+    found = keras.ops.add(1.0, np.ones(2, np.float32))
+    assert repr(found) == str(found) == "<KerasTensor shape=(2,), dtype=float32, value=[2. 2.]>"
+    mean = keras.ops.mean(np.array([1.0, 2.5], np.float32))
+    assert f"{mean:.3f}" == "1.750"
+    assert (float(mean), int(mean), bool(mean)) == (1.75, 1, True)
+    unknown = keras.Input((3,), name="x")
+    assert f"{unknown!r:}" == f"{unknown}" == "<KerasTensor shape=(None, 3), dtype=float32, name=x>"
+    with pytest.raises(TypeError):
+        f"{found:.3f}"

@@ -246,9 +246,19 @@ class KerasTensor(Operators):
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+        """Its form, and its values where they depend on no model input."""
+        about = f"shape={self.shape}, dtype={self.dtype}"
+        if self.step.symbolic:
+            return f"<KerasTensor {about}, name={self.name}>"
+        return f"<KerasTensor {about}, value={evaluate(self.step)}>"
 
     __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        """A known number as a number: f"{loss:.3f}"."""
+        if spec and not self.shape and not self.step.symbolic:
+            return format(self.numpy().item(), spec)
+        return super().__format__(spec)
 
 
 class Keeper(Protocol):
