@@ -176,3 +176,15 @@ def test_what_is_wrong_in_a_file_is_said_once(tmp_path: Path) -> None:
         archive.writestr("metadata.json", "{}")
     with pytest.raises(ConvcError, match=r"m\.keras: it has no config\.json, so"):
         keras.models.load_model(tmp_path / "m.keras")
+
+
+def test_a_layer_without_the_common_arguments_is_told_to_pass_them_on() -> None:
+    class Own(keras.Layer):
+        def __init__(self, units: int) -> None:
+            super().__init__()
+
+    own: Any = Own
+    with pytest.raises(
+        ModelError, match=r"doesn't take 'name'.*\*\*kwargs and pass them on to super\(\)"
+    ):
+        own(3, name="a")

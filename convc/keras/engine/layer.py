@@ -542,6 +542,11 @@ def _parameters(cls: type) -> list[str]:
 
 def _unknown(cls: type, argument: str) -> str:
     known = _parameters(cls)
+    if argument in _COMMON:
+        return (
+            f"{cls.__name__}.__init__ doesn't take {argument!r}, as every layer must: give it **kwargs and pass them "
+            f"on to super().__init__(**kwargs)"
+        )
     return f"{cls.__name__} has no argument {argument!r}{nearest(argument, known)}; it takes {', '.join(known)}"
 
 
