@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,6 +229,6 @@ history = model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=2, verbose=0).histo
 
 
 def test_a_step_written_with_tensorflows_names_trains(tmp_path: Path) -> None:
-    history = run_script(script(tmp_path, OWN_STEP), lent=LENT_AS)["history"]
+    history: Any = run_script(script(tmp_path, OWN_STEP), lent=LENT_AS)["history"]
     # From zeros the gradient of w and b is -2 each: they become 1, so that 1 + 1 + 1 misses by 2.
-    np.testing.assert_allclose(history, [1.0, 4.0], rtol=1e-6)  # type: ignore[arg-type]
+    np.testing.assert_allclose(history, [1.0, 4.0], rtol=1e-6)

@@ -188,3 +188,9 @@ def test_a_layer_without_the_common_arguments_is_told_to_pass_them_on() -> None:
         ModelError, match=r"doesn't take 'name'.*\*\*kwargs and pass them on to super\(\)"
     ):
         own(3, name="a")
+
+
+def test_export_says_what_writes_onnx() -> None:
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    with pytest.raises(UnsupportedError, match=r"export\('saved', format='onnx'\).*`convc export"):
+        model.export("saved")

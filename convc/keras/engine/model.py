@@ -268,6 +268,15 @@ class Model(Trainer):
         """Reads all weights from a .safetensors, .npz, .weights.h5, .h5 or .keras file, by name or else by order."""
         saving.load_weights(self, Path(filepath), skip_mismatch, by_name)
 
+    def export(self, filepath: Any, format: str = "onnx", **options: Any) -> None:
+        """Keras' way to a file for other programs, which convc's command line and Python API have under other names."""
+        del options
+        raise UnsupportedError(
+            f"model {self.name!r}: export({str(filepath)!r}, format={format!r}) isn't supported: `convc export MODEL "
+            f"-o FILE.onnx` writes ONNX of a script or a saved .keras file, convc.compile a native .cvc; there is no "
+            f"tf_saved_model"
+        )
+
     def save(self, filepath: str | Path, overwrite: bool = True, **settings: Any) -> None:
         """Writes architecture and weights to a .keras file (Keras 3's) or a .h5 file (Keras 2's)."""
         saving.save_model(self, Path(filepath), overwrite, **settings)
