@@ -29,7 +29,7 @@ def appearing(
 
     A file that is replaced keeps its permissions; a new one gets `mode` without the umask's bits. A link stays, and
     what it leads to is replaced. Without `durable` nothing waits for the disk: for files whose readers check them.
-    WriteError for any OSError on the way, and where the path is something else than a file.
+    WriteError for any OSError of the system on the way, and where the path is something else than a file.
     """
     try:
         place = Path(os.path.realpath(path))
@@ -46,6 +46,8 @@ def appearing(
         finally:
             scratch.unlink(missing_ok=True)
     except OSError as error:
+        if error.errno is None:
+            raise  # of whoever writes, not of the system
         raise WriteError(f"can't write {os.fspath(path)}: {error.strerror or error}") from None
 
 

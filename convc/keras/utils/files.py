@@ -112,6 +112,8 @@ def download(url: str, target: Path, file_hash: str | None, algorithm: str = "au
                 raise InputFileError(
                     f"{url}: checksum is {digest}, expected {file_hash}: {_advice(url, target)}"
                 )
+    except InputFileError:
+        raise
     except OSError as error:
         raise OutputError(f"can't write {target}: {error.strerror or error}") from None
     except WriteError as error:
