@@ -302,23 +302,21 @@ def test_two_pools_run_at_once(code: tuple[Mapping, Image]) -> None:
 
 
 def test_a_child_forked_while_a_job_runs_runs_its_own_alone(pool: Pool) -> None:
-    started, over = threading.Event(), threading.Event()
-    ran: list[int] = []
-
-    def hold(begin: int, end: int) -> None:
-        ran.append(end - begin)
-        started.set()
-        over.wait(30)
-
-    busy = threading.Thread(target=_run, args=(pool, hold, 30))
-    busy.start()
-    started.wait()
+    """The job's tasks are native: a fork while a thread enters Python for the first time may hang CPython 3.11."""
+    usleep = ctypes.cast(ctypes.CDLL(None).usleep, _TASK)
+    job = threading.Thread(
+        target=_FOR(pool.function), args=(pool.address, usleep, ctypes.c_void_p(200_000), 30)
+    )
+    job.start()
+    time.sleep(0.05)
     child = os.fork()
     if child == 0:
         mine: list[tuple[int, int]] = []
         _run(pool, lambda begin, end: mine.append((begin, end)), 10)
         os._exit(0 if mine == [(0, 10)] else 1)
-    over.set()
-    busy.join()
+    assert job.is_alive()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert sum(ran) == 30
+    job.join()
+    runs = np.zeros(100, np.int64)
+    _run(pool, lambda begin, end: np.add.at(runs, np.arange(begin, end), 1), 100)
+    assert (runs == 1).all()
