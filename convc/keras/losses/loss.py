@@ -135,7 +135,7 @@ def reduced(
     mask, values = values.mask, as_tensor(values, dtype)
     weights = None if sample_weight is None else as_tensor(sample_weight, dtype)
     if mask is not None:
-        weights = masked(mask, weights, scaled=reduction in ("sum_over_batch_size", "mean"))
+        weights = masked(mask, weights, dtype, scaled=reduction in ("sum_over_batch_size", "mean"))
     if weights is not None:
         values, weights = same_rank(values, weights)
         values = values * aligned(weights, values.ndim)
@@ -148,9 +148,12 @@ def reduced(
     return ops.mean(values)
 
 
-def masked(mask: KerasTensor, weights: KerasTensor | None, scaled: bool) -> Any:
-    """The weights (1 if there are none) where the mask holds, else 0; `scaled` up so that means are of what counts."""
-    valid = ops.cast(mask, "float32" if weights is None else weights.dtype)
+def masked(mask: KerasTensor, weights: KerasTensor | None, dtype: str, scaled: bool) -> Any:
+    """The weights (1 of the dtype if there are none) where the mask holds, else 0.
+
+    `scaled` up so that means are of what counts.
+    """
+    valid = ops.cast(mask, dtype if weights is None else weights.dtype)
     if scaled:
         valid = ops.divide_no_nan(valid, ops.mean(valid))
     if weights is None:

@@ -113,7 +113,7 @@ def per_sample(
     mask, values = values.mask, as_tensor(values, dtype)
     weights = None if sample_weight is None else as_tensor(sample_weight, dtype)
     if mask is not None:
-        weights = masked(mask, weights, scaled=False)
+        weights = masked(mask, weights, dtype, scaled=False)
     if weights is not None:
         values, weights = same_rank(values, weights)
         if values.ndim > weights.ndim:
@@ -190,7 +190,7 @@ class MeanMetricWrapper(Mean):
             values = self.fn(as_tensor(y_true), as_tensor(y_pred), **self.fn_kwargs)
         if mask is not None:
             weights = None if sample_weight is None else as_tensor(sample_weight, self.dtype)
-            sample_weight = masked(mask, weights, scaled=False)
+            sample_weight = masked(mask, weights, self.dtype, scaled=False)
         super().update_state(values, sample_weight)
 
     def get_config(self) -> dict[str, Any]:

@@ -158,3 +158,13 @@ def test_mistakes_are_named() -> None:
         losses.SparseCategoricalCrossentropy()(np.zeros((2, 3, 4)), np.ones((2, 4)))
     with pytest.raises(ModelError, match="expected a loss"):
         losses.get(3)
+
+
+def test_masked_means_are_of_the_loss_dtype() -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 6, 4))
+    labels = np.random.default_rng(1).integers(0, 4, (3, 6))
+    each = (
+        np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, labels[..., None], -1)[..., 0]
+    )
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=1, dtype="float64")
+    assert np.asarray(loss(labels, logits)) == pytest.approx(each[labels != 1].mean(), rel=1e-14)
