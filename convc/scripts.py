@@ -44,27 +44,45 @@ class Model(Protocol):
     def graphs(self) -> Mapping[str, Graph]: ...
 
 
+@runtime_checkable
+class Sizable(Protocol):
+    """A model that takes sizes, which it leaves open, from outside: whole shapes by input name, or the one size."""
+
+    def fix_sizes(self, given: Shapes) -> None: ...
+
+
 def load_model(spec: str, shapes: Shapes | None = None) -> Model:
     """The one model of `path.py`, or the one called `name` of `path.py:name`, or that of an ONNX or Keras file.
 
-    `shapes` has numbers for an ONNX model's named dimensions, or shapes for a model's inputs. InputFileError if the
-    file can't be read; ModelError (with file and line) if the script raises, defines no model, or defines several and
-    `name` doesn't choose. An error of convc's own that the script raises keeps its kind.
+    `shapes` has numbers for an ONNX model's named dimensions, or shapes for a model's inputs; a number stands for the
+    one size that an input leaves open. InputFileError if the file can't be read; ModelError (with file and line) if
+    the script raises, defines no model, or defines several and `name` doesn't choose. An error of convc's own that the
+    script raises keeps its kind.
     """
     if spec.endswith(".onnx"):
         opened: Model = importlib.import_module(ONNX_READER).OnnxModel(spec, shapes or {})
         return opened
     if spec.endswith(KERAS_SUFFIXES):
         reader = importlib.import_module(KERAS_READER)
-        loaded: Model = reader.load_model(spec, compile=False, input_shapes=shapes)
-        return loaded
-    if shapes:
-        raise UsageError(f"--shape is for ONNX and Keras files, got {spec}")
+        return at_sizes(spec, reader.load_model(spec, compile=False, input_shapes=shapes), shapes)
     path, name = split_spec(spec)
     values = run_script(path, lent=missing_packages())
     if not models_in(values) and any(map(is_foreign, values.values())):
         values = run_script(path, lent=LENT_AS)
-    return choose(path, values, name)
+    return at_sizes(spec, choose(path, values, name), shapes)
+
+
+def at_sizes(spec: str, model: Model, shapes: Shapes | None) -> Model:
+    """The model of a file for inputs of these shapes; UsageError where they aren't the model's."""
+    if not shapes:
+        return model
+    if not isinstance(model, Sizable):
+        raise UsageError(f"{spec}: --shape: its {type_text(model)} takes no sizes from outside")
+    try:
+        model.fix_sizes(shapes)
+    except UsageError as error:
+        raise UsageError(f"{spec}: --shape: {error}") from None
+    return model
 
 
 def split_spec(spec: str) -> tuple[Path, str | None]:

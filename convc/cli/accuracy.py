@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convc.cli.building import Built
-from convc.cli.measure import random_inputs
+from convc.cli.sizes import free_sizes, random_array
 from convc.cli.stepping import Stepper
 from convc.graph.interp import run_graph
 from convc.graph.ir import Graph
@@ -17,6 +17,18 @@ from convc.program.ir import Step
 from convc.types import DType
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A model's values, and the sizes that it leaves free, with which they were computed."""
+
+    rows: list[Comparison]
+    sizes: dict[str, int]
+
+    @property
+    def outputs(self) -> list[Comparison]:
+        return [row for row in self.rows if row.is_output]
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,8 @@ class Comparison:
         )
 
 
-def compare(built: Built, batch: int, seed: int) -> list[Comparison]:
-    """Every computed value of the first entry, then its outputs, on random inputs.
+def compare(built: Built, batch: int, seed: int) -> Compared:
+    """Every computed value of the first entry, then its outputs, on random inputs: normal floats, small integers.
 
     Outputs are held against the model's own graph; what lies between against the graph that was lowered, whose values
     have the names that the steps know.
@@ -69,7 +81,9 @@ def compare(built: Built, batch: int, seed: int) -> list[Comparison]:
     program = built.program
     entry = program.entries[0]
     artifact = built.artifact
-    inputs = random_inputs(artifact.model(1), batch, seed)
+    graph, rng = built.compiled.graphs[entry.name], np.random.default_rng(seed)
+    sizes = free_sizes(graph, batch)
+    inputs = {n: random_array(graph.types[n].evaluate(sizes), rng) for n in graph.inputs}
     stepper = Stepper(program, entry, artifact, inputs)
     wanted = float64_values(built.compiled.graphs[entry.name], inputs)
     found = []
@@ -82,7 +96,7 @@ def compare(built: Built, batch: int, seed: int) -> list[Comparison]:
     for port, name in zip(entry.outputs, built.graphs[entry.name].outputs, strict=True):
         y = stepper.outputs[port.name]
         found.append(comparison(Step("", (), (port.name,)), "output", y, final[name], True))
-    return found
+    return Compared(found, sizes)
 
 
 def float64_values(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:

@@ -9,6 +9,7 @@ import typer
 from convc.cli.heavy import keras_saving, onnx_diagnosis, scripts
 from convc.cli.options import Debug, Json, Shape, parse_shapes
 from convc.cli.tables import show_json
+from convc.cli.waiting import waiting
 from convc.errors import UnsupportedError, UsageError
 
 
@@ -28,12 +29,13 @@ def doctor(
     known = (".onnx", *scripts.KERAS_SUFFIXES)
     if not source.endswith(known):
         raise UsageError(f"{source}: expected a file whose name ends in {', '.join(known)}")
-    if source.endswith(scripts.KERAS_SUFFIXES):
-        lines = keras_saving.problems_of(source, shapes)
-        listed = [{"problem": line} for line in lines]
-    else:
-        problems = onnx_diagnosis.diagnose(source, shapes)
-        lines, listed = [p.text() for p in problems], [p.to_json() for p in problems]
+    with waiting(f"looking through {source}", as_json):
+        if source.endswith(scripts.KERAS_SUFFIXES):
+            lines = keras_saving.problems_of(source, shapes)
+            listed = [{"problem": line} for line in lines]
+        else:
+            problems = onnx_diagnosis.diagnose(source, shapes)
+            lines, listed = [p.text() for p in problems], [p.to_json() for p in problems]
     if as_json:
         show_json({"model": source, "problems": listed})
     else:

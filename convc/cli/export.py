@@ -11,12 +11,14 @@ from convc.cli.heavy import driver, onnx_optimizing, scripts, training_graph
 from convc.cli.opening import is_artifact
 from convc.cli.options import Batch, Debug, Json, Shape, parse_batch, parse_shapes
 from convc.cli.tables import bytes_text, show_json
+from convc.cli.waiting import waiting
 from convc.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from convc.graph.ir import Graph
+    from convc.scripts import Shapes
 
 LAYOUTS = ("model", "nchw", "nhwc")
 
@@ -72,23 +74,31 @@ def export(
     if io_layout not in LAYOUTS:
         raise UsageError(f"--io-layout: expected one of {', '.join(LAYOUTS)}, got {io_layout!r}")
     if training:
-        show_files(export_training(source, output, opset, io_layout), opset, as_json)
-        return
-    name, graphs = driver.graphs_of(source, parse_batch(batch), parse_shapes(shape))
-    path = output or Path(f"{name}.onnx")
-    files = onnx_optimizing.export(chosen(graphs), path, opset, io_layout)
+        require_training(source, io_layout)
+    size, shapes = parse_batch(batch), parse_shapes(shape)
+    with waiting(f"exporting {source}", as_json):
+        if training:
+            files = export_training(source, output, opset, shapes)
+        else:
+            name, graphs = driver.graphs_of(source, size, shapes)
+            path = output or Path(f"{name}.onnx")
+            files = onnx_optimizing.export(chosen(graphs), path, opset, io_layout)
     show_files(files, opset, as_json)
 
 
-def export_training(source: str, output: Path | None, opset: int, io_layout: str) -> list[Path]:
-    """Writes a step of the model's training and returns the files."""
+def require_training(source: str, io_layout: str) -> None:
+    """UsageError for what --training isn't for."""
     if source.endswith(".onnx"):
         raise UsageError(
             "--training is for model scripts: an ONNX file has no loss and no optimizer"
         )
     if io_layout != "model":
         raise UsageError("--io-layout is for inference graphs, not with --training")
-    model = scripts.load_model(source)
+
+
+def export_training(source: str, output: Path | None, opset: int, shapes: Shapes) -> list[Path]:
+    """Writes a step of the model's training and returns the files."""
+    model = scripts.load_model(source, shapes)
     graph, state = training_graph.training_graph(model)
     path = output or Path(f"{getattr(model, 'name', 'model')}_training.onnx")
     return onnx_optimizing.export(graph, path, opset, "model", state)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convc.cli.heavy import feature_pictures, files, pictures_in, writing
-from convc.cli.options import Debug, Json
+from convc.cli.heavy import feature_pictures, files, pictures_in, scripts, writing
+from convc.cli.options import Debug, Json, Shape, parse_shapes
 from convc.cli.tables import show, show_json
 from convc.cli.waiting import waiting
 from convc.errors import OutputError, UsageError
@@ -91,6 +91,7 @@ def features(
     image: Image = 0,
     scale: Scale = "unit",
     channels: Channels = None,
+    shape: Shape = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -99,10 +100,12 @@ def features(
     Without --output only the numbers are printed; --json has them for other programs, dead maps by number.
     """
     check(scale, channels, inputs, filters)
+    with waiting(f"opening {source}", as_json):
+        model = scripts.load_model(source, parse_shapes(shape))
     if filters:
-        draw_filters(source, layers, output, as_json)
+        draw_filters(source, model, layers, output, as_json)
         return
-    model, graph = feature_pictures.opened(source)
+    model, graph = feature_pictures.opened(model)
     first = (channels or graph_side(model)) == "first"
     x = pictures_in.gather(graph, inputs or (), scale, first=first)
     with waiting(f"computing the maps of {source}", as_json):
@@ -139,11 +142,13 @@ def graph_side(model: Any) -> str:
     return feature_pictures.channels_of(model, "")
 
 
-def draw_filters(source: str, layers: list[str] | None, output: Path | None, as_json: bool) -> None:
-    """The filters of one layer: numbers, and a sheet where it is wanted."""
+def draw_filters(
+    source: str, model: Any, layers: list[str] | None, output: Path | None, as_json: bool
+) -> None:
+    """The filters of one layer: numbers, and a sheet where it is wanted. The model is that of the file `source`."""
     if layers and len(layers) > 1:
         raise UsageError(f"--filters: expected one --layer, got {len(layers)}")
-    found = feature_pictures.filters(source, layers[0] if layers else None)
+    found = feature_pictures.filters(model, layers[0] if layers else None)
     array = found.array
     row: dict[str, Any] = {
         "layer": found.layer,

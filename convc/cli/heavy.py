@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         measure,
         onnx_optimizing,
         peak,
+        sizes,
         stepping,
         training,
         training_graph,
@@ -63,6 +64,7 @@ else:
     pictures_in = OnFirstUse("convc.cli.pictures")
     report = OnFirstUse("convc.report")
     scripts = OnFirstUse("convc.scripts")
+    sizes = OnFirstUse("convc.cli.sizes")
     stepping = OnFirstUse("convc.cli.stepping")
     training = OnFirstUse("convc.cli.training")
     training_graph = OnFirstUse("convc.cli.training_graph")
@@ -90,6 +92,7 @@ __all__ = [
     "pictures_in",
     "report",
     "scripts",
+    "sizes",
     "stepping",
     "training",
     "training_graph",

@@ -10,6 +10,7 @@ import typer
 from convc.cli.heavy import onnx_optimizing
 from convc.cli.options import Debug, Json, Shape, parse_shapes
 from convc.cli.tables import bytes_text, show, show_json
+from convc.cli.waiting import waiting
 from convc.errors import UsageError
 
 
@@ -39,7 +40,9 @@ def optimize(
         raise UsageError(f"{source}: expected a model.onnx (convc export makes one of a script)")
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: expected a name that ends in .onnx")
-    done = onnx_optimizing.optimize(source, output, opset, parse_shapes(shape))
+    shapes = parse_shapes(shape)
+    with waiting(f"optimizing {source}", as_json):
+        done = onnx_optimizing.optimize(source, output, opset, shapes)
     rows = [r for r in done.rows() if r[1] != r[2]]
     if as_json:
         show_json(

@@ -48,8 +48,8 @@ Shape = Annotated[
     typer.Option(
         "--shape",
         metavar="NAME=N|N,N,…",
-        help="An ONNX model's named dimension, the whole shape of an input, or the number of rows of an output whose "
-        "size data decide (NonMaxSuppression, NonZero, Compress). May be repeated.",
+        help="The whole shape of an input or its one open size, an ONNX model's named dimension, or the most rows of "
+        "an output whose size data decide (NonMaxSuppression, NonZero, Compress). May be repeated.",
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +75,7 @@ def train(
     if not is_artifact(source):
         raise UsageError(f"{source}: expected a .cvc file of `convc compile MODEL --train`")
     model = convc_runtime.load(source, threads)
-    require_rate(rate, model.description.extra.get("schedule"))
+    require_rate(source, rate, model.description.extra)
     context = stateful(model)
     wanted = context.entries["train_step"].info.inputs
     arrays = gather(plain(wanted), inputs)
@@ -104,14 +105,24 @@ def plain(infos: tuple[TensorInfo, ...]) -> list[TensorInfo]:
     return [epochs.renamed(info, info.name.removeprefix(TARGET)) for info in infos]
 
 
-def require_rate(rate: float | None, schedule: str | None) -> None:
-    """UsageError for a learning rate that is none, or that the model's schedule would replace at once."""
+def require_rate(source: str, rate: float | None, extra: Mapping[str, Any]) -> None:
+    """UsageError for a learning rate that is none, or that the model's schedule would replace at once.
+
+    `extra` is the artifact's, which says whether there is a schedule.
+    """
     if rate is None:
         return
     if not (math.isfinite(rate) and rate >= 0):
         raise UsageError(f"--learning-rate: expected a finite number from 0, got {rate}")
-    if schedule is not None:
-        raise UsageError(f"--learning-rate: the model's schedule {schedule} decides the rate")
+    if "schedule" not in extra:
+        raise UsageError(
+            f"--learning-rate: {source} doesn't say whether a schedule decides the rate, as files of older versions: "
+            f"compile it again with --train"
+        )
+    if extra["schedule"] is not None:
+        raise UsageError(
+            f"--learning-rate: the model's schedule {extra['schedule']} decides the rate"
+        )
 
 
 def require_finite(epochs: list[dict[str, Any]], total: int, state: Path) -> None:

@@ -64,11 +64,10 @@ def build(
 
 
 def with_schedule(artifact: Artifact, model: Any) -> Artifact:
-    """The same artifact, which says in its `extra` which schedule decides the learning rate, if one does."""
+    """The same artifact, which says in its `extra` which schedule decides the learning rate, None where none does."""
     schedule = model.started_run().settings.optimizer.schedule
-    if schedule is None:
-        return artifact
-    extra = {**artifact.description.extra, "schedule": type(schedule).__name__}
+    name = None if schedule is None else type(schedule).__name__
+    extra = {**artifact.description.extra, "schedule": name}
     return replace(artifact, description=replace(artifact.description, extra=extra))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from convc.cli.heavy import accuracy, building
+from convc.cli.heavy import accuracy, building, sizes
 from convc.cli.options import Debug, Exact, Json, Shape, Target, parse_shapes
 from convc.cli.tables import show, show_json
 from convc.cli.waiting import waiting
@@ -43,16 +43,18 @@ def verify(
         built = building.build(request)
     with waiting(f"comparing {built.name} with float64", as_json):
         found = accuracy.compare(built, batch, seed)
-    worst = max((c.error for c in found if c.is_output), default=0.0)
+    worst = max((c.error for c in found.outputs), default=0.0)
     passed = worst <= tolerance
     if as_json:
-        rows = [c.to_json() for c in found]
-        show_json({"model": built.name, "tolerance": tolerance, "passed": passed, "layers": rows})
+        rows = [c.to_json() for c in found.rows]
+        facts = {"model": built.name, "sizes": found.sizes, "tolerance": tolerance}
+        show_json(facts | {"passed": passed, "layers": rows})
     else:
         columns = ("layers", "computed as", ">max |y64|", ">max |y - y64|", ">error")
-        show(f"{built.name}: error against float64", columns, (c.cells() for c in found))
+        title = f"{built.name}: error against float64{sizes.sizes_text(found.sizes)}"
+        show(title, columns, (c.cells() for c in found.rows))
         verdict = "within" if passed else "past"
-        if all(c.is_finite for c in found if c.is_output):
+        if all(c.is_finite for c in found.outputs):
             typer.echo(f"outputs: {worst:.2e}, {verdict} the tolerance of {tolerance:.0e}")
         else:
             typer.echo(

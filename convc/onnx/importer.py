@@ -30,7 +30,7 @@ from convc.onnx.reading import LARGEST, array_of, attributes_of, check_names, re
 from convc.onnx.scope import Broken, Depth, Incomplete, Scope, Subgraph
 from convc.onnx.signature import Signature, leading_symbol
 from convc.ops.elementwise import Identity
-from convc.types import Dim, size_of
+from convc.types import Dim, size_of, symbols_of
 
 OLDEST_OPSET = 1
 MOST_ADDED = 20_000
@@ -311,7 +311,8 @@ class ModelImporter:
             if isinstance(error, ValueNeeded):
                 self.needed[error.name] = None
             types = ", ".join(self.describe(v) for v in values)
-            self.problems.append(f"{where} at opset {opset} on ({types}): {error}")
+            hint = self.sizes_hint(values) if isinstance(error, OpError) else ""
+            self.problems.append(f"{where} at opset {opset} on ({types}): {error}{hint}")
             return broken
         except (
             ValueError,
@@ -337,6 +338,14 @@ class ModelImporter:
             if isinstance(size, int) and size > LARGEST:
                 shape = list(self.builder.types[name].shape)
                 raise InputFileError(f"{where} makes a tensor of impossible dimensions {shape}")
+
+    def sizes_hint(self, values: Sequence[Any]) -> str:
+        """What may help where an operator doesn't fit and dimensions of its inputs are symbols."""
+        types = [self.builder.types[v] for v in values if isinstance(v, str)]
+        symbols = symbols_of(e for type in types for e in type.shape)
+        labels = [label for s, label in self.signature.labels.items() if s in symbols - {"N"}]
+        shown = " ".join(f"--shape {label}=…" for label in labels)
+        return f"; it may fit for given sizes: {shown}" if shown else ""
 
     def describe(self, value: Any) -> str:
         if isinstance(value, str):

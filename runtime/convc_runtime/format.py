@@ -111,8 +111,9 @@ def read_contents(file: BinaryIO, name: str) -> Contents:
         )
     _, version, _, header_size, file_size = _PROLOGUE.unpack_from(start)
     if version != VERSION:
+        what = "compile the model again" if version < VERSION else "install a newer convc-runtime"
         raise VersionError(
-            f"{name}: format version {version}, this runtime reads version {VERSION}"
+            f"{name}: format version {version}, this runtime reads version {VERSION}: {what}"
         )
     actual = os.fstat(file.fileno()).st_size
     if actual < file_size:
@@ -122,13 +123,23 @@ def read_contents(file: BinaryIO, name: str) -> Contents:
     header = file.read(min(header_size, actual))
     if hashlib.sha256(start[:32] + header).digest() != start[32:]:
         raise ArtifactError(f"{name}: altered: the header's hash is not the recorded one")
-    data = json.loads(header)
-    return Contents(
-        description=from_json(data["description"]),
-        symbols=data["symbols"],
-        code=Section(**data["code"]),
-        weights=Section(**data["weights"]),
-    )
+    try:
+        data = json.loads(header)
+        return Contents(
+            description=from_json(data["description"]),
+            symbols=dict(data["symbols"]),
+            code=Section(**data["code"]),
+            weights=Section(**data["weights"]),
+        )
+    except (ArtifactError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{name}: its header is another version's ({one_line(error)}): compile the model again"
+        ) from None
+
+
+def one_line(error: Exception) -> str:
+    """What is wrong, for a message: a missing key by its name."""
+    return f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
 def _header(

@@ -93,7 +93,10 @@ class _Native:
 
     def address(self, symbol: str) -> int:
         if symbol not in self._symbols:
-            raise ArtifactError(f"model {self.description.name}: its code has no function {symbol}")
+            raise ArtifactError(
+                f"model {self.description.name}: its code has no function {symbol}, which this version calls: "
+                f"compile it again"
+            )
         return self._code.address + self._symbols[symbol]
 
     def parallel(self) -> Pool | None:

@@ -336,3 +336,53 @@ def test_verify_finds_a_wrong_weight(
 def test_memory_is_told_for_what_is_free(arena: int | str, text: str) -> None:
     facts = {"arena_bytes": arena, "arena_bytes_batch_1": 2000, "live_bytes_batch_1": 1000}
     assert memory_text(facts) == text
+
+
+OPEN_SIZES = """
+from convc import keras
+from convc.keras import layers
+image = keras.Sequential(
+    [keras.Input((None, None, 3), name="x"), layers.Conv2D(4, 3, name="c"), layers.GlobalAveragePooling2D()]
+)
+text = keras.Sequential([keras.Input((None,), name="t", dtype="int32"), layers.Embedding(9, 4), layers.LSTM(2)])
+"""
+
+
+def test_a_script_takes_the_sizes_that_it_leaves_open(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path, made = tmp_path / "open.py", tmp_path / "m.cvc"
+    path.write_text(OPEN_SIZES)
+    image, text = f"{path}:image", f"{path}:text"
+    code, _, err = outcome(capsys, "compile", image)
+    assert (code, len(err)) == (5, 1)
+    assert "by --shape x=…" in err[0]
+    for source, shape, wanted in (
+        (image, "x=1,8,6,3", ("N", 8, 6, 3)),
+        (image, "x=8,6,3", ("N", 8, 6, 3)),
+        (text, "t=5", ("N", 5)),
+    ):
+        assert outcome(capsys, "compile", source, "--shape", shape, "-o", made)[0] == 0
+        assert load(made).inputs[0].shape == wanted
+    for command in ("verify", "inspect", "export"):
+        more = ("-o", tmp_path / "m.onnx") if command == "export" else ()
+        assert outcome(capsys, command, text, "--shape", "t=5", *more)[0] == 0
+    assert outcome(capsys, "features", image, "--filters", "--shape", "x=8,8,3")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("image", "y=8,8,3", "no input is called so: expected x"),
+        ("image", "x=8,8,4", "expected one like (None, None, None, 3), got (8, 8, 4)"),
+        ("image", "x=8", "expected one like (None, None, None, 3), got 8"),
+        ("text", "t=2,3,4", "expected one like (None, None), got (2, 3, 4)"),
+    ],
+)
+def test_shapes_that_a_script_cannot_have_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, shape: str, said: str
+) -> None:
+    (tmp_path / "open.py").write_text(OPEN_SIZES)
+    code, _, err = outcome(capsys, "compile", f"{tmp_path / 'open.py'}:{name}", "--shape", shape)
+    assert (code, len(err)) == (2, 1)
+    assert said in err[0]

@@ -43,11 +43,31 @@ def test_a_shape_that_does_not_fit_is_named(capsys: pytest.CaptureFixture[str], 
     assert "--shape: expected name=4 or name=1,3,224,224, got 'width=wide'" in err[-1]
 
 
-def test_shapes_are_for_onnx_files_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "m.py").write_text("")
-    code, _, err = outcome(capsys, "compile", tmp_path / "m.py", "--shape", "n=1")
-    assert code == UsageError.exit_code
-    assert "--shape is for ONNX" in err[-1]
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_verify_chooses_sizes_that_are_free(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, dtype: Any
+) -> None:
+    weights = {"w": np.random.default_rng(0).standard_normal((2, 1, 9, 9)).astype(dtype)}
+    types = {"x": (dtype, ["n", 1, "height", "width"])}
+    path = tmp_path / "free.onnx"
+    onnx.save(model_of([node("Conv", "x w")], types, ["y"], weights, 17), path)
+    code, out, err = outcome(capsys, "verify", path, "--json", "--tolerance", "1e-2")
+    assert (code, err) == (0, [])
+    found = json.loads(out)
+    assert found["sizes"] == {"N": 2, "height": 16, "width": 16}  # 8 is smaller than the filter
+    assert 0 < found["layers"][-1]["error"] < 1e-2
+
+
+def test_sizes_that_may_help_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    types = {"x": (np.float32, ["n", 1, "height", "width"])}
+    path = tmp_path / "free.onnx"
+    pool = node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])
+    onnx.save(model_of([pool], types, ["y"], {}, 17), path)
+    code, _, err = outcome(capsys, "compile", path)
+    assert code == UnsupportedError.exit_code
+    assert err[-1].endswith("; it may fit for given sizes: --shape height=… --shape width=…")
+    sizes = ("--shape", "height=8", "--shape", "width=6")
+    assert outcome(capsys, "verify", path, *sizes)[0] == 0
 
 
 def test_doctor_lists_every_problem(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

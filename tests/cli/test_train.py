@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import convc_runtime
 import numpy as np
 import pytest
+from convc_runtime.format import read_contents, write_artifact
 
 from convc import keras
 from tests.cli.test_main import outcome
@@ -249,6 +251,18 @@ def test_a_schedule_decides_the_rate(
     assert "--learning-rate: the model's schedule ExponentialDecay decides the rate" in err[0]
     assert not (tmp_path / "s").exists()
     assert outcome(capsys, *command)[0] == 0
+    older = tmp_path / "older.cvc"
+    with (tmp_path / "m.cvc").open("rb") as file:
+        contents = read_contents(file, "m.cvc")
+        whole = np.frombuffer((tmp_path / "m.cvc").read_bytes(), np.uint8)
+    native = whole[contents.code.offset :][: contents.code.size].tobytes()
+    weights = whole[contents.weights.offset :][: contents.weights.size]
+    extra = {k: v for k, v in contents.description.extra.items() if k != "schedule"}
+    description = replace(contents.description, extra=extra)
+    write_artifact(older, description, native, contents.symbols, weights)
+    code, _, err = outcome(capsys, "train", older, *command[2:], "--learning-rate", "0.1")
+    assert (code, len(err)) == (2, 1)
+    assert "doesn't say whether a schedule decides the rate" in err[0]
 
 
 def test_a_diverged_training_leaves_the_state_as_it_was(

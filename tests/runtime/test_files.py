@@ -13,6 +13,7 @@ from pathlib import Path
 import convc_runtime
 import numpy as np
 import pytest
+from convc_runtime import format as formats
 from convc_runtime.format import fingerprint, read_contents, write_artifact
 
 from convc.artifact import Artifact
@@ -102,6 +103,29 @@ def test_another_format_version_is_named(path: Path) -> None:
     struct.pack_into("<I", data, 8, 2)
     path.write_bytes(data)
     with pytest.raises(convc_runtime.VersionError, match="version 2, this runtime reads version 1"):
+        convc_runtime.load(path)
+
+
+def test_a_file_of_another_version_says_what_to_do(artifact: Artifact, path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, 8, 0)
+    path.write_bytes(data)
+    with pytest.raises(convc_runtime.VersionError, match=r"compile the model again$"):
+        convc_runtime.load(path)
+    symbols = {n: o for n, o in artifact.image.symbols.items() if not n.endswith("_invoke")}
+    write_artifact(path, artifact.description, artifact.image.code, symbols, artifact.weights)
+    with pytest.raises(
+        convc_runtime.ArtifactError, match=r"no function .*_invoke.*compile it again"
+    ):
+        convc_runtime.load(path)
+
+
+def test_a_header_without_a_part_is_another_versions(
+    artifact: Artifact, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "to_json", lambda description: {"name": description.name})
+    write_artifact(path, artifact.description, artifact.image.code, {}, artifact.weights)
+    with pytest.raises(convc_runtime.ArtifactError, match=r"another version's .*'identifier'"):
         convc_runtime.load(path)
 
 

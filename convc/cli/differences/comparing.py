@@ -14,6 +14,7 @@ from convc.cli.differences.native import kernel_rows
 from convc.cli.differences.peer import judge, node_rows
 from convc.cli.differences.pipeline import Truth, pass_rows, truth_of
 from convc.cli.differences.rounding import Array, Difference, distance, largest
+from convc.cli.sizes import free_sizes, random_array
 from convc.driver import Compiled, Options
 from convc.errors import DataError, InputFileError
 from convc.graph.interp import bind_symbols
@@ -21,7 +22,7 @@ from convc.graph.ir import Graph
 from convc.onnx.importer import Imported, import_traced
 from convc.onnx.peers import PeerError, run_onnxruntime, run_reference
 from convc.onnx.reading import read_whole_model
-from convc.types import TensorType, symbols_of
+from convc.types import symbols_of
 
 PEERS = ("float64", "reference", "onnxruntime")
 Shapes = Mapping[str, int | tuple[int, ...]]
@@ -89,23 +90,16 @@ def inputs_of(graph: Graph, given: Mapping[str, Array], batch: int, seed: int) -
             f"--input: no input is called {unknown[0]!r}: expected {', '.join(graph.inputs)}"
         )
     rng = np.random.default_rng(seed)
-    symbols = dict.fromkeys(
-        symbols_of(e for n in graph.inputs for e in graph.types[n].shape), batch
-    )
+    free = {str(s) for s in symbols_of(e for n in graph.inputs for e in graph.types[n].shape)}
+    known: dict[str, int] = {}
     for name, array in given.items():
         for extent, number in zip(graph.types[name].shape, array.shape, strict=False):
-            symbols |= {str(extent): number} if str(extent) in symbols else {}
+            known |= {str(extent): number} if str(extent) in free else {}
+    symbols = free_sizes(graph, batch, known)
     return {
         n: given[n] if n in given else random_array(graph.types[n].evaluate(symbols), rng)
         for n in graph.inputs
     }
-
-
-def random_array(type: TensorType, rng: np.random.Generator) -> Array:
-    shape: Any = type.shape
-    if type.dtype.is_float:
-        return np.asarray(rng.standard_normal(shape).astype(type.dtype.numpy))
-    return np.asarray(rng.integers(0, 2, shape).astype(type.dtype.numpy))
 
 
 # ---------------------------------------------------------------- another runtime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from convc.keras.engine.naming import (
     unique_name,
 )
 from convc.keras.engine.network import Network, network
-from convc.keras.engine.open_sizes import Sizes, closed, has_open
+from convc.keras.engine.open_sizes import Sizes, closed, has_open, sizes_for
 from convc.keras.engine.registry import LAYERS, custom_object_scope
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import KerasTensor, as_tensor, placeholder
@@ -52,6 +52,7 @@ class Model(Trainer):
         )
         super().__init__(name=name or unique_name(base), trainable=trainable, **kwargs)
         self.network: Network | None = None
+        self._sized: Network | None = None
         self._input_types: Any = None
         self._native: tuple[Any, Callable[..., Any]] | None = None
         if functional:
@@ -130,6 +131,8 @@ class Model(Trainer):
 
     def traced(self) -> Network:
         """The inputs and outputs between which the graph lies."""
+        if self._sized is not None:
+            return self._sized
         if self.network is not None:
             return self.network
         if self._input_types is None and self._build_shape is not None:  # a `build` of its own
@@ -172,6 +175,15 @@ class Model(Trainer):
             outputs = self.call(inputs)
         return Network(inputs, outputs, [], [], losses)
 
+    def fix_sizes(self, given: Mapping[str, Any]) -> None:
+        """From now on, the model is one for inputs of these sizes, by input name, where it leaves sizes open.
+
+        UsageError for names and shapes that aren't the inputs'.
+        """
+        shapes = [t.type.shape for t in flatten(self.traced().inputs)]
+        known = sizes_for(dict(zip(self.input_names, shapes, strict=True)), given)
+        self._sized = self.specialized(known)
+
     @property
     def has_open_sizes(self) -> bool:
         """Whether an input leaves a size open, besides the batch."""
@@ -193,7 +205,7 @@ class Model(Trainer):
             (name, *_), shape = _names(open_inputs), open_inputs[0].shape
             raise UnsupportedError(
                 f"Input {name!r}: only the batch size may be None in what is compiled; received shape {shape[1:]}: "
-                f"give the sizes in the script's Input or, for a .keras or .h5 file, by --shape {name}=… or "
+                f"give the sizes in the script's Input, by --shape {name}=… or by "
                 f"load_model's input_shapes; fit and predict take them from the data"
             )
         inputs = zip(self.input_names, flatten(traced.inputs), strict=True)
@@ -417,7 +429,7 @@ class Sequential(Model):
                 f"Sequential {self.name!r} doesn't know its input's shape: start it with Input(shape=…), or call "
                 f"model.build((None, …))"
             )
-        return self.network
+        return self._sized or self.network
 
     def get_config(self) -> dict[str, Any]:
         """The layers, the input first where it is known."""

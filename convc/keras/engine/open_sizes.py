@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
+from convc.errors import UsageError
 from convc.types import Extent, Shape
 
 NOMINAL = 512
@@ -74,3 +75,31 @@ def closed(shape: Shape, given: Shape) -> Shape:
     """The shape with the given sizes where it leaves them open."""
     pairs = zip(shape, given, strict=True)
     return tuple(g if isinstance(own, Open) else own for own, g in pairs)
+
+
+def sizes_for(shapes: Mapping[str, Shape], given: Mapping[str, Any]) -> Sizes:
+    """The inputs' shapes with what is given by input name: a whole shape, one without the batch, or the one open size.
+
+    The batch stays as it is. UsageError for names and shapes that aren't the inputs'.
+    """
+    for name in given:
+        if name not in shapes:
+            raise UsageError(
+                f"shape of {name!r}: no input is called so: expected {', '.join(shapes)}"
+            )
+    return {n: sized(n, own, given[n]) if n in given else own for n, own in shapes.items()}
+
+
+def sized(name: str, own: Shape, given: Any) -> Shape:
+    """An input's shape with the given sizes; UsageError where they don't fit."""
+    received = (given,) if isinstance(given, int) else tuple(given)
+    if isinstance(given, int) and len([e for e in own if isinstance(e, Open)]) == 1:
+        received = tuple(given if isinstance(e, Open) else e for e in own)
+    elif len(received) == len(own) - 1:
+        received = (own[0], *received)
+    fits = len(received) == len(own) and all(
+        not is_known(e) or e == g for e, g in zip(own[1:], received[1:], strict=False)
+    )
+    if not fits:
+        raise UsageError(f"shape of input {name!r}: expected one like {shown(own)}, got {given}")
+    return closed(own, received)
