@@ -33,6 +33,7 @@ from convc.passes.pipelines import before_algorithms, pipeline_for, with_algorit
 from convc.plan.in_place import reuse_in_place
 from convc.plan.memory import lower_bound, plan_memory
 from convc.plan.one_by_one import one_by_one
+from convc.plan.sharing import share_steps
 from convc.program.deferred import deferred
 from convc.program.ir import Array, Entry, Program
 from convc.program.verify import verify_program
@@ -240,6 +241,8 @@ def plan_graphs(
         if target.kind == "cpu" and options.mode != "training":
             program = one_by_one(program, lowered.kernels, target)
         program = plan_memory(program)
+        if target.kind == "cpu":
+            program = share_steps(program)
         note("program", "planned", program)
     with timings.phase("report"):
         rows = rows_of(program, lowered.kernels)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from convc.artifact import Artifact
 from convc.codegen.llvm import kernel_name
-from convc.codegen.sharing import task_count
 from convc.loops.ir import Buffer
 from convc.loops.memory import pack, physical_size, unpack
+from convc.loops.tasks import task_count
 from convc.program.interp import held_buffer
 from convc.program.ir import Entry, Program, RegionKind, Step
 from convc.program.turns import own_regions, turns

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from convc.codegen.llvm_entry import entry_function, support_functions
 from convc.codegen.llvm_kernel import kernel_function
 from convc.codegen.llvmc import QUICK
-from convc.codegen.sharing import sharings
 from convc.loops.ir import Kernel
 from convc.loops.printer import print_kernel
 from convc.program.ir import Program
@@ -84,15 +83,13 @@ def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
     def entries() -> str:
         declared = (f"declare hidden void @{named(k)}(ptr, i64, i64)\n" for k in program.kernels)
         functions = [
-            entry_function(program, e, prefix, entry_name(prefix, e.name), named, shared[e.name])
+            entry_function(program, e, prefix, entry_name(prefix, e.name), named)
             for e in program.entries
         ]
         return QUICK + module([support_functions(prefix), "".join(declared), *functions], target)
 
     units = [kernel_unit(k, named(n)) for n, k in program.kernels.items()]
-    shared = {e.name: sharings(program, e) for e in program.entries}
-    cuts = "".join(f"{s}\n" for sharing in shared.values() for s in sharing)
-    units.append(Unit("entries", f"entries of {prefix}\n{print_program(program)}\n{cuts}", entries))
+    units.append(Unit("entries", f"entries of {prefix}\n{print_program(program)}", entries))
     return units
 
 

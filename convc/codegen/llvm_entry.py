@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from convc.codegen.llvm_function import Function
-from convc.codegen.sharing import Sharing, Time, shared_work, sharings
+from convc.codegen.work import shared_work
 from convc.errors import IRError
-from convc.program.ir import Argument, Entry, Program, RegionKind, Step
+from convc.loops.tasks import task_count
+from convc.program.ir import Argument, Cut, Entry, Program, RegionKind, Share, Step
 from convc.program.turns import Loop, loops_of, step_of
 from convc.types import Dim, Extent
 
@@ -24,22 +25,19 @@ def entry_function(
     prefix: str,
     name: str,
     kernel_name: Callable[[str], str],
-    shared: list[Sharing] | None = None,
 ) -> str:
     """The text of an entry's LLVM function, named `name`; `kernel_name` gives each kernel's function.
 
-    It calls the support functions whose names start with `prefix`. `shared` says how its steps are shared, where that
-    is known already.
+    It calls the support functions whose names start with `prefix`.
     """
-    shared = sharings(program, entry) if shared is None else shared
-    return _EntryWriter(program, entry, prefix, name, kernel_name, shared).write()
+    return _EntryWriter(program, entry, prefix, name, kernel_name).write()
 
 
 def support_functions(prefix: str) -> str:
     """Declarations of the support functions that entries call: see support.ll."""
     return (
         f"declare hidden ptr @{prefix}_share_begin(ptr, ptr, i64)\n"
-        f"declare hidden void @{prefix}_share_step(ptr, ptr, ptr, ptr, i64, i64, i64)\n"
+        f"declare hidden void @{prefix}_share_step(ptr, ptr, ptr, ptr, i64, i64, i64, i1)\n"
     )
 
 
@@ -51,13 +49,11 @@ class _EntryWriter:
         prefix: str,
         name: str,
         kernel_name: Callable[[str], str],
-        shared: list[Sharing],
     ) -> None:
         self.program = program
         self.entry = entry
         self.prefix = prefix
         self.kernel_name = kernel_name
-        self.shared = shared
         self.f = Function(f"define hidden i32 @{name}(ptr %call) #0")
         self.regions = {r.name: r for r in program.regions}
         self.symbols: dict[str, str] = {}
@@ -80,13 +76,12 @@ class _EntryWriter:
         slots = max((len(self.slots(s)) for s in self.entry.steps), default=1)
         self.args = f.alloca("i64", slots)
         self.begin()
-        steps = list(zip(self.entry.steps, self.shared, strict=True))
         position = 0
         for loop in loops_of(self.entry):
-            self.steps(steps[position : loop.first])
-            self.loop(loop, steps[loop.first : loop.stop])
+            self.steps(self.entry.steps[position : loop.first])
+            self.loop(loop, self.entry.steps[loop.first : loop.stop])
             position = loop.stop
-        self.steps(steps[position:])
+        self.steps(self.entry.steps[position:])
         f.block.terminator = "ret i32 0"
         return f.text()
 
@@ -118,21 +113,28 @@ class _EntryWriter:
     def work(self) -> str:
         """The nanoseconds that one thread takes for the steps that are worth sharing."""
         f, total = self.f, ""
-        for work in shared_work(self.program, self.entry, self.shared):
-            spent = self.time(work.time, work.symbols)
+        for work in shared_work(self.entry):
+            spent = self.extent(work.time, self.symbols)
             if work.least > 1:
-                enough = f.emit(f"icmp sge i64 {self.product(work.symbols)}, {work.least}")
-                spent = f.emit(f"select i1 {enough}, i64 {spent}, i64 0")
+                spent = f.emit(
+                    f"select i1 {self.reached(work.product, work.least)}, i64 {spent}, i64 0"
+                )
             if work.turns:
                 spent = f.emit(f"mul i64 {spent}, {self.symbols[work.turns]}")
             total = f.emit(f"add i64 {total}, {spent}") if total else spent
         return total or "0"
 
-    def steps(self, steps: list[tuple[Step, Sharing]]) -> None:
-        for step, sharing in steps:
-            self.step(step, sharing)
+    def reached(self, product: Extent, least: int) -> str:
+        """Whether a product of symbols is so large, as an i1."""
+        if least <= 1:
+            return "true"
+        return self.f.once(f"icmp sge i64 {self.extent(product, self.inside)}, {least}")
 
-    def loop(self, loop: Loop, steps: list[tuple[Step, Sharing]]) -> None:
+    def steps(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self.step(step)
+
+    def loop(self, loop: Loop, steps: Sequence[Step]) -> None:
         """Steps for one image after the other: the loop's symbol is 1 in them. None are run where it is 0."""
         f, count = self.f, self.symbols[loop.symbol]
         before, body, after = f.block, f.new_block("image"), f.new_block("images")
@@ -150,8 +152,7 @@ class _EntryWriter:
         f.pop()
         f.continue_in(after)
 
-    def step(self, step: Step, sharing: Sharing) -> None:
-        kernel = self.program.kernels[step.kernel]
+    def step(self, step: Step) -> None:
         for i, slot in enumerate(self.slots(step)):
             at = self.moved(self.args, 8 * i)
             if isinstance(slot, Argument):
@@ -159,40 +160,28 @@ class _EntryWriter:
             else:
                 self.f.do(f"store i64 {self.inside[slot]}, ptr {at}")
         name = self.kernel_name(step.kernel)
-        if (sharing.many.rows, sharing.many.length) == (1, 1):
-            self.f.do(f"call void @{name}(ptr {self.args}, i64 0, i64 1)")
-            return
-        rows = self.either(sharing.single.rows, sharing.many.rows)
-        length = self.either(sharing.single.length, sharing.many.length)
-        spent = self.time(sharing.time, kernel.symbols)
+        if step.share is None or step.share.cut == Cut(1, 1):
+            tasks = self.extent(task_count(self.program.kernels[step.kernel]), self.inside)
+            self.f.do(f"call void @{name}(ptr {self.args}, i64 0, i64 {tasks})")
+        else:
+            self.shared(name, step.share)
+
+    def shared(self, name: str, share: Share) -> None:
+        """A step that threads share, if it is worth that for the values of the symbols."""
+        single = share.single or share.cut
+        rows = self.either(single.rows, share.cut.rows)
+        length = self.either(single.length, share.cut.length)
+        spent = self.extent(share.time, self.inside)
+        worth = "false" if share.least is None else self.reached(share.product, share.least)
         self.f.do(
             f"call void @{self.prefix}_share_step(ptr {self.parallel_for}, ptr {self.pool}, ptr @{name}, "
-            f"ptr {self.args}, i64 {rows}, i64 {length}, i64 {spent})"
+            f"ptr {self.args}, i64 {rows}, i64 {length}, i64 {spent}, i1 {worth})"
         )
 
     def either(self, single: Extent, many: Extent) -> str:
-        """The first where every symbol is one, as for one image in a loop, the second otherwise."""
+        """The first where every symbol is one, the second otherwise."""
         a, b = self.extent(single, self.inside), self.extent(many, self.inside)
-        return (
-            a
-            if a == b or self.turn[0]
-            else self.f.emit(f"select i1 {self.single}, i64 {a}, i64 {b}")
-        )
-
-    def time(self, time: Time, symbols: tuple[str, ...]) -> str:
-        """Nanoseconds for the values of symbols."""
-        if not time.each:
-            return str(time.once)
-        grown = self.f.once(f"mul i64 {self.product(symbols)}, {time.each}")
-        return self.f.once(f"add i64 {grown}, {time.once}")
-
-    def product(self, symbols: tuple[str, ...]) -> str:
-        """The product of symbols as steps see them."""
-        values = [self.inside[symbol] for symbol in symbols]
-        total = values[0] if values else "1"
-        for value in values[1:]:
-            total = self.f.once(f"mul i64 {total}, {value}")
-        return total
+        return a if a == b else self.f.emit(f"select i1 {self.single}, i64 {a}, i64 {b}")
 
     def place(self, argument: Argument) -> str:
         """The address of an argument, in a loop that of the turn's image."""

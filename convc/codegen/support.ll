@@ -3,7 +3,7 @@
 ; The layouts of services and calls are those of convc.h. `@model_pause`, `@model_clock`,
 ; `@model_spin_ticks`, `@model_fp_enter`, `@model_fp_leave` and `@model_check` come from the
 ; instruction set's own file beside this one, or from support.py, as do the times that the pool goes by:
-; `@model_step_nanoseconds`, `@model_waking_nanoseconds` and `@model_eighths_nanoseconds`.
+; `@model_awake_nanoseconds`, `@model_waking_nanoseconds` and `@model_eighths_nanoseconds`.
 
 ; size, thread_create, thread_join, wait, wake, system_call; the numbers of the system calls futex, gettid, getcpu and
 ; sched_setaffinity; the set of CPUs that the pool may use
@@ -15,7 +15,8 @@
 %Share = type { i64, i64, ptr, i64, i64, i64, i64, i64, i64, [56 x i8] }
 
 ; 0 threads (0 in a child process after fork: the memory is wiped), 1 stop,
-; 2 nanoseconds of work that a step has at the least to be shared, and an entry to wake workers that sleep
+; 2 nanoseconds of work that an entry has at the least to be shared while workers are awake, and to wake those that sleep;
+;   the first is negative where every step is shared, however small
 ; 3 generation: counts jobs, what idle workers wait on
 ; 5 busy: somebody runs a job
 ; 7 state: bit 16 says that workers may join the job, the bits below count those inside; 8 waiting: the caller sleeps
@@ -75,9 +76,9 @@ started:
 done:
   %count = phi i64 [ %i, %next ], [ %i, %start ]
   %result = trunc i64 %count to i32
-  %step = call i64 @model_step_nanoseconds()
-  %step.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
-  store i64 %step, ptr %step.at
+  %awake = call i64 @model_awake_nanoseconds()
+  %awake.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
+  store i64 %awake, ptr %awake.at
   %waking = call i64 @model_waking_nanoseconds()
   %entry.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 1
   store i64 %waking, ptr %entry.at
@@ -148,11 +149,9 @@ look:
   %least.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 1
   %least = load i64, ptr %least.at
   %long = icmp sge i64 %nanoseconds, %least
-  %step.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
-  %step = load i64, ptr %step.at
-  ; Less than five steps' worth disturbs two cores' caches for nothing.
-  %steps = mul i64 %step, 5
-  %enough = icmp sge i64 %nanoseconds, %steps
+  %few.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
+  %few = load i64, ptr %few.at
+  %enough = icmp sge i64 %nanoseconds, %few
   %at.once = and i1 %awake, %enough
   %worth = or i1 %at.once, %long
   br i1 %worth, label %given, label %alone
@@ -161,8 +160,9 @@ alone:
   ret ptr null
 }
 
-; One step of an entry: %rows rows of %length tasks, which take one thread so many nanoseconds.
-define hidden void @model_share_step(ptr %parallel_for, ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length, i64 %nanoseconds) {
+; One step of an entry: %rows rows of %length tasks, which take one thread so many nanoseconds, and whether that is worth
+; sharing.
+define hidden void @model_share_step(ptr %parallel_for, ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length, i64 %nanoseconds, i1 %worth) {
 entry:
   %none = icmp eq ptr %parallel_for, null
   br i1 %none, label %alone, label %whose
@@ -172,20 +172,19 @@ whose:
   br i1 %own, label %pool.ask, label %host.ask
 
 pool.ask:
-  %least.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
-  %least = load i64, ptr %least.at
-  %long = icmp sge i64 %nanoseconds, %least
-  br i1 %long, label %shared, label %alone
+  %few.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
+  %few = load i64, ptr %few.at
+  %always = icmp slt i64 %few, 0
+  %share = or i1 %worth, %always
+  br i1 %share, label %shared, label %alone
 
 shared:
   call void @model_pool_rows(ptr %pool, ptr %function, ptr %arguments, i64 %rows, i64 %length, i64 %nanoseconds)
   ret void
 
 host.ask:
-  %host.least = call i64 @model_step_nanoseconds()
-  %host.long = icmp sge i64 %nanoseconds, %host.least
   %tasks.host = mul i64 %rows, %length
-  br i1 %host.long, label %host, label %alone
+  br i1 %worth, label %host, label %alone
 
 host:
   call void %parallel_for(ptr %pool, ptr %function, ptr %arguments, i64 %tasks.host)

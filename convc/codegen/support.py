@@ -13,7 +13,6 @@ from dataclasses import replace
 from importlib import resources
 
 from convc.codegen.llvmc import compile_object
-from convc.codegen.sharing import LEAST_NANOSECONDS
 from convc.errors import TargetError
 from convc.target import Target
 
@@ -52,9 +51,10 @@ _BASELINE = {"x86_64": "x86-64", "aarch64": "generic"}
 # Always there on the instruction set that has them: nothing to check.
 _ARCHITECTURAL = {"aarch64": ("neon",)}
 
-# What the pool goes by, in nanoseconds of one thread: a step is shared from the first on, an entry wakes workers that
-# sleep from the second on, and a step's shares are taken in eighths, not quarters, from the third on.
-_TIMES = {"step": LEAST_NANOSECONDS, "waking": 100_000, "eighths": 100_000}
+# What the pool goes by, in nanoseconds of one thread: an entry's steps are shared from the first on while workers are
+# awake (less disturbs two cores' caches for nothing), and from the second on where they have to be woken; a step's
+# shares are taken in eighths, not quarters, from the third on.
+_TIMES = {"awake": 30_000, "waking": 100_000, "eighths": 100_000}
 
 
 def instruction_set(target: Target) -> str:

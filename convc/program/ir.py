@@ -6,7 +6,10 @@
     KIND    = "input" | "output" | "weight" | "state" | "arena"
     entry   = "entry" NAME "(" { port "," } ")" "->" "(" { port "," } ")" "{" { step | each } "}"
     port    = NAME ":" type "in" STRING                           the region's name
-    step    = [ STRING "=" ] KERNEL "(" { STRING [ "+" INT ] "," } ")" [ "from" { STRING "," } ]
+    step    = [ STRING "=" ] KERNEL "(" { STRING [ "+" INT ] "," } ")" [ share ] [ "from" { STRING "," } ]
+    share   = ( "alone" cuts | "share" cuts [ "if" size ">=" INT ] ) "," size "ns"
+    cuts    = cut [ "or" cut ]
+    cut     = size "x" size
     each    = "each" NAME "{" { step } "}"                        a symbol
     size    = INT | polynomial over symbols
 
@@ -20,6 +23,11 @@ they don't live at the same time.
 Steps inside `each N` run one after the other for the first image, then for the next, and so on: N is 1 in their
 kernels, and in the i-th turn a region of c*N bytes stands i*c bytes further on. A region without N in its size is the
 same memory in every turn.
+
+Threads may share a step: its kernel's tasks are `rows x length`, and a thread's share is the same stretch of each row.
+Of two cuts the first is for calls in which every symbol is one. The nanoseconds are what one thread is expected to
+take. `alone` is a step that never takes long enough to be shared, or is one task; `if` says from which product of the
+kernel's symbols on it is. A step without a share runs on the caller's thread.
 
 A state region lives from call to call and is shared by all entries. It says which tensor it holds, in which layout, so
 that whoever owns the memory can convert. An entry that writes it finds the old value until then: a region that was
@@ -77,6 +85,39 @@ class Argument:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Tasks as `rows` of `length`: every thread has the same stretch of each row."""
+
+    rows: Extent
+    length: Extent
+
+
+@dataclass(frozen=True)
+class Share:
+    """How threads share a step: its tasks as `cut` says, or as `single` does where every symbol is one.
+
+    `time` are the nanoseconds that one thread is expected to take: a number, or a line in the product of the symbols
+    that the step's kernel has (without that of a loop around it). Threads share it where that product is at least
+    `least`; never if that is None.
+    """
+
+    cut: Cut
+    single: Cut | None
+    time: Extent
+    least: int | None
+
+    @property
+    def product(self) -> Extent:
+        """The product of symbols in which the time is a line; 1 for a number."""
+        return size_of(map(Dim.symbol, self.symbols))
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols of that product, sorted."""
+        return tuple(sorted(symbols_of((self.time,))))
+
+
+@dataclass(frozen=True)
 class Step:
     """A call of a kernel. `layers` are the user's layers that it computes, `value` the graph's value it completes.
 
@@ -88,6 +129,7 @@ class Step:
     layers: tuple[str, ...] = ()
     value: str = ""
     each: str = ""
+    share: Share | None = None
 
 
 @dataclass(frozen=True)

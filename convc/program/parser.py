@@ -8,7 +8,19 @@ from dataclasses import replace
 
 from convc.loops.ir import Kernel
 from convc.loops.parser import parse_kernel, parse_layout
-from convc.program.ir import Argument, Array, Entry, Held, Port, Program, Region, RegionKind, Step
+from convc.program.ir import (
+    Argument,
+    Array,
+    Cut,
+    Entry,
+    Held,
+    Port,
+    Program,
+    Region,
+    RegionKind,
+    Share,
+    Step,
+)
 from convc.text import Tokens
 from convc.types import Dim, DType, Extent, TensorType
 
@@ -170,12 +182,45 @@ class _Parser:
             region = self.string("a region")
             args.append(Argument(region, self.tokens.integer() if self.tokens.accept("+") else 0))
             self.separator(")")
+        share = self.share() if self.is_share() else None
         layers = []
         if self.tokens.accept("from"):
             layers.append(self.string("a layer"))
             while self.tokens.accept(","):
                 layers.append(self.string("a layer"))
-        return Step(kernel, tuple(args), tuple(layers), value)
+        return Step(kernel, tuple(args), tuple(layers), value, share=share)
+
+    def is_share(self) -> bool:
+        """Whether a share follows: the next step's kernel may be called so, but then a bracket comes next."""
+        named = self.tokens.at("alone") or self.tokens.at("share")
+        return named and self.tokens.ahead(1).text != "("
+
+    def share(self) -> Share:
+        alone = self.tokens.next().text == "alone"
+        single, cut = None, self.cut()
+        if self.tokens.accept("or"):
+            single, cut = cut, self.cut()
+        product: Extent = 1
+        least = None if alone else 1
+        condition = self.tokens.token
+        if not alone and self.tokens.accept("if"):
+            product = self.product()
+            self.tokens.expect(">=")
+            least = self.tokens.integer()
+        self.tokens.expect(",")
+        share = Share(cut, single, self.extent(), least)
+        self.tokens.expect("ns")
+        if least is not None and least > 1 and product != share.product:
+            self.tokens.fail(
+                f"expected a condition on {share.product}, as the time has it, got {product}",
+                condition.offset,
+            )
+        return share
+
+    def cut(self) -> Cut:
+        rows = self.extent()
+        self.tokens.expect("x")
+        return Cut(rows, self.extent())
 
     # ------------------------------------------------------------ words
 

@@ -7,7 +7,7 @@ import re
 from itertools import groupby
 
 from convc.loops.printer import print_kernel, print_layout
-from convc.program.ir import Argument, Entry, Port, Program, Region, Step
+from convc.program.ir import Argument, Cut, Entry, Port, Program, Region, Share, Step
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*")
 
@@ -52,7 +52,22 @@ def print_step(step: Step) -> str:
     layers = ", ".join(map(print_string, step.layers))
     arguments = ", ".join(map(print_argument, step.args))
     value = f"{print_string(step.value)} = " if step.value else ""
-    return f"{value}{step.kernel}({arguments})" + (f" from {layers}" if layers else "")
+    share = f" {print_share(step.share)}" if step.share else ""
+    return f"{value}{step.kernel}({arguments}){share}" + (f" from {layers}" if layers else "")
+
+
+def print_share(share: Share) -> str:
+    cuts = print_cut(share.cut)
+    if share.single is not None:
+        cuts = f"{print_cut(share.single)} or {cuts}"
+    if share.least is None:
+        return f"alone {cuts}, {share.time} ns"
+    condition = f" if {share.product} >= {share.least}" if share.least > 1 else ""
+    return f"share {cuts}{condition}, {share.time} ns"
+
+
+def print_cut(cut: Cut) -> str:
+    return f"{cut.rows} x {cut.length}"
 
 
 def print_argument(argument: Argument) -> str:

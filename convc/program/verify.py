@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from convc.errors import IRError
 from convc.loops.ir import Buffer, Kernel, Role
+from convc.loops.tasks import task_count
 from convc.program.footprint import box, span, written_offsets
-from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Step
+from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Share, Step
 from convc.program.printer import print_region, print_step
 from convc.program.replacing import replaceable
 from convc.program.turns import loops_of, own_regions, turns
@@ -29,6 +30,7 @@ def verify_program(program: Program) -> None:
     """Raises IRError, quoting the region or step, where a program breaks a rule.
 
     - Names are unique, and regions and kernels exist; arguments match the kernels' parameters.
+    - A step's share has all of its kernel's tasks, and a time in the kernel's symbols.
     - Every parameter fits in its region, at its byte offset, for small and larger symbols.
     - Kernels write to outputs, state and the arena only, and read only bytes that were written before in the same
       entry: a border counts, so whatever writes it comes before the first reader.
@@ -116,6 +118,20 @@ def _step(program: Program, step: Step, regions: set[str]) -> None:
     free = set(kernel.symbols) - set(program.symbols)
     if free:
         fail(program, f"no input gives {step.kernel} the symbol {min(free)!r}", print_step(step))
+    if step.share is not None:
+        _share(program, step, kernel, step.share)
+
+
+def _share(program: Program, step: Step, kernel: Kernel, share: Share) -> None:
+    for value in SAMPLES:
+        symbols = {s: 1 if s == step.each else value + 2 * k for k, s in enumerate(kernel.symbols)}
+        tasks = evaluate(task_count(kernel), symbols)
+        for cut in filter(None, (share.cut, share.single)):
+            free = symbols_of((cut.rows, cut.length)) - symbols.keys()
+            if free or evaluate(cut.rows * cut.length, symbols) != tasks:
+                fail(program, f"{step.kernel} has {task_count(kernel)} tasks", print_step(step))
+    if share.symbols and set(share.symbols) != set(kernel.symbols) - {step.each}:
+        fail(program, f"{step.kernel} doesn't take a time in {share.product}", print_step(step))
 
 
 def _weights(program: Program) -> None:

@@ -14,9 +14,9 @@ from convc_runtime.memory import aligned, map_code
 from convc.codegen.link import link
 from convc.codegen.llvm import kernels_module
 from convc.codegen.llvmc import compile_object
-from convc.codegen.sharing import task_count
 from convc.graph.ir import Builder, Graph
 from convc.loops.ir import Kernel, Role, Space
+from convc.loops.tasks import task_count
 from convc.ops.activations import Relu
 from convc.ops.base import Padding, numbers
 from convc.ops.broadcasting import Add

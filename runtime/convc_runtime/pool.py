@@ -21,7 +21,7 @@ _SYSTEM_CALLS = {"x86-64": (202, 186, 309, 203), "aarch64": (98, 178, 168, 122)}
 # linux/mman.h: the child of a fork sees zeros, and so a pool without threads.
 _MADV_WIPEONFORK = 18
 _FUNCTIONS = ("size", "create", "for", "destroy")
-# Bytes from the pool's start to the nanoseconds of a step worth sharing, and of an entry worth waking workers for.
+# Bytes from the pool's start to the nanoseconds of an entry worth sharing, and of one worth waking workers for.
 _LEAST = (8, 16)
 _SIZE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int32)
 _CREATE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)

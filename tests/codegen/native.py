@@ -16,13 +16,14 @@ from convc.artifact import Artifact, assemble, entry_info
 from convc.codegen import llvm
 from convc.codegen.link import link
 from convc.codegen.llvmc import compile_object, host_cpu
-from convc.codegen.sharing import task_count
 from convc.graph.ir import Graph
 from convc.loops.ir import Kernel, Role
 from convc.loops.memory import pack, unpack
+from convc.loops.tasks import task_count
 from convc.lower.program import lower
 from convc.passes.decompose import Decompose
 from convc.plan.memory import plan_memory
+from convc.plan.sharing import share_steps
 from convc.program.interp import run_program
 from convc.program.ir import Program
 from convc.program.verify import verify_program
@@ -45,7 +46,7 @@ def program_of(graphs: Mapping[str, Graph], target: Target, name: str = "m") -> 
     decompose = Decompose()
     program = lower({entry: decompose(graph) for entry, graph in graphs.items()})
     verify_program(program)
-    program = plan_memory(schedule(replace(program, name=name), target))
+    program = share_steps(plan_memory(schedule(replace(program, name=name), target)))
     verify_program(program)
     return program
 

@@ -15,7 +15,6 @@ from convc_runtime.memory import Mapping, map_code
 from convc_runtime.pool import Pool
 
 from convc.codegen.link import Image, link
-from convc.codegen.sharing import LEAST_NANOSECONDS
 from convc.codegen.support import support_object
 from convc.target import TARGETS
 
@@ -24,7 +23,13 @@ _FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, _TASK, ctypes.c_void_p, ctypes.c_
 _ROWS = ctypes.CFUNCTYPE(None, ctypes.c_void_p, _TASK, ctypes.c_void_p, *[ctypes.c_int64] * 3)
 _BEGIN = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 _STEP = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_void_p, _TASK, ctypes.c_void_p, *[ctypes.c_int64] * 3
+    None,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    _TASK,
+    ctypes.c_void_p,
+    *[ctypes.c_int64] * 3,
+    ctypes.c_bool,
 )
 
 
@@ -214,34 +219,33 @@ def test_a_thread_has_the_same_stretch_of_every_row(code: tuple[Mapping, Image])
 
 
 @pytest.mark.parametrize("eager", [False, True])
-def test_only_what_takes_long_enough_is_shared(
+def test_only_what_is_worth_it_is_shared(
     code: tuple[Mapping, Image], eager: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Small steps run on the caller's thread; so does a small entry whose workers would have to be woken."""
+    """Steps that aren't run on the caller's thread; so does a small entry whose workers would have to be woken."""
     monkeypatch.setattr(Pool, "eager", eager)
     pool = Pool(code[0], code[1].symbols, "m", 2)
     begin = _BEGIN(code[0].address + code[1].symbols["m_share_begin"])
     step = _STEP(code[0].address + code[1].symbols["m_share_step"])
 
-    def calls(parallel_for: int | None, nanoseconds: int) -> int:
+    def calls(parallel_for: int | None, worth: bool) -> int:
         """How many pieces a step is run in: one where only the caller's thread runs it."""
         ran: list[int] = []
         task = _TASK(lambda arguments, begin, end: ran.append(end - begin))
-        step(parallel_for, pool.address, task, None, 1, 100, nanoseconds)
+        step(parallel_for, pool.address, task, None, 1, 100, 10_000, worth)
         assert sum(ran) == 100
         return len(ran)
 
-    assert calls(None, 1_000_000) == 1
-    assert calls(pool.function, 1_000_000) > 1
-    assert calls(pool.function, LEAST_NANOSECONDS) > 1
-    assert (calls(pool.function, LEAST_NANOSECONDS - 1) > 1) is eager
+    assert calls(None, True) == 1
+    assert calls(pool.function, True) > 1
+    assert (calls(pool.function, False) > 1) is eager
     deadline = time.monotonic() + 10  # workers sleep after 50 microseconds of a CPU
     while not eager and begin(pool.function, pool.address, 50_000) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.02)
     assert (begin(pool.function, pool.address, 50_000) is not None) is eager
-    calls(pool.function, 1_000_000)  # now they are awake, or were a moment ago
+    calls(pool.function, True)  # now they are awake, or were a moment ago
     assert (begin(pool.function, pool.address, 20_000) is not None) is eager
     assert begin(pool.function, pool.address, 1_000_000) == pool.function
     assert begin(None, None, 1_000_000) is None
@@ -250,15 +254,15 @@ def test_only_what_takes_long_enough_is_shared(
 
 
 def test_a_host_shares_what_the_pool_would(code: tuple[Mapping, Image]) -> None:
-    """A host's own parallel_for gets the steps that take long enough, with all their tasks, and no others."""
+    """A host's own parallel_for gets the steps that are worth it, with all their tasks, and no others."""
     step = _STEP(code[0].address + code[1].symbols["m_share_step"])
     asked: list[int] = []
     ran: list[int] = []
     host = _FOR(lambda pool, function, arguments, tasks: asked.append(tasks))
     task = _TASK(lambda arguments, begin, end: ran.append(end - begin))
     address = ctypes.cast(host, ctypes.c_void_p).value
-    for nanoseconds in (LEAST_NANOSECONDS, LEAST_NANOSECONDS - 1):
-        step(address, None, task, None, 4, 25, nanoseconds)
+    for worth in (True, False):
+        step(address, None, task, None, 4, 25, 10_000, worth)
     assert (asked, ran) == ([100], [100])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,19 @@ from convc_runtime import Model
 from convc_runtime.pool import Pool
 
 from convc import driver, keras
-from convc.codegen.sharing import LEAST_NANOSECONDS, Sharing, Work, _Nest, shared_work, sharings
+from convc.codegen.work import Work, shared_work
 from convc.driver import Compiled
+from convc.errors import IRError
 from convc.loops.parser import parse_kernel
-from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Step
+from convc.plan.nest import Nest
+from convc.plan.sharing import LEAST_NANOSECONDS, share_steps
+from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Share, Step
+from convc.program.parser import parse_program
+from convc.program.printer import print_share
+from convc.program.verify import verify_program
 from convc.schedule.sequences import schedule_sequence
 from convc.target import TARGETS
-from convc.types import Dim, evaluate
+from convc.types import Dim, Extent, evaluate
 
 layers = keras.layers
 
@@ -30,17 +37,24 @@ def compiled(*stack: Any, shape: tuple[int, ...]) -> Compiled:
     return driver.compile(keras.Model(image, x, name="net")).compiled
 
 
-def shared(net: Compiled, operator: str) -> list[Sharing]:
-    """The sharing of each step that computes an operator."""
+def shared(net: Compiled, operator: str) -> list[Share]:
+    """The share of each step that computes an operator."""
     (entry,) = net.program.entries
-    rows = net.rows[entry.name]
-    found = zip(rows, sharings(net.program, entry), strict=True)
-    return [s for row, s in found if row.operators.startswith(operator)]
+    found = zip(net.rows[entry.name], entry.steps, strict=True)
+    return [s.share for row, s in found if row.operators.startswith(operator) and s.share]
 
 
 def work(net: Compiled) -> list[Work]:
     (entry,) = net.program.entries
-    return shared_work(net.program, entry, sharings(net.program, entry))
+    return shared_work(entry)
+
+
+def line(time: Extent) -> tuple[int, int]:
+    """A predicted time's nanoseconds whatever the symbols are, and those for each of their product."""
+    if isinstance(time, int):
+        return time, 0
+    once = evaluate(time, dict.fromkeys(time.symbols, 0))
+    return once, evaluate(time, dict.fromkeys(time.symbols, 1)) - once
 
 
 def jobs(model: Model) -> int:
@@ -50,8 +64,8 @@ def jobs(model: Model) -> int:
     return ctypes.c_uint32.from_address(pool.address + 128).value
 
 
-def at(sharing: Sharing, batch: int) -> tuple[int, int]:
-    cut = sharing.single if batch == 1 else sharing.many
+def at(share: Share, batch: int) -> tuple[int, int]:
+    cut = share.single or share.cut if batch == 1 else share.cut
     return evaluate(cut.rows, {"N": batch}), evaluate(cut.length, {"N": batch})
 
 
@@ -91,7 +105,7 @@ def test_winograd_is_cut_along_the_image_from_its_first_transform_to_its_last() 
 
 
 def test_a_batch_is_cut_by_images() -> None:
-    net = compiled(layers.Conv2D(32, 1), layers.Conv2D(512, 1), shape=(40, 40, 32))
+    net = compiled(layers.Conv2D(32, 1), layers.Conv2D(256, 1), shape=(12, 12, 32))
     for sharing in shared(net, "conv2d"):
         rows, length = at(sharing, 16)
         assert rows == 1
@@ -102,7 +116,7 @@ def test_a_network_of_small_steps_is_worth_no_second_thread() -> None:
     small = compiled(layers.Conv2D(8, 3), layers.MaxPooling2D(), shape=(12, 12, 1))
     large = compiled(layers.Conv2D(64, 3), layers.Conv2D(64, 3), shape=(64, 64, 32))
     assert not [w for w in work(small) if w.least == 1]
-    total = sum(w.time.once + w.time.each for w in work(large) if w.least == 1)
+    total = sum(sum(line(w.time)) for w in work(large) if w.least == 1)
     # 0.28 GFLOP: 1 to 3 ms without a second thread.
     assert 20 * LEAST_NANOSECONDS < total < 30_000_000
 
@@ -122,18 +136,20 @@ def test_small_steps_are_shared_where_the_batch_makes_them_large(
 
 def test_a_batch_reads_the_weights_of_a_matrix_once() -> None:
     net = compiled(layers.Dense(1024), layers.Dense(1024), shape=(1024,))
-    steps = [s.time for s in shared(net, "mat_mul")]
+    steps = shared(net, "mat_mul")
     assert len(steps) == 2
-    for time in steps:
-        assert time.once > 1024 * 1024 * 4 * 0.006  # half of what memory takes at 80 GB/s
-        assert time.each > 0
+    for share in steps:
+        once, each = line(share.time)
+        assert once > 1024 * 1024 * 4 * 0.006  # half of what memory takes at 80 GB/s
+        assert each > 0
 
 
 def test_work_in_groups_says_when_each_step_is_large_enough() -> None:
     """Steps of different lengths a row, with and without a symbol, in and out of a loop over images."""
     text = """
     kernel {name}(out y: float32[{rows}, 64]) {{
-      for n in {rows} parallel {{ for i in {length} {{ y[n, i % 64] = 0.0 }} }}
+      for n in {rows} parallel {{ for h in 2 parallel {{
+        for i in {length} // 2 {{ y[n, i % 64] = 0.0 }} }} }}
     }}"""
     lengths = {"large": 100_000, "middle": 30_000, "small": 3_000}
     kernels = {n: parse_kernel(text.format(name=n, rows="N", length=x)) for n, x in lengths.items()}
@@ -147,18 +163,97 @@ def test_work_in_groups_says_when_each_step_is_large_enough() -> None:
     steps += [Step(n, (Argument("y", 0),), each="N") for n in ("large", "small")]
     entry = Entry("run", (), (), tuple(steps))
     program = Program("p", regions, kernels, (entry,))
-    found = sharings(program, entry)
-    times = dict(zip(kernels, (s.time for s in found), strict=False))
-    assert times["large"].each > LEAST_NANOSECONDS > times["middle"].each > times["small"].each > 0
-    assert times["fixed"].once > LEAST_NANOSECONDS > times["fixed"].each == 0
-    groups = {(w.symbols, w.turns, w.least): w.time for w in shared_work(program, entry, found)}
+    (entry,) = share_steps(program).entries
+    shares = [step.share for step in entry.steps if step.share]
+    times = dict(zip(kernels, (s.time for s in shares), strict=False))
+    each = {name: line(time)[1] for name, time in times.items()}
+    assert each["large"] > LEAST_NANOSECONDS > each["middle"] > each["small"] > 0
+    assert each["fixed"] == 0
+    assert times["fixed"] == line(times["fixed"])[0] > LEAST_NANOSECONDS
+    leasts = [share.least for share in shares]
+    assert leasts[0] == leasts[3] == leasts[4] == 1
+    assert leasts[5] is None  # one image's worth, in every turn
+    groups = {(w.product, w.turns, w.least): w.time for w in shared_work(entry)}
     assert groups == {
-        (("N",), "", 1): times["large"],
-        (("N",), "", 2): times["middle"],
-        (("N",), "", 32): times["small"],
-        ((), "", 1): times["fixed"],
-        ((), "N", 1): times["large"],
+        (symbol, "", 1): times["large"],
+        (symbol, "", 2): times["middle"],
+        (symbol, "", 32): times["small"],
+        (1, "", 1): times["fixed"],
+        (1, "N", 1): sum(line(times["large"])),
     }
+
+
+def decided(text: str) -> list[str]:
+    """The shares of a program's steps, as they are printed."""
+    (entry,) = share_steps(parse_program(text)).entries
+    return [print_share(step.share) for step in entry.steps if step.share]
+
+
+KERNEL = """
+kernel {name}(in x: float32[{rows}, {length}], out y: float32[{rows}, {length}]) {{
+  for n in {rows} parallel {{ for i in {length} parallel {{
+    for t in {turns} {{ y[n, i] = fma(x[n, i], 2.0, y[n, i]) }} }} }} }}"""
+
+
+def program(*steps: str, kernels: str, size: str) -> str:
+    return f"""program p {{
+      input "x": {size} bytes
+      output "y": {size} bytes
+      entry run(x: float32[N] in "x") -> (y: float32[N] in "y") {{ {" ".join(steps)} }} }}
+      {kernels}"""
+
+
+def test_the_program_says_which_steps_are_shared_and_why() -> None:
+    """One task, little work, much work, and work that a batch makes much of: all in the program's own text."""
+    kernels = {
+        "one": KERNEL.format(name="one", rows=1, length=1, turns=90_000),
+        "little": KERNEL.format(name="little", rows=4, length=8, turns=100),
+        "much": KERNEL.format(name="much", rows=4, length=8, turns=10_000),
+        "each": KERNEL.format(name="each", rows="N", length=8, turns=1000),
+    }
+    text = program(
+        *(f'{name}("x", "y")' for name in kernels),
+        'each N { each("x", "y") }',
+        kernels="".join(kernels.values()),
+        size="32*N",
+    )
+    one, little, much, each, turn = decided(text)
+    assert one.startswith("alone 1 x 1, ")
+    assert little.startswith("alone 1 x 32, ")
+    assert much.startswith("share 1 x 32, ")
+    assert re.fullmatch(r"share N x 8 or 1 x 8\*N if N >= 4, 1\d{3}\*N ns", each)
+    assert re.fullmatch(r"alone 1 x 8, 1\d{3} ns", turn)
+
+
+def test_a_step_is_cut_where_its_writer_was() -> None:
+    """A kernel that is free to be cut by rows or by columns follows the one whose result it reads."""
+    loops = """
+    kernel {name}({roles}) {{
+      for {outer} in 64 parallel {{ for {inner} in 64 parallel {{
+        for t in 9000 {{ y[a, b] = fma(x[a, b], 2.0, y[a, b]) }} }} }} }}"""
+    roles = "in x: float32[64, 64], out y: float32[64, 64]"
+    rows = loops.format(name="rows", roles=roles, outer="a", inner="b")
+    columns = loops.format(name="columns", roles=roles, outer="b", inner="a")
+    shares = {}
+    for name in ("rows", "columns"):
+        steps = ['rows("x", "t")', f'{name}("t", "y")']
+        text = program(*steps, kernels=rows + columns, size="16384")
+        text = text.replace("entry run", 'arena "t": 16384 bytes\n entry run').replace(
+            "[N]", "[4096]"
+        )
+        shares[name] = [share.partition(",")[0] for share in decided(text)]
+    assert shares["rows"] == ["share 1 x 4096", "share 1 x 4096"]
+    assert shares["columns"] == ["share 1 x 4096", "share 64 x 64"]
+
+
+def test_a_share_of_other_tasks_is_refused() -> None:
+    text = program(
+        'much("x", "y") share 4 x 7, 10000 ns',
+        kernels=KERNEL.format(name="much", rows=4, length=8, turns=10),
+        size="128",
+    ).replace("[N]", "[32]")
+    with pytest.raises(IRError, match="much has 32 tasks"):
+        verify_program(parse_program(text))
 
 
 @pytest.mark.parametrize("rows", [16, 160])
@@ -184,7 +279,7 @@ def test_a_recurrent_kernel_takes_as_long_for_a_symbolic_batch_as_for_a_known_on
         }}"""
         kernel = schedule_sequence(parse_kernel(text), TARGETS["x86-64-avx512"])
         assert kernel is not None
-        return _Nest(kernel).nanoseconds(dict.fromkeys(kernel.symbols, rows))
+        return Nest(kernel).nanoseconds(dict.fromkeys(kernel.symbols, rows))
 
     assert predicted("N") == pytest.approx(predicted(str(rows)), rel=0.1)
 
