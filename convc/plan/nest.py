@@ -158,7 +158,7 @@ class Nest:
         if not symbols:
             return one
         many = self.nanoseconds(dict.fromkeys(symbols, MANY))
-        each = max(1, round((many - one) / (MANY ** len(symbols) - 1)))
+        each: int = max(1, round((many - one) / (MANY ** len(symbols) - 1)))
         return size_of(map(Dim.symbol, symbols)) * each + max(0, one - each)
 
 
