@@ -20,6 +20,9 @@ from convc.loops.ir import (
 from convc.loops.simplify import Linear, linear, simplify
 from convc.target import Target
 
+# Accesses that start from one pointer, from which on LLVM isn't to look for other pointers for them.
+_MANY_OFFSETS = 4
+
 
 @dataclass(frozen=True)
 class Address:
@@ -40,6 +43,7 @@ class AddressWriter(RegisterWriter):
         # By id, with the expression, which is thus kept alive.
         self._variables: dict[int, tuple[Expr, tuple[tuple[str, ...], bool]]] = {}
         self._alive: list[Expr | tuple[Expr, ...]] = []
+        self._reached: dict[str, set[int]] = {}  # the offsets asked for, by pointer
 
     def address(self, buffer: Buffer, at: tuple[Expr, ...]) -> Address:
         """The pointer of an access: what is constant goes into the offset, each variable into its level."""
@@ -144,4 +148,10 @@ class AddressWriter(RegisterWriter):
         return tuple(parts)
 
     def moved(self, pointer: str, offset: int) -> str:
+        """A pointer plus bytes. One that many accesses start from is settled as it is: see `Function.settle`."""
+        reached = self._reached.setdefault(pointer, set())
+        if offset not in reached:
+            reached.add(offset)
+            if len(reached) == _MANY_OFFSETS:
+                self.f.settle(pointer)
         return self.f.once(f"getelementptr i8, ptr {pointer}, i64 {offset}") if offset else pointer
