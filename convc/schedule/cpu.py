@@ -56,6 +56,7 @@ from convc.schedule.accumulated import accumulated
 from convc.schedule.batched import BATCH, block_rows
 from convc.schedule.blocks import split_blocks
 from convc.schedule.choices import DEFAULT, Choice, Picker
+from convc.schedule.dependence import goes_back
 from convc.schedule.finishing import finish, has_loop, loop_order, parallel_top
 from convc.schedule.lanes import vectorize_lanes
 from convc.schedule.own_nests import schedule_own_nest
@@ -67,7 +68,6 @@ from convc.schedule.structure import (
     Structure,
     analyse,
     depends_on,
-    goes_back,
     loads_of,
     moves_with,
 )

@@ -36,7 +36,7 @@ from convc.loops.rewrites.grid import (
 )
 from convc.loops.rewrites.nest import bind, fuse, reorder
 from convc.loops.simplify import linear, simplify_kernel
-from convc.schedule.structure import goes_back
+from convc.schedule.dependence import goes_back
 
 THREADS = 256
 TILED = "tiled product"

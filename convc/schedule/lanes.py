@@ -1,14 +1,13 @@
-"""Short loops inside of statements that an operator wrote itself, as vectors."""
+"""Loops that may be lanes in nests of any form: their iterations compute neighbours and know nothing of each other."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from convc.loops.ir import (
+    Alloc,
     Block,
-    Buffer,
     Const,
-    Expr,
     For,
     Kernel,
     Let,
@@ -17,52 +16,76 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    expressions,
     map_block,
     subexpressions,
+    walk,
 )
-from convc.loops.simplify import SYMBOL_RANGE
-from convc.schedule.structure import Structure, loads_of
+from convc.schedule.dependence import never_meet
+from convc.schedule.structure import Places, loads_in, places_of
 
-LENGTHS = (8, 16)
-"""Iterations of a loop that become lanes; the generator splits what is wider than the machine."""
+LENGTHS = (2, 3, 4, 8, 16)
+"""Iterations that become lanes: an image's channels, and whole vectors. Longer loops are worth splitting."""
 
 
 def vectorize_lanes(kernel: Kernel) -> Kernel:
-    """Loops of 8 or 16 iterations that compute neighbours from neighbours alone become lanes.
+    """Loops of few iterations become lanes where they may; the generator splits what is wider than the machine.
 
     Before: for g in n { for k in 8 { m[k] = max(m[k], x[g * 8 + k]) } }
     After:  for g in n { for k in 8 vectorized { m[k] = max(m[k], x[g * 8 + k]) } }
     """
-    buffers = kernel.buffers()
+    places = places_of(kernel)
 
     def on_stmt(stmt: Stmt) -> Block:
-        if isinstance(stmt, For) and _is_vector(stmt, kernel, buffers):
+        if isinstance(stmt, For) and _iterations(stmt) in LENGTHS and may_be_lanes(stmt, places):
             return (replace(stmt, kind=LoopKind.vectorized),)
         return (stmt,)
 
     return replace(kernel, body=map_block(kernel.body, on_stmt=on_stmt))
 
 
-def _is_vector(loop: For, kernel: Kernel, buffers: dict[str, Buffer]) -> bool:
-    fits = isinstance(loop.extent, Const) and loop.extent.value in LENGTHS
-    if not fits or loop.kind is not LoopKind.serial:
-        return False
-    stores = [s for s in loop.body if isinstance(s, Store)]
-    lets = {s.name for s in loop.body if isinstance(s, Let)}
-    written = {s.buffer: s.index for s in stores}
-    if not stores or len(written) < len(stores) or len(stores) + len(lets) < len(loop.body):
-        return False
-    ranges = dict.fromkeys(kernel.symbols, SYMBOL_RANGE)
-    places = Structure(kernel, (), (), stores[0], (), ranges, buffers)
+def may_be_lanes(loop: For, places: Places) -> bool:
+    """True if iterations store neighbours, read neighbours or one place, and none reaches what another one stores.
 
-    def step(buffer: str, at: tuple[Expr, ...]) -> int | None:
-        steered = any(isinstance(e, Load) or e in inner for i in at for e in subexpressions(i))
-        return None if steered else places.step(buffer, at, loop.var)
+    The loop's statements are straight, but for reductions into registers of an iteration's own.
+    """
+    if loop.kind is not LoopKind.serial or not is_straight(loop):
+        return False
+    own = {s.buffer.name for s in loop.body if isinstance(s, Alloc)}
+    stores = [s for s in walk(loop.body) if isinstance(s, Store) and s.buffer not in own]
+    loads = [x for x in loads_in(loop.body) if x.buffer not in own]
+    named = {Var(s.name, s.value.dtype) for s in loop.body if isinstance(s, Let)}
 
-    inner = {e for s in loop.body if isinstance(s, Let) for e in (Var(s.name, s.value.dtype),)}
-    loads = [load for s in loop.body for e in expressions(s) for load in loads_of(e)]
-    return all(step(s.buffer, s.index) == 1 for s in stores) and all(
-        step(x.buffer, x.index) in (0, 1) and written.get(x.buffer, x.index) == x.index
-        for x in loads
+    def step(access: Load | Store) -> int | None:
+        inside = (e for i in access.index for e in subexpressions(i))
+        if any(isinstance(e, Load) or e in named for e in inside):
+            return None  # data say where
+        return places.step(access.buffer, access.index, loop.var)
+
+    both: list[Load | Store] = [*loads, *stores]
+    return (
+        bool(stores)
+        and all(step(s) == 1 for s in stores)
+        and all(step(x) in (0, 1) for x in loads)
+        and all(
+            x.index == s.index or never_meet(x.index, s.index, loop.var, places.ranges)
+            for s in stores
+            for x in both
+            if x.buffer == s.buffer
+        )
     )
+
+
+def is_straight(loop: For) -> bool:
+    """True for a loop of statements without branches, perhaps with reductions into registers among them."""
+    return isinstance(loop.extent, Const) and all(
+        isinstance(s, (Alloc, Let, Store)) or isinstance(s, For) and _is_reduction(s)
+        for s in loop.body
+    )
+
+
+def _is_reduction(loop: For) -> bool:
+    return len(loop.body) == 1 and isinstance(loop.body[0], Store) and loop.body[0].index == ()
+
+
+def _iterations(loop: For) -> int | None:
+    return int(loop.extent.value) if isinstance(loop.extent, Const) else None

@@ -7,7 +7,6 @@ steps serves many rows; the columns become lanes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from convc.loops.ir import (
@@ -22,7 +21,6 @@ from convc.loops.ir import (
     Let,
     Load,
     LoopKind,
-    Role,
     Stmt,
     Store,
     Var,
@@ -35,9 +33,10 @@ from convc.loops.ir import (
     walk,
 )
 from convc.loops.rewrites import sink, split, unroll, vectorize
-from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range, simplify
+from convc.schedule.dependence import are_slices
 from convc.schedule.finishing import finish, has_loop
-from convc.schedule.structure import Structure, loads_of
+from convc.schedule.lanes import is_straight, may_be_lanes
+from convc.schedule.structure import places_of
 from convc.target import Target
 
 _ROW = "row"
@@ -53,7 +52,7 @@ def schedule_sequence(kernel: Kernel, target: Target) -> Kernel | None:
         return None
     rows = kernel.body[0]
     columns = _columns(kernel)
-    if not columns or not _rows_are_independent(kernel, rows.var):
+    if not columns or not are_slices(kernel, rows.var):
         return None
     sums = [loop for loop in columns if _reduction(loop)]
     if not sums:
@@ -84,111 +83,31 @@ def _blocks_of_rows(rows: For, block: Block, single: Block, height: int) -> Bloc
     return (For(rows.var, extent, (If((n % height).eq(0), (either,)),), LoopKind.parallel),)
 
 
-# ---------------------------------------------------------------- what may be lanes
+# ---------------------------------------------------------------- columns
 
 
 def _columns(kernel: Kernel) -> list[For]:
     """The innermost loops but reductions, if all of them may be lanes; none otherwise."""
-    found: list[For] = []
-    ranges: dict[str, Range] = dict.fromkeys(kernel.symbols, SYMBOL_RANGE)
-    for stmt in walk(kernel.body):
-        if not isinstance(stmt, (For, Alloc, Let, Store)):
-            return []
-        if isinstance(stmt, For):
-            ranges[stmt.var] = loop_range(stmt.extent, ranges)
-            if _is_column(stmt):
-                found.append(stmt)
+    if not all(isinstance(s, (For, Alloc, Let, Store)) for s in walk(kernel.body)):
+        return []
+    loops = [s for s in walk(kernel.body) if isinstance(s, For)]
+    found = [x for x in loops if is_straight(x) and any(_in_memory(s) for s in x.body)]
     inside = [s for loop in found for s in walk(loop.body)]
     outside = [s for s in walk(kernel.body) if not any(s is i for i in inside)]
     names = [loop.var for loop in found]
     if any(not isinstance(s, For) for s in outside) or len(set(names)) < len(names):
         return []
-    buffers = kernel.buffers()
-    places = [Structure(kernel, (), (), _stores(loop)[0], (), ranges, buffers) for loop in found]
-    lanes = all(_are_lanes(loop, p) for loop, p in zip(found, places, strict=True))
-    return found if lanes else []
+    places = places_of(kernel)
+    return found if all(may_be_lanes(loop, places) for loop in found) else []
 
 
-def _is_column(loop: For) -> bool:
-    """A loop of straight statements, perhaps with one reduction among them."""
-    straight = all(
-        isinstance(s, (Alloc, Let, Store)) or isinstance(s, For) and _is_reduction(s)
-        for s in loop.body
-    )
-    return straight and isinstance(loop.extent, Const) and bool(_stores(loop))
-
-
-def _is_reduction(loop: For) -> bool:
-    return len(loop.body) == 1 and isinstance(loop.body[0], Store) and loop.body[0].index == ()
+def _in_memory(stmt: Stmt) -> bool:
+    """True for a store to more than a register."""
+    return isinstance(stmt, Store) and stmt.index != ()
 
 
 def _reduction(loop: For) -> For | None:
     return next((s for s in loop.body if isinstance(s, For)), None)
-
-
-def _stores(loop: For) -> list[Store]:
-    """The stores to memory that stand directly in a loop."""
-    return [s for s in loop.body if isinstance(s, Store) and s.index]
-
-
-def _loads(block: Block) -> Iterator[Load]:
-    for stmt in walk(block):
-        for expr in expressions(stmt):
-            yield from loads_of(expr)
-
-
-def _are_lanes(loop: For, places: Structure) -> bool:
-    """Whether iterations store neighbours, and none reads or stores what another one stores."""
-    stores, loads = _stores(loop), [x for x in _loads(loop.body) if x.index]
-    others: list[Load | Store] = [*loads, *stores]
-    return (
-        all(places.step(s.buffer, s.index, loop.var) == 1 for s in stores)
-        and all(places.step(x.buffer, x.index, loop.var) in (0, 1) for x in loads)
-        and all(
-            x.index == s.index or _are_apart(x.index, s.index, loop.var, places.ranges)
-            for s in stores
-            for x in others
-            if x.buffer == s.buffer
-        )
-    )
-
-
-def _are_apart(
-    a: tuple[Expr, ...], b: tuple[Expr, ...], var: str, ranges: dict[str, Range]
-) -> bool:
-    """Whether two indices never meet, in whichever two iterations over a variable."""
-    for i, j in zip(a, b, strict=True):
-        (low, high), (least, most) = bounds(i, ranges), bounds(j, ranges)
-        if high < least or most < low:
-            return True
-        if Var(var) not in {*subexpressions(i), *subexpressions(j)}:
-            low, high = bounds(simplify(i - j, ranges), ranges)
-            if low > 0 or high < 0:
-                return True
-    return False
-
-
-def _rows_are_independent(kernel: Kernel, row: str) -> bool:
-    """Whether a row reaches, of all memory that is written, only what has its number at one place of the index."""
-    written = {b.name for b in kernel.params if b.role is not Role.in_}
-    place: dict[str, int] = {}
-    for stmt in walk(kernel.body):
-        reached = [(x.buffer, x.index) for x in _loads_of(stmt)]
-        if isinstance(stmt, Store):
-            reached.append((stmt.buffer, stmt.index))
-        for buffer, at in reached:
-            if buffer not in written:
-                continue
-            if Var(row) not in at or place.setdefault(buffer, at.index(Var(row))) != at.index(
-                Var(row)
-            ):
-                return False
-    return True
-
-
-def _loads_of(stmt: Stmt) -> Iterator[Load]:
-    for expr in expressions(stmt):
-        yield from loads_of(expr)
 
 
 # ---------------------------------------------------------------- tiles

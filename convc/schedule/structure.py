@@ -51,20 +51,12 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class Structure:
-    """A plain kernel taken apart: output loops around reductions around one store."""
+class Places:
+    """Where accesses to a kernel's buffers lie in memory, under the ranges of its variables."""
 
-    kernel: Kernel
-    outputs: tuple[Loop, ...]
-    reductions: tuple[Loop, ...]
-    store: Store
-    updates: tuple[Store, ...]  # of the accumulators, inside the reductions
-    ranges: dict[str, Range]
     buffers: dict[str, Buffer]
+    ranges: dict[str, Range]
     _forms: dict[tuple[str, tuple[Expr, ...]], Linear] = field(default_factory=dict, repr=False)
-
-    def extent(self, var: str) -> int | None:
-        return next(x.extent for x in (*self.outputs, *self.reductions) if x.var == var)
 
     def step(self, buffer: str, at: tuple[Expr, ...], var: str) -> int | None:
         """Elements that an access moves when a loop's variable grows by one; None if it isn't linear in it."""
@@ -74,6 +66,29 @@ class Structure:
         if key not in self._forms:
             self._forms[key] = linear(physical(self.buffers[buffer], at, self.ranges))
         return _coefficient(self._forms[key], var)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A plain kernel taken apart: output loops around reductions around one store."""
+
+    kernel: Kernel
+    outputs: tuple[Loop, ...]
+    reductions: tuple[Loop, ...]
+    store: Store
+    updates: tuple[Store, ...]  # of the accumulators, inside the reductions
+    places: Places
+
+    @property
+    def buffers(self) -> dict[str, Buffer]:
+        return self.places.buffers
+
+    def extent(self, var: str) -> int | None:
+        return next(x.extent for x in (*self.outputs, *self.reductions) if x.var == var)
+
+    def step(self, buffer: str, at: tuple[Expr, ...], var: str) -> int | None:
+        """Elements that an access moves when a loop's variable grows by one; None if it isn't linear in it."""
+        return self.places.step(buffer, at, var)
 
     def output_step(self, var: str) -> int | None:
         return self.step(self.store.buffer, self.store.index, var)
@@ -110,9 +125,27 @@ def loads_of(expr: Expr) -> list[Load]:
     return [e for e in subexpressions(expr) if isinstance(e, Load)]
 
 
+def loads_in(block: Block) -> Iterator[Load]:
+    """Every load in a block."""
+    for stmt in walk(block):
+        for expr in expressions(stmt):
+            yield from loads_of(expr)
+
+
 def moves_with(expr: Expr, var: str) -> bool:
     """True if a load of the expression is at an index that depends on a variable."""
     return any(depends_on(i, var) for load in loads_of(expr) for i in load.index)
+
+
+def places_of(kernel: Kernel) -> Places:
+    """The places of a kernel of any form. Loops of one name count as one over the range of both."""
+    ranges: dict[str, Range] = dict.fromkeys(kernel.symbols, SYMBOL_RANGE)
+    for stmt in walk(kernel.body):
+        if isinstance(stmt, For):
+            low, high = loop_range(stmt.extent, ranges)
+            known = ranges.get(stmt.var, (low, high))
+            ranges[stmt.var] = (min(low, known[0]), max(high, known[1]))
+    return Places(kernel.buffers(), ranges)
 
 
 def analyse(kernel: Kernel) -> Structure | None:
@@ -143,41 +176,8 @@ def analyse(kernel: Kernel) -> Structure | None:
         tuple(reductions),
         store,
         tuple(updates),
-        ranges,
-        kernel.buffers(),
+        Places(kernel.buffers(), ranges),
     )
-
-
-def goes_back(kernel: Kernel) -> bool:
-    """True if a kernel reads memory that it writes, or data say where it goes: its iterations may depend on others."""
-    written: set[str] = set()
-    read: set[str] = set()
-    data: set[str] = set()  # names of values that are read, or follow from what is
-    registers = {
-        s.buffer.name
-        for s in walk(kernel.body)
-        if isinstance(s, Alloc) and s.buffer.space is Space.register
-    }
-    for stmt in walk(kernel.body):
-        places: list[Expr] = []
-        for expr in expressions(stmt):
-            loads = loads_of(expr)
-            read.update(e.buffer for e in loads)
-            places += [i for e in loads for i in e.index]
-            if isinstance(stmt, Let) and (loads or _mentions(expr, data)):
-                data.add(stmt.name)
-        if isinstance(stmt, Store):
-            written.add(stmt.buffer)
-            places += stmt.index
-            if any(loads_of(i) for i in stmt.index):
-                return True  # two iterations may find the same place to store to
-        if any(_mentions(place, data) for place in places):
-            return True
-    return bool((written & read) - registers)
-
-
-def _mentions(expr: Expr, names: set[str]) -> bool:
-    return any(isinstance(e, Var) and e.name in names for e in subexpressions(expr))
 
 
 def _last_store(block: Block) -> Store | None:

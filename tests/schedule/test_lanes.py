@@ -6,8 +6,8 @@ import pytest
 
 from convc.loops.ir import For, LoopKind, walk
 from convc.loops.parser import parse_kernel
+from convc.schedule.dependence import goes_back
 from convc.schedule.lanes import vectorize_lanes
-from convc.schedule.structure import goes_back
 
 HEAD = "kernel k(in x: float32[64], in p: int64[8], out m: float32[16], out y: float32[64]) {"
 
@@ -23,10 +23,14 @@ def kinds(body: str) -> list[LoopKind]:
         "for k in 16 { m[k] = max(m[k], x[g * 16 + k]) }",
         "for k in 8 { let a: float32 = x[k] * x[g]  y[g * 8 + k] = a  m[k] = a + 1.0 }",
         "let at: int64 = p[g]  for k in 8 { y[k] = x[at + k] }",
+        "let at: int64 = p[g]  for k in 3 { y[at + k] = y[at + k] + x[k] }",  # its own place again
+        "for k in 8 { y[k] = x[k]  y[k] = y[k] + x[g] }",
+        "for k in 8 { y[k] = x[k]  m[k] = y[k + 8] }",  # what no iteration stores
+        "for k in 8 { alloc s: float32[] register  s[] = 0.0  for c in 4 { s[] = s[] + x[c * 8 + k] }  y[k] = s[] }",
     ],
 )
 def test_neighbours_from_neighbours_are_lanes(body: str) -> None:
-    assert kinds(body) == [LoopKind.vectorized]
+    assert kinds(body)[0] is LoopKind.vectorized
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,9 @@ def test_neighbours_from_neighbours_are_lanes(body: str) -> None:
         "for k in 8 { y[k * 2] = x[k] }",  # no neighbours
         "for k in 7 { y[k] = x[k] }",  # no whole vector
         "for k in 8 { if x[k] < 0.0 { y[k] = x[k] } }",
-        "for k in 8 { y[k] = x[k]  y[k] = x[g] }",
+        "for k in 8 { y[k] = x[k]  y[7 - k] = x[g] }",  # two iterations store to one place
+        "for k in 8 { y[k] = x[k]  m[k] = y[g] }",  # what another one stored
+        "alloc s: float32[] register  for k in 8 { s[] = x[k] }",  # one register for all
     ],
 )
 def test_other_loops_stay(body: str) -> None:
