@@ -30,6 +30,7 @@ from benchmarks.layers import layers_of
 from benchmarks.networks import LINES, network
 from benchmarks.peer_graph import TO_NCHW, peer_graph
 from benchmarks.tables import fallen, layers_table, report, write_docs
+from benchmarks.two_cores import round_trip, streaming
 from convc.cli.peak import measured_peak
 from convc.graph.interp import run_graph
 from convc.onnx.exporter import export_graph
@@ -44,7 +45,8 @@ class Result:
     """One contender on one network and batch with so many threads; the lists have one entry per process.
 
     `medians` are the milliseconds of a run back to back, `paused` those of one after 10 ms of sleep, `cpu` the
-    milliseconds of CPU time of a run, `load` those of loading; `memory` is in bytes.
+    milliseconds of CPU time of a run, `load` those of loading; `memory` is in bytes. `round_trips` are the seconds of a
+    cache line's way between two CPUs and back, just before the process began; of one thread there are none.
     """
 
     network: str
@@ -58,6 +60,7 @@ class Result:
     cpu: list[float] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
+    round_trips: list[float] = field(default_factory=list)
     error: float = 0.0
     failure: str = ""
 
@@ -118,11 +121,13 @@ def measure(result: Result, folder: Path, seconds: float, isa: str = "") -> None
     arguments = [result.contender, str(folder), str(result.threads), str(seconds)]
     command = [sys.executable, "-m", "benchmarks.worker", *arguments]
     variables = environment(result.threads, result.contender, isa)
+    trips = [round_trip()] if result.threads > 1 else []
     done = subprocess.run(command, capture_output=True, text=True, env=variables)
     if done.returncode:
         result.failure = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return
     result.add(json.loads(done.stdout.splitlines()[-1]))
+    result.round_trips += trips
 
 
 def compare(
@@ -249,6 +254,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "target": given.target,
         "isa": given.isa,
         "load_before": os.getloadavg()[0],
+        "streaming": [[t, streaming(t)] for t in given.threads],
+        "streaming_round_trip": round_trip() if max(given.threads) > 1 else 0.0,
     }
     results: list[dict[str, Any]] = []
     peaks: dict[int, float] = {}

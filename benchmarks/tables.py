@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chart import write_chart
+from benchmarks.two_cores import FAR
 
 TIE = 0.05
 OUR_LIMIT = 1e-5
@@ -64,6 +65,61 @@ def cell(row: Row | None) -> str:
     return f"{row['milliseconds']:.3g} ±{row['spread']:.0%}{mark}"
 
 
+def threads_text(threads: int, rows: Iterable[Row]) -> str:
+    """So many threads, and how many of the processes began while their CPUs were far apart, if any did."""
+    trips = [trip for row in rows for trip in row.get("round_trips", [])]
+    far = sum(trip > FAR for trip in trips)
+    return f"{threads} ({far}/{len(trips)} far)" if far else str(threads)
+
+
+def distance(results: Iterable[Row]) -> list[str]:
+    """How far the CPUs were apart when the processes with several threads began, and what that did to convc."""
+    rows = [r for r in results if r.get("round_trips")]
+    trips = sorted(trip for r in rows for trip in r["round_trips"])
+    if not trips:
+        return []
+    far = sum(trip > FAR for trip in trips)
+    said = (
+        f"Before each process of several threads a cache line took {nanoseconds(statistics.median(trips))} from one "
+        f"CPU to another and back ({nanoseconds(trips[0])} to {nanoseconds(trips[-1])}). In {far} of {len(trips)} it "
+        f"took more than {nanoseconds(FAR)}: the host had put the CPUs far apart, where neither finds in its caches "
+        'what the other wrote ("far" beside the threads).'
+    )
+    ratios = [ratio for r in rows if r["contender"] == "convc" for ratio in slower_far(r)]
+    if ratios:
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        said += f" There convc took {mean:.2f} times as long (lines that had both: {len(ratios)})."
+    return [said]
+
+
+def nanoseconds(seconds: float) -> str:
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def slower_far(row: Row) -> list[float]:
+    """How many times as long a line's processes took that began far, in the median; nothing if there weren't both."""
+    pairs = list(zip(row["medians"], row["round_trips"], strict=True))
+    near, far = [m for m, t in pairs if t <= FAR], [m for m, t in pairs if t > FAR]
+    return [statistics.median(far) / statistics.median(near)] if near and far else []
+
+
+def streams(facts: Row) -> list[str]:
+    """What memory gives to threads, which bounds layers whose weights are in no cache."""
+    speeds = {threads: speed * 1e-9 for threads, speed in facts.get("streaming", [])}
+    if not speeds:
+        return []
+    parts = [f"{s:.0f} GB/s to {t} thread{'s' if t > 1 else ''}" for t, s in speeds.items()]
+    trip = facts.get("streaming_round_trip", 0.0)
+    where = f", at {nanoseconds(trip)} from one CPU to another and back" if trip else ""
+    said = f"Memory gave {' and '.join(parts)} before the first process{where}"
+    if {1, 2} <= speeds.keys():
+        said += (
+            ": layers whose weights are in no cache, as VGG16's dense ones of 494 MB, are at most "
+            f"{max(1.0, speeds[2] / speeds[1]):.2f} times as fast on two threads"
+        )
+    return [f"{said}."]
+
+
 def groups(results: Iterable[Row]) -> list[tuple[str, int, int, dict[str, Row]]]:
     """The rows of each network, batch and number of threads, by contender."""
     found = []
@@ -89,7 +145,7 @@ def table_of(results: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             [
                 name,
                 str(batch),
-                str(threads),
+                threads_text(threads, rows.values()),
                 *(cell(rows.get(n)) for n in names),
                 verdict(measured, peers_of(rows)) if measured else "",
                 f"{measured['peak_share']:.0%}" if measured else "",
@@ -268,6 +324,8 @@ def write_docs(folder: Path) -> None:
         "Weights are random, batch norm statistics too, such that activations keep their size. Other engines get the "
         "network as ONNX with NCHW images (ncnn one image after the other); convc compiles the channels_last model and "
         "gets NHWC images.",
+        *distance(results),
+        *streams(facts),
         "",
         *means(results),
         "",

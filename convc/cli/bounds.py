@@ -41,7 +41,7 @@ GOOD = 0.7
 
 _MOSTLY = 0.5  # a roof is named where it explains this share of the time
 _LATENCY = 3e-6  # seconds: a kernel that takes less has hardly begun
-_SUMS = 8  # vectors of partial sums of the kernel that reads memory
+SUMS = 8  # vectors of partial sums of the kernel that reads memory
 _FLOAT = DType.float32
 
 _TRANSCENDENTAL = {"exp", "log", "tanh", "erf", "sin", "cos", "pow", "sigmoid"}
@@ -63,15 +63,15 @@ class Bandwidths:
 
 
 def read_kernel(lanes: int, rows: int) -> Kernel:
-    """`y[c, l] += x[i, c, l]` for all i: reads `rows` x `_SUMS` vectors."""
-    x = Buffer("x", _FLOAT, (rows, _SUMS, lanes), role=Role.in_)
-    y = Buffer("y", _FLOAT, (_SUMS, lanes), role=Role.out)
-    acc = Buffer("acc", _FLOAT, (_SUMS, lanes), space=Space.register)
+    """`y[c, l] += x[i, c, l]` for all i: reads `rows` x `SUMS` vectors."""
+    x = Buffer("x", _FLOAT, (rows, SUMS, lanes), role=Role.in_)
+    y = Buffer("y", _FLOAT, (SUMS, lanes), role=Role.out)
+    acc = Buffer("acc", _FLOAT, (SUMS, lanes), space=Space.register)
     at = (Var("c"), Var("l"))
 
     def each(store: Store) -> For:
         inner = For("l", index(lanes), (store,), LoopKind.vectorized)
-        return For("c", index(_SUMS), (inner,), LoopKind.unrolled)
+        return For("c", index(SUMS), (inner,), LoopKind.unrolled)
 
     now = Load("acc", at, _FLOAT)
     total = now + Load("x", (Var("i"), *at), _FLOAT)
@@ -94,13 +94,13 @@ def bandwidths() -> Bandwidths:
 
 def _bandwidth(machine: Target, size: int) -> float:
     lanes = machine.lanes(_FLOAT.itemsize)
-    rows = size // (_SUMS * lanes * _FLOAT.itemsize)
+    rows = size // (SUMS * lanes * _FLOAT.itemsize)
     image = link([compile_object(kernels_module([read_kernel(lanes, rows)], machine), machine)])
     code = map_code(image.code)
     run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
         code.address + image.symbols["read"]
     )
-    x, y = aligned(size), np.zeros(_SUMS * lanes, np.float32)
+    x, y = aligned(size), np.zeros(SUMS * lanes, np.float32)
     x[:] = 0
     arguments = (ctypes.c_void_p * 2)(x.ctypes.data, y.ctypes.data)
     best = float("inf")

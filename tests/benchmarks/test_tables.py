@@ -13,12 +13,14 @@ from benchmarks.contenders import CONTENDERS, environment
 from benchmarks.layers import kind_of
 from benchmarks.tables import (
     cell,
+    distance,
     fallen,
     layers_table,
     means,
     narrow_section,
     notes,
     ratios,
+    streams,
     table_of,
     verdict,
 )
@@ -144,3 +146,30 @@ def test_kinds_of_kernels() -> None:
     assert kind_of("conv2d + add", "lanes") == "depthwise conv2d"
     assert kind_of("mul + conv2d + add", "tiled") == "scaled conv2d"
     assert kind_of("winograd_input", "pointwise") == "winograd_input"
+
+
+def test_figures_of_two_threads_say_how_far_the_cpus_were_apart() -> None:
+    apart = row("convc", 10) | {
+        "threads": 2,
+        "medians": [10.0, 10.0, 11.0],
+        "round_trips": [1e-7, 9e-8, 4e-7],
+    }
+    near = row("other", 20) | {"threads": 2, "medians": [20.0], "round_trips": [8e-8]}
+    alone = row("convc", 19) | {"round_trips": []}
+    _, (first, second) = table_of([alone, apart, near])
+    assert (first[2], second[2]) == ("1", "2 (1/4 far)")
+    (said,) = distance([alone, apart, near])
+    assert "took 95 ns from one CPU to another and back (80 ns to 400 ns)" in said
+    assert "In 1 of 4" in said
+    assert "convc took 1.10 times as long (lines that had both: 1)" in said
+    assert distance([alone]) == []
+    assert distance([row("convc", 10)]) == []  # kept from before this was measured
+
+
+def test_layers_bound_by_memory_gain_what_memory_gives_two_threads() -> None:
+    (said,) = streams({"streaming": [[1, 40e9], [2, 54e9]], "streaming_round_trip": 95e-9})
+    assert "40 GB/s to 1 thread and 54 GB/s to 2 threads" in said
+    assert "at 95 ns" in said
+    assert "at most 1.35 times as fast" in said
+    assert "times as fast" not in streams({"streaming": [[1, 40e9]]})[0]
+    assert streams({}) == []
