@@ -467,7 +467,7 @@ def split(
         raise UsageError(
             f"validation_split: expected a number between 0 and 1; received {fraction!r}"
         )
-    rows = {len(a) for a in leaves(feeds)}
+    rows = {len(a) for part in feeds for a in leaves(part)}
     if not all(is_array_like(part) for part in feeds if part is not None) or len(rows) != 1:
         raise UsageError(
             "validation_split needs arrays of equal length; give validation_data instead"

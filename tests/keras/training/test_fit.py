@@ -452,3 +452,13 @@ def test_predictions_follow_weights_that_keep_changing() -> None:
     last = model.get_weights()[2]
     found = model.predict(IMAGES, verbose=0)
     np.testing.assert_allclose(found, (IMAGES @ kernel + bias) @ last, rtol=1e-4, atol=1e-5)
+
+
+def test_validation_split_counts_rows_where_all_arguments_are_dicts() -> None:
+    weights = np.linspace(0, 1, len(LABELS))
+    settings: dict[str, Any] = {"validation_split": 0.3, "shuffle": False, "verbose": 0}
+    plain = small(0.0).fit(IMAGES, LABELS, sample_weight=weights, **settings).history
+    model = small(0.0)
+    (source,), (output,) = model.input_names, model.output_names
+    x, y, given = {source: IMAGES}, {output: LABELS}, {output: weights}
+    assert model.fit(x, y, sample_weight=given, **settings).history == plain
