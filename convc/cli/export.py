@@ -74,7 +74,7 @@ def export(
     if io_layout not in LAYOUTS:
         raise UsageError(f"--io-layout: expected one of {', '.join(LAYOUTS)}, got {io_layout!r}")
     if training:
-        require_training(source, io_layout)
+        require_training(source, io_layout, batch)
     size, shapes = parse_batch(batch), parse_shapes(shape)
     with waiting(f"exporting {source}", as_json):
         if training:
@@ -86,7 +86,7 @@ def export(
     show_files(files, opset, as_json)
 
 
-def require_training(source: str, io_layout: str) -> None:
+def require_training(source: str, io_layout: str, batch: str) -> None:
     """UsageError for what --training isn't for."""
     if source.endswith(".onnx"):
         raise UsageError(
@@ -94,6 +94,8 @@ def require_training(source: str, io_layout: str) -> None:
         )
     if io_layout != "model":
         raise UsageError("--io-layout is for inference graphs, not with --training")
+    if batch != "dynamic":
+        raise UsageError("--batch is for inference graphs, not with --training")
 
 
 def export_training(source: str, output: Path | None, opset: int, shapes: Shapes) -> list[Path]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCALES = ("unit", "raw", "tf", "torch", "caffe")
 SIDES = ("first", "last")
+OTHER_PICTURES = (".gif", ".jpg", ".jpeg", ".pdf", ".svg", ".ppm", ".npy", ".npz")
 PICTURES = (".png", ".webp", ".bmp", ".tif", ".tiff")
 SHOWN_DEAD = 6
 
@@ -99,7 +100,7 @@ def features(
 
     Without --output only the numbers are printed; --json has them for other programs, dead maps by number.
     """
-    check(scale, channels, inputs, filters)
+    check(scale, channels, inputs, filters, output)
     with waiting(f"opening {source}", as_json):
         model = scripts.load_model(source, parse_shapes(shape))
     if filters:
@@ -111,6 +112,7 @@ def features(
     with waiting(f"computing the maps of {source}", as_json):
         found = feature_pictures.feature_maps(model, x, layers, channels)
         statistics = found.statistics()
+    require_image(image, next(iter(found.values()), None))
     written = write_sheets(found, output, image) if output is not None else {}
     for row in statistics:
         row["written"] = written.get(row["layer"])
@@ -121,8 +123,18 @@ def features(
     show(source, columns, map(cells, statistics))
 
 
-def check(scale: str, channels: str | None, inputs: Sequence[str] | None, filters: bool) -> None:
+def check(
+    scale: str,
+    channels: str | None,
+    inputs: Sequence[str] | None,
+    filters: bool,
+    output: Path | None,
+) -> None:
     """UsageError for options that are unknown or don't go together."""
+    if output is not None and output.suffix.lower() in OTHER_PICTURES:
+        raise UsageError(
+            f"--output {output}: expected a folder, or a name that ends in {', '.join(PICTURES)}"
+        )
     _one_of("--scale", scale, SCALES)
     if channels is not None:
         _one_of("--channels", channels, SIDES)
@@ -130,6 +142,12 @@ def check(scale: str, channels: str | None, inputs: Sequence[str] | None, filter
         raise UsageError("--filters: filters don't depend on an --input: give one of them")
     if not filters and not inputs:
         raise UsageError("--input: expected a picture or a .npy file (only --filters needs none)")
+
+
+def require_image(image: int, maps: Any) -> None:
+    """UsageError for --image past a batch; `maps` are a layer's, None where there are none."""
+    if maps is not None and image >= len(maps):
+        raise UsageError(f"--image: expected a number below the batch's {len(maps)}, got {image}")
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:
@@ -195,7 +213,8 @@ def place_of(output: Path, layer: str, single: bool) -> Path:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"can't make the folder {output}: {error.strerror or error}") from None
+        reason = "it is a file" if output.is_file() else error.strerror or error
+        raise OutputError(f"can't make the folder {output}: {reason}") from None
     return output / (re.sub(r"[^\w.-]+", "-", layer) + ".png")
 
 

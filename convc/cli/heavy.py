@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         training,
         training_graph,
     )
+    from convc.cli import app as commands
     from convc.cli import pictures as pictures_in
     from convc.cli.differences import comparing
     from convc.keras import saving as keras_saving
@@ -46,6 +47,7 @@ else:
     accuracy = OnFirstUse("convc.cli.accuracy")
     bounds = OnFirstUse("convc.cli.bounds")
     building = OnFirstUse("convc.cli.building")
+    commands = OnFirstUse("convc.cli.app")
     comparing = OnFirstUse("convc.cli.differences.comparing")
     convc_runtime = OnFirstUse("convc_runtime")
     curve_plots = OnFirstUse("convc.keras.visualization.curves")
@@ -74,6 +76,7 @@ __all__ = [
     "accuracy",
     "bounds",
     "building",
+    "commands",
     "comparing",
     "convc_runtime",
     "curve_plots",

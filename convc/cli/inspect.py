@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convc.cli.heavy import building, convc_runtime, description
-from convc.cli.opening import is_artifact, refuse_shapes
+from convc.cli.opening import is_artifact, refuse_choices
 from convc.cli.options import Batch, Debug, Json, Shape, Target, parse_batch, parse_shapes
 from convc.cli.tables import bytes_text, show, show_facts, show_json, show_layers
 from convc.cli.waiting import waiting
@@ -38,7 +38,7 @@ def inspect(
     """Show a summary, the text of any stage, or the memory plan."""
     shapes = parse_shapes(shape)
     if is_artifact(source):
-        refuse_shapes(source, shapes)
+        refuse_choices(source, target, shapes, batch)
         if stage is not None or memory:
             raise UsageError(f"{source}: --stage and --memory need the model script it was made of")
         show_artifact(source, as_json)

@@ -23,16 +23,20 @@ def open_model(
     `shapes` are --shape's. UsageError for those of a model that is compiled already.
     """
     if is_artifact(source):
-        refuse_shapes(source, shapes)
+        refuse_choices(source, target, shapes)
         return convc_runtime.load(source, threads), None
     built = building.build(building.Request(source, target, shapes=shapes))
     return built.artifact.model(threads), built
 
 
-def refuse_shapes(source: str, shapes: Shapes | None) -> None:
-    """UsageError for --shape with a .cvc file."""
-    if shapes:
-        raise UsageError(f"{source} is compiled already: --shape is for the model it was made of")
+def refuse_choices(source: str, target: str, shapes: Shapes | None, batch: str = "dynamic") -> None:
+    """UsageError for --target, --shape and a compilation's --batch with a .cvc file."""
+    given = {"--target": target != "host", "--shape": bool(shapes), "--batch": batch != "dynamic"}
+    for option, chosen in given.items():
+        if chosen:
+            raise UsageError(
+                f"{source} is compiled already: {option} is for the model it was made of"
+            )
 
 
 def is_artifact(source: str) -> bool:

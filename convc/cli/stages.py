@@ -54,7 +54,8 @@ class Stages:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{folder}: can't be made: {error.strerror or error}") from None
+            reason = "it is a file" if folder.is_file() else error.strerror or error
+            raise OutputError(f"can't make the folder {folder}: {reason}") from None
         width = max(2, len(str(len(self.all) - 1)))
         paths = []
         for number, stage in enumerate(self.all):

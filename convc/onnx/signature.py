@@ -38,13 +38,13 @@ class Signature:
 
     def check_used(self, graph: GraphProto) -> None:
         """UsageError for a name in `shapes` that no input, dimension or output of a size that data decide has."""
-        for node in graph.node:
-            if node.op_type in SIZED_BY_DATA and node.output:
-                self.unused.pop(node.output[0], None)
+        sized = [n.output[0] for n in graph.node if n.op_type in SIZED_BY_DATA and n.output]
+        for name in sized:
+            self.unused.pop(name, None)
         if self.unused:
-            known = ", ".join(sorted({*dimensions(graph), *(i.name for i in graph.input)}))
+            known = sorted({*dimensions(graph), *(i.name for i in graph.input), *sized})
             raise UsageError(
-                f"no dimension or input is called {next(iter(self.unused))!r}: {known}"
+                f"--shape: no dimension or input is called {next(iter(self.unused))!r}: expected {', '.join(known)}"
             )
 
     def read_input(self, info: onnx.ValueInfoProto) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 from convc_runtime.errors import WriteError
 from convc_runtime.writing import write_whole
 
-from convc.errors import OutputError, UsageError
+from convc.errors import InputFileError, OutputError, UsageError
 from convc.passes.choose_algorithm import Algorithm, Algorithms
 from convc.schedule.choices import ORDERS, Choice
 from convc.target import Target
@@ -122,7 +122,13 @@ def read_records(path: Path | None, strict: bool = False) -> Records:
         records = [from_json(record) for record in data["records"]]
     except FileNotFoundError:
         return Records(path)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except OSError as error:
+        if strict:
+            raise InputFileError(
+                f"{path}: {error.strerror or error} (expected tuning records)"
+            ) from None
+        return Records(path, warning=f"{path}: {error.strerror or error}; ignored")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         problem = f"{path}: no tuning records of convc ({reason})"
         if strict:

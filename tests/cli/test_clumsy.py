@@ -100,7 +100,7 @@ def test_what_is_no_model_is_said_in_one_line(
         (("compile", "m.py", "-o", "folder.cvc"), 8, "can't write folder.cvc: it is a folder"),
         (("compile", "m.py", "-o", "out.txt"), 2, "out.txt: expected a name that ends in .cvc"),
         (("compile", "m.py", "-o", "x.npy/a.cvc"), 8, "can't write x.npy/a.cvc: Not a directory"),
-        (("compile", "m.py", "--dump", "x.npy"), 8, "x.npy: can't be made: File exists"),
+        (("compile", "m.py", "--dump", "x.npy"), 8, "can't make the folder x.npy: it is a file"),
         (("compile", "notes.csv"), 3, "notes.csv: expected a model, whose name ends in .py, .onnx, .keras, .h5"),
         (("doctor", "m.py"), 2, "m.py: expected a file whose name ends in .onnx, .keras, .h5"),
         (("optimize", "m.py", "-o", "a.onnx"), 2, "m.py: expected a model.onnx"),
@@ -131,3 +131,33 @@ def test_a_script_sees_no_arguments_of_ours(
     monkeypatch.setattr("sys.argv", ["convc", "compile", "arguments.py", "--exact"])
     Path("arguments.py").write_text(f"import sys\nassert sys.argv == ['arguments.py']\n{SCRIPT}")
     assert outcome(capsys, "inspect", "arguments.py")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("bench", "m.py", "--threads", "0"), 2, "--threads: expected a number of at least 1, got '0'"),
+        (("bench", "m.py", "--threads=5000"), 2, "--threads: expected a number of at most 1024, got '5000'"),
+        (("verify", "m.py", "--batch", "two"), 2, "--batch: expected a whole number, got 'two'"),
+        (("verify", "m.py", "--tolerance", "1x"), 2, "--tolerance: expected a number, got '1x'"),
+        (("bench", "m.cvc", "--target", "x86-64-v2"), 2, "m.cvc is compiled already: --target is for the model"),
+        (("inspect", "m.cvc", "--batch", "4"), 2, "m.cvc is compiled already: --batch is for the model"),
+        (("compile", "m.py", "--records", "folder.py"), 3, "folder.py: Is a directory (expected tuning records)"),
+        (("compile", "m.py", "--dump", "notes.csv"), 8, "can't make the folder notes.csv: it is a file"),
+        (("features", "m.py", "-i", "x.npy", "-o", "a.gif"), 2, "a.gif: expected a folder, or a name that ends in"),
+        (("features", "m.py", "-i", "x.npy", "--layer", "d", "-o", "s", "--image", "2"), 2, "the batch's 2, got 2"),
+        (("export", "m.py", "--training", "--batch", "4"), 2, "--batch is for inference graphs"),
+    ],
+)  # fmt: skip
+def test_an_option_that_does_not_fit_is_named_with_its_value(
+    arguments: tuple[str, ...],
+    code: int,
+    said: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    found, _, err = outcome(capsys, *arguments)
+    assert (found, len(err)) == (code, 1), err
+    assert said in err[0]
