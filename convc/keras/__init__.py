@@ -32,7 +32,7 @@ from convc.keras.losses import Loss
 from convc.keras.metrics import Metric
 from convc.keras.optimizers import Optimizer
 from convc.keras.regularizers import Regularizer
-from convc.keras.training.own_steps import GradientTape
+from convc.keras.training.eager import GradientTape
 
 __version__ = "3.0.0"
 """The version of Keras whose names and defaults these are."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convc.keras import ops, random
-from convc.keras.training.own_steps import GradientTape
+from convc.keras.training.eager import GradientTape
 from convc.keras.utils.seeding import set_random_seed
 from convc.types import DType
 

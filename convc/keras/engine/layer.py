@@ -36,15 +36,18 @@ from convc.keras.engine.naming import (
 from convc.keras.engine.phase import stepping, training_now, training_phase
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import (
+    RECORDERS,
     KerasTensor,
     Operators,
     Variable,
     apply,
     as_tensor,
+    at_once,
     cast,
     extents,
     function,
     placeholder,
+    recording_now,
 )
 from convc.ops.reduce import Count
 from convc.types import DType
@@ -113,6 +116,8 @@ class Layer:
         self.traced_shape: Any = None
         """The output's shape in the latest call."""
         self._build_shape: Any = None
+        self._recorded_losses: tuple[KerasTensor, ...] | None = None
+        """What its latest call on known values added to the loss."""
         self.calls = []
         self._trainable = bool(trainable)
         self._own_weights: list[Variable] = []
@@ -144,6 +149,8 @@ class Layer:
             raise ModelError(
                 f"layer {type(self).__name__} was not initialised: call super().__init__() in its __init__ first"
             )
+        if at_once() and not any(t.step.symbolic for t in flatten((args, kwargs))):
+            return RECORDERS[0](lambda: self(*args, **kwargs))
         training = training_now() if kwargs.get("training") is None else bool(kwargs["training"])
         args, kwargs = self._prepared(args, kwargs)
         with collecting_losses() as losses, entered(self._scope_part()), training_phase(training):
@@ -161,6 +168,8 @@ class Layer:
                 for output in flatten(outputs):
                     self.add_loss(per_row(self.activity_regularizer(output), output))
         self.traced_shape = map_tensors(lambda t: t.shape, outputs)
+        if recording_now() is not None:
+            self._recorded_losses = None if scope() else tuple(losses)
         return record(self, args, kwargs, outputs, losses)
 
     def _scope_part(self) -> str:
@@ -171,7 +180,7 @@ class Layer:
         parameters = inspect.signature(self.call).parameters
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         training = kwargs.get("training")
-        if training and not stepping():
+        if training and not stepping() and recording_now() is None:
             raise UnsupportedError(
                 f"{user_line()}: layer {self.name!r}: training=True isn't supported in prediction; expected False"
             )
@@ -265,6 +274,8 @@ class Layer:
         added = [x for part in parts for call in part.calls for x in call.losses]
         if stepping():
             added = list(collected_losses() or ())
+        elif self._recorded_losses is not None:
+            added = list(self._recorded_losses)
         weights = [w for w in self.trainable_weights if w.regularizer is not None]
         return [*added, *(as_tensor(w.regularizer(w)) for w in weights)]
 
@@ -472,7 +483,7 @@ def _tensors(value: Any) -> Any:
 
 
 Kind = TypeVar("Kind")
-_PRIVATE = ("init_arguments", "calls", "network", "_native", "_own_weights")
+_PRIVATE = ("init_arguments", "calls", "_recorded_losses", "network", "_native", "_own_weights")
 
 
 def _found_in(value: Any, kind: type[Kind]) -> Iterator[Kind]:

@@ -7,7 +7,7 @@ constant. Nothing is computed while tracing; the steps that lead to a model's ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from convc.errors import ModelError
 from convc.graph.op import Op, OpError
-from convc.keras.engine.naming import scope_name, user_line
+from convc.keras.engine.naming import scope, scope_name, user_line
 from convc.keras.engine.open_sizes import Open, shown
 from convc.keras.engine.phase import training_now
 from convc.ops import elementwise, shape
@@ -49,6 +49,26 @@ class Step:
     """A wish for the name of the value in the graph: the layer whose output it is."""
     training: bool = False
     """Whether it is computed as in training, in a step of the user's own."""
+    known: Array | None = None
+    """Its value, once a recording has computed it."""
+    recorded: Recording | None = None
+    """The recording that it belongs to, which computes its value."""
+
+
+class Recording(Protocol):
+    """What keeps steps on known values together with their history, so that gradients can be taken (training/eager.py).
+
+    Variables are read and assigned in `variables`.
+    """
+
+    @property
+    def variables(self) -> dict[Variable, Step]: ...
+
+    def made(self, tensor: KerasTensor) -> None:
+        """A tensor was computed outside of all layers."""
+        ...
+
+    def values(self, steps: Sequence[Step]) -> list[Array]: ...
 
 
 class Operators:
@@ -327,7 +347,7 @@ class Variable(Operators):
     @property
     def step(self) -> Step:
         traced = _traced_variables.get()
-        return self._step if traced is None else traced.get(self, self._step)
+        return traced[self] if traced is not None and self in traced else self._step
 
     @property
     def nbytes(self) -> int:
@@ -339,6 +359,11 @@ class Variable(Operators):
         traced = _traced_variables.get()
         if traced is not None and self in traced:
             return KerasTensor(traced[self], self.name)
+        return self.array
+
+    @property
+    def array(self) -> Array:
+        """The array itself, whatever is being traced."""
         if self.keeper is not None:
             self.keeper.refresh(self)
         if self._array is None:
@@ -419,7 +444,7 @@ _traced_variables: ContextVar[dict[Variable, Step] | None] = ContextVar(
 
 
 @contextmanager
-def traced_variables(steps: dict[Variable, Step]) -> Iterator[None]:
+def traced_variables(steps: dict[Variable, Step] | None) -> Iterator[None]:
     """Within it these variables are traced: they read as the steps, and what they are assigned takes their place."""
     token = _traced_variables.set(steps)
     try:
@@ -504,7 +529,47 @@ def apply(op: Op, *operands: Any) -> KerasTensor:
         where = f"layer {scope_name()!r}" if scope_name() else user_line()
         raise ModelError(f"{where}: {error}") from None
     symbolic = any(s.symbolic for s in steps)
-    return KerasTensor(Step(op, steps, type_, scope_name(), symbolic, training=training_now()))
+    tensor = KerasTensor(Step(op, steps, type_, scope_name(), symbolic, training=training_now()))
+    return tensor if symbolic else settled(tensor)
+
+
+_recording: ContextVar[Recording | None] = ContextVar("convc_keras_recording", default=None)
+
+
+def recording_now() -> Recording | None:
+    """The recording that is under way."""
+    return _recording.get()
+
+
+@contextmanager
+def recorded(recording: Recording | None) -> Iterator[None]:
+    """Within it what is computed of known values is kept with its history; None ends that."""
+    token = _recording.set(recording)
+    try:
+        with traced_variables(None if recording is None else recording.variables):
+            yield
+    finally:
+        _recording.reset(token)
+
+
+RECORDERS: list[Callable[[Callable[[], Any]], Any]] = []
+"""How layers are called on known values outside of recordings: training/eager.py fills it in."""
+
+
+def at_once() -> bool:
+    """Whether what is known is computed at once: outside of layers, of steps being traced and of recordings."""
+    return not scope() and _traced_variables.get() is None
+
+
+def settled(tensor: KerasTensor) -> KerasTensor:
+    """A tensor of known values: left to the recording that is under way, else computed at once outside of layers."""
+    recording = _recording.get()
+    if recording is not None:
+        tensor.step.recorded = recording
+        if not scope():
+            recording.made(tensor)
+        return tensor
+    return as_tensor(evaluate(tensor.step), tensor.type.dtype) if at_once() else tensor
 
 
 def cast(x: Any, dtype: DType) -> KerasTensor:
@@ -549,8 +614,13 @@ def floating(x: Any) -> KerasTensor:
     return tensor if tensor.type.dtype.is_float else cast(tensor, DType.float32)
 
 
-def steps_to(outputs: Iterable[Step], stop: Iterable[Step] = ()) -> list[Step]:
-    """Every step that the outputs need, each after its inputs; `stop` steps are included, not what they need."""
+def steps_to(
+    outputs: Iterable[Step], stop: Iterable[Step] = (), settles: bool = False
+) -> list[Step]:
+    """Every step that the outputs need, each after its inputs; `stop` steps are included, not what they need.
+
+    With `settles`, steps of recordings and those whose values are known stop too.
+    """
     stops = {id(s) for s in stop}
     done: set[int] = set()
     order: list[Step] = []
@@ -563,20 +633,30 @@ def steps_to(outputs: Iterable[Step], stop: Iterable[Step] = ()) -> list[Step]:
             elif id(step) not in done:
                 done.add(id(step))
                 stack.append((step, True))
-                if id(step) not in stops:
+                ends = settles and (step.known is not None or step.recorded is not None)
+                if id(step) not in stops and not ends:
                     stack.extend((i, False) for i in reversed(step.inputs))
     return order
 
 
 def evaluate(step: Step) -> Array:
-    """The value of a step that depends on no model input, by the operators' reference functions."""
+    """The value of a step that depends on no model input, by the operators' reference functions.
+
+    What a recording has is asked of it.
+    """
     values: dict[int, Array] = {}
-    for each in steps_to([step]):
+    for each in steps_to([step], settles=True):
+        if each.known is not None:
+            values[id(each)] = each.known
+            continue
+        if each.recorded is not None:
+            (values[id(each)],) = each.recorded.values([each])
+            continue
         match each.source:
             case Placeholder(name):
                 raise ModelError(f"the value of input {name!r} isn't known while tracing")
             case Variable() as variable:
-                values[id(each)] = variable.value
+                values[id(each)] = variable.array
             case Op() as op:
                 # As quiet about infinities as compiled code.
                 with np.errstate(all="ignore"):

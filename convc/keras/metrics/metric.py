@@ -139,7 +139,7 @@ class Sum(Metric):
         self.total.assign_add(ops.sum(each))
 
     def result(self) -> Any:
-        return as_tensor(self.total)
+        return ops.copy(self.total)
 
 
 class Mean(Metric):

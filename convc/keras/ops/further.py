@@ -15,6 +15,7 @@ from convc.keras.engine.naming import user_line
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, cast, floating
 from convc.keras.ops import elementwise, nn, reductions, shaping
 from convc.ops import ordering
+from convc.ops.elementwise import Identity
 from convc.types import DType
 
 
@@ -23,7 +24,8 @@ def array(x: Any, dtype: Any = None) -> KerasTensor:
 
 
 def copy(x: Any) -> KerasTensor:
-    return as_tensor(x)
+    """The values as they are now: a variable's change doesn't change them."""
+    return apply(Identity(), x)
 
 
 def dtype(x: Any) -> str:

@@ -15,7 +15,7 @@ from convc.keras.engine.naming import nearest, snake_case, unique_name
 from convc.keras.engine.tensor import Operators, Variable, as_tensor
 from convc.keras.optimizers import schedules
 from convc.keras.optimizers.schedules import LearningRateSchedule
-from convc.keras.training.own_steps import apply_gradients
+from convc.keras.training.eager import apply_gradients
 from convc.keras.training.rules import Rule
 
 COMMON = (

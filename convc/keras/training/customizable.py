@@ -11,8 +11,9 @@ from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import FUNCTIONS, apply, as_tensor, cast
 from convc.keras.metrics import Mean, Metric
 from convc.keras.training.data import Port, Ports, listed, target_name, unpacked
+from convc.keras.training.eager import GradientTape, apply_gradients
 from convc.keras.training.own_run import metrics_in
-from convc.keras.training.own_steps import GradientTape, active_step, apply_gradients
+from convc.keras.training.own_steps import tracing_step
 from convc.keras.training.settings import Settings
 from convc.ops.reduce import Count
 
@@ -66,7 +67,7 @@ class Customizable(Layer):
         training: bool = True,
     ) -> Any:
         """The sum of the losses that `compile` was given, of what layers add, and of regularizers."""
-        trace = active_step("compute_loss")
+        trace = tracing_step()
         total: Any = None
         for key, target, pred, weight in self._scored(y, y_pred, sample_weight):
             output = self._resolved(key)
@@ -74,7 +75,8 @@ class Customizable(Layer):
                 part = output.loss(target, pred, weight) * output.weight
                 total = part if total is None else total + part
         weights = [w for w in self.trainable_weights if w.regularizer is not None]
-        extra = [*trace.losses, *(as_tensor(w.regularizer(w)) for w in weights)]
+        within = trace.losses if trace is not None else self._recorded_losses or ()
+        extra = [*within, *(as_tensor(w.regularizer(w)) for w in weights)]
         for added in extra:
             part = FUNCTIONS["sum"](added) if added.ndim else added
             total = part if total is None else total + part

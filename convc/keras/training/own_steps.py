@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from convc.errors import ModelError
 from convc.graph.ir import Builder, Graph, Node
 from convc.graph.state import NEXT, next_values
 from convc.keras.engine.call import collecting_losses, map_tensors
-from convc.keras.engine.naming import entered, outermost, user_line
+from convc.keras.engine.naming import entered, outermost
 from convc.keras.engine.phase import step_phase
 from convc.keras.engine.tensor import (
     FUNCTIONS,
@@ -125,18 +124,13 @@ class StepTrace(Trace):
 _active: ContextVar[StepTrace | None] = ContextVar("convc_keras_step", default=None)
 
 
-def active_step(what: str) -> StepTrace:
-    """The step that is being traced; ModelError outside of one."""
-    found = _active.get()
-    if found is None:
-        raise ModelError(
-            f"{user_line()}: {what} belongs into a model's train_step or test_step, which fit compiles as a whole"
-        )
-    return found
+def tracing_step() -> StepTrace | None:
+    """The step that is being traced."""
+    return _active.get()
 
 
 @contextmanager
-def _tracing(trace: StepTrace) -> Iterator[None]:
+def tracing(trace: StepTrace) -> Iterator[None]:
     token = _active.set(trace)
     try:
         with outermost(), collecting_losses() as losses, entered(""), step_phase():
@@ -147,61 +141,32 @@ def _tracing(trace: StepTrace) -> Iterator[None]:
         _active.reset(token)
 
 
-class GradientTape:
-    """Gradients in a `train_step`, with TensorFlow's names. Nothing needs to be watched: any value may be asked for."""
-
-    def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
-        del persistent, watch_accessed_variables
-
-    def __enter__(self) -> Self:
-        active_step("GradientTape")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-    def watch(self, tensor: Any) -> None:
-        """Nothing: all tensors are watched."""
-
-    def gradient(self, target: Any, sources: Any, **others: Any) -> Any:
-        """The gradients of the target's sum for variables or tensors in a structure; zeros where it depends on none."""
-        trace = active_step("GradientTape.gradient")
-        tensor = as_tensor(target)
-        loss = trace.value(tensor if tensor.ndim == 0 else FUNCTIONS["sum"](tensor))
-        flat = list(_leaves(sources))
-        wanted = [trace.value(as_tensor(source)).name for source in flat]
-        found = add_gradients(trace.builder, loss.name, wanted)
-        tensors = iter([trace.tensor(Value(trace.builder, name)) for name in found])
-        return _rebuilt(sources, tensors)
+def differentiated(trace: StepTrace, loss: str, sources: Iterable[str]) -> tuple[str, ...]:
+    """The gradients of a scalar value for values, by name."""
+    return add_gradients(trace.builder, loss, list(sources))
 
 
-def _leaves(sources: Any) -> Iterator[Any]:
+def leaves(sources: Any) -> Iterator[Any]:
     if isinstance(sources, (list, tuple)):
         for source in sources:
-            yield from _leaves(source)
+            yield from leaves(source)
     elif isinstance(sources, Mapping):
         for source in sources.values():
-            yield from _leaves(source)
+            yield from leaves(source)
     else:
         yield sources
 
 
-def _rebuilt(sources: Any, found: Iterator[Any]) -> Any:
+def rebuilt(sources: Any, found: Iterator[Any]) -> Any:
     if isinstance(sources, (list, tuple)):
-        return [_rebuilt(source, found) for source in sources]
+        return [rebuilt(source, found) for source in sources]
     if isinstance(sources, Mapping):
-        return {key: _rebuilt(source, found) for key, source in sources.items()}
+        return {key: rebuilt(source, found) for key, source in sources.items()}
     return next(found)
 
 
-def apply_gradients(optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> None:
-    """One update of variables by an optimizer, in the step that is being traced."""
-    trace = active_step(f"{type(optimizer).__name__}.apply")
+def apply_in(trace: StepTrace, optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> None:
+    """One update of variables by an optimizer, in a step."""
     given = [(g, v) for g, v in pairs if g is not None]
     if not given:
         raise ModelError(f"{type(optimizer).__name__}.apply: expected gradients; received none")
@@ -261,7 +226,7 @@ def traced_step(
     for name, type in types.items():
         builder.input(name, type)
     trace = StepTrace(builder, names)
-    with _tracing(trace):
+    with tracing(trace):
         data = _filled(structure, lambda name: trace.tensor(Value(builder, name)))
         logs = step(data)
         if not isinstance(logs, Mapping):

@@ -116,7 +116,7 @@ def test_a_variable_read_in_two_ways_is_refused() -> None:
     inputs = keras.Input((4,), name="image")
     first = layers.Dense(4, use_bias=False, name="tied")
     x = first(inputs)
-    y = keras.ops.matmul(x, keras.ops.transpose(first.kernel))
+    y = layers.Lambda(lambda t: keras.ops.matmul(t, keras.ops.transpose(first.kernel)))(x)
     model = keras.Model(inputs, layers.Softmax()(y))
     with pytest.raises(ModelError, match="tied/kernel is used in two ways"):
         training_of(model, [LABELS], Adam())

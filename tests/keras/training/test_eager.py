@@ -1,0 +1,107 @@
+"""Programs that train by hand, outside of `fit`: against numbers computed by numpy, and against `fit` itself."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convc import keras
+from convc.errors import ModelError
+from convc.keras import layers, ops
+from convc.keras.training import eager
+
+X = np.random.RandomState(0).rand(32, 6).astype(np.float32)
+Y = X[:, :1] * 2 - X[:, 1:2]
+
+
+def small(*middle: Any) -> Any:
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([keras.Input((6,)), layers.Dense(5, "tanh"), *middle, layers.Dense(1)])
+
+
+@pytest.fixture(params=["interpreted", "compiled"])
+def way(request: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(eager, "SMALL", 0 if request.param == "compiled" else 1 << 60)
+
+
+def test_a_loop_by_hand_makes_the_steps_that_fit_makes(way: None) -> None:
+    fitted, own = small(), small()
+    own.set_weights(fitted.get_weights())
+    fitted.compile(keras.optimizers.Adam(0.05, clipnorm=1.0), "mse")
+    fitted.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    optimizer, loss = keras.optimizers.Adam(0.05, clipnorm=1.0), keras.losses.MeanSquaredError()
+    for _ in range(2):
+        for start in range(0, 32, 8):
+            with keras.GradientTape() as tape:
+                value = loss(
+                    Y[start : start + 8], own(X[start : start + 8].astype("float64"), training=True)
+                )
+            gradients = tape.gradient(value, own.trainable_weights)
+            optimizer.apply_gradients(zip(gradients, own.trainable_weights, strict=True))
+    assert int(optimizer.iterations) == 8
+    for mine, theirs in zip(own.get_weights(), fitted.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-6)
+
+
+def test_moving_statistics_and_dropouts_are_of_the_recorded_call(way: None) -> None:
+    model = small(layers.BatchNormalization(momentum=0.5), layers.Dropout(0.5))
+    norm = model.layers[1]
+    with keras.GradientTape() as tape:
+        y = model(X, training=True)
+        first = y.numpy()
+        loss = ops.sum(y**2)
+    assert np.array_equal(first, y.numpy())  # One draw, however often it is read.
+    (gradient,) = tape.gradient(loss, [y])
+    np.testing.assert_allclose(gradient.numpy(), 2 * first, rtol=1e-5)
+    inner = np.tanh(X @ model.layers[0].get_weights()[0])
+    np.testing.assert_allclose(norm.moving_mean.numpy(), inner.mean(0) / 2, rtol=1e-4, atol=1e-6)
+    assert np.ptp(np.asarray(model(np.ones((64, 6)), training=True))) > 0
+    assert np.ptp(np.asarray(model(np.ones((64, 6))))) == 0
+
+
+def test_values_are_those_of_the_moment() -> None:
+    v = keras.Variable(2.0)
+    before = v + 1
+    with keras.GradientTape(persistent=True) as tape:
+        y = v * v
+    v.assign(5.0)
+    assert [float(before), float(y), float(tape.gradient(y, v))] == [3, 4, 4]
+    metric = keras.metrics.Sum()
+    metric.update_state([1.0, 2.0])
+    result = metric.result()
+    metric.reset_state()
+    assert float(result) == 3
+
+
+def test_gradients_of_gradients() -> None:
+    v = keras.Variable(3.0)
+    with keras.GradientTape() as outer:
+        with keras.GradientTape() as inner:
+            y = v**3
+        slope = inner.gradient(y, v)
+    assert [float(slope), float(outer.gradient(slope, v))] == [27, 18]
+
+
+def test_what_regularizers_and_layers_add_is_among_the_losses() -> None:
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(2, kernel_regularizer="l2", activity_regularizer="l2")]
+    )
+    kernel = model.layers[0].kernel.numpy()
+    with keras.GradientTape() as tape:
+        y = model(X)
+        loss = sum(model.losses)
+    out = X @ kernel
+    np.testing.assert_allclose(
+        float(loss), 0.01 * (kernel**2).sum() + 0.01 * (out**2).sum() / 32, 1e-5
+    )
+    (gradient, _) = tape.gradient(loss, model.trainable_weights)
+    np.testing.assert_allclose(
+        gradient.numpy(), 0.02 * kernel + 0.02 * X.T @ out / 32, rtol=1e-4, atol=1e-6
+    )
+    assert y.shape == (32, 2)
+
+
+def test_a_tape_without_a_loss_says_what_is_missing() -> None:
+    tape = keras.GradientTape()
+    with pytest.raises(ModelError, match="compute the loss within `with`"):
+        tape.gradient(ops.ones(()), keras.Variable(1.0))
