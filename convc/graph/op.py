@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from convc.errors import ConvcError, UnsupportedError
+from convc.graph.form import Forms
 from convc.graph.view import View
 from convc.types import TensorType
 
@@ -64,6 +65,9 @@ class Op:
 
     view: ClassVar[Callable[..., View | None] | None] = None
     """Optional: `view(self, *types)`: how the output can be the inputs' memory, or None where it can't."""
+
+    forms: ClassVar[Forms] = Forms()
+    """What its inputs and outputs are to an operator of a certain algorithm, where their types don't say so."""
 
     mnemonic: ClassVar[str] = ""
 

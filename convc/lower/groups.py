@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from convc.graph.form import Form
 from convc.graph.ir import Graph, Node
 from convc.graph.op import Op
 from convc.graph.state import NEXT
 from convc.graph.view import Part
 from convc.loops.formula import Tensor
 from convc.loops.ir import Cast, Const, Expr, Load, Reduce, Var, children, subexpressions
-from convc.ops.winograd_training import WinogradFilterGradient
 from convc.types import TensorType
 
 
@@ -225,7 +225,7 @@ def _sums_images(graph: Graph, node: Node) -> bool:
 
     And for what only makes a filter's gradient of such sums: one kernel updates the filter and its slots behind it.
     """
-    if isinstance(node.op, WinogradFilterGradient):
+    if Form.filter_gradient in node.op.forms.outputs:
         return True
     types = tuple(graph.types[i] for i in node.inputs)
     return is_sum_over_symbols(node.op, types)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 
+from convc.graph.form import Form
 from convc.graph.ir import Graph, Node
 from convc.graph.view import Permuted, Reshaped
 from convc.ops.matmul import MatMul
-from convc.ops.winograd import WinogradInput, WinogradOutput
-from convc.ops.winograd_training import (
-    WinogradFilter,
-    WinogradGradientTiles,
-    WinogradImage,
-    WinogradTiles,
-)
 from convc.types import Shape
 
 Order = tuple[int, ...]
@@ -22,16 +16,17 @@ Order = tuple[int, ...]
 CHANNELS_LAST: Order = (0, 2, 3, 1)
 """Of images, which are logically n, c, h, w."""
 ROW_MAJOR: Order = (0, 1, 2, 3)
-TILES: Order = (0, 2, 3, 1, 4)
-"""Of Winograd's transformed tiles n, tap, i, j, c: a transform reads or writes all taps of a tile, one run of memory.
 
-With the taps outermost its 36 streams fall into the same sets of a cache: 64 -> 32 channels at 256 x 256 take 6.8 ms
-instead of 4.2, 128 -> 128 at 64 x 64 1.85 instead of 1.52, on one core of AMD Zen 5; small maps are the same.
-"""
-ROWS_OF_TILES: Order = (1, 0, 2)
-"""Of transformed tiles tap, p, c, for the same reason."""
-FILTER: Order = (2, 3, 1, 0)
-"""Of weights [outputs, inputs, rows, columns] that are transformed: the outputs side by side."""
+OF_FORMS: Mapping[Form, Order] = {
+    # A transform reads or writes all taps of a tile: they are one run of memory. With the taps outermost its 36 streams
+    # fall into the same sets of a cache: 64 -> 32 channels at 256 x 256 take 6.8 ms instead of 4.2, 128 -> 128 at
+    # 64 x 64 1.85 instead of 1.52, on one core of AMD Zen 5; small maps are the same.
+    Form.tiles: (0, 2, 3, 1, 4),
+    Form.tile_rows: (1, 0, 2),
+    # A transform's lanes are a filter's outputs.
+    Form.filter: (2, 3, 1, 0),
+}
+"""The orders of what the operators of an algorithm hand to each other."""
 
 
 def orders_of(graph: Graph) -> dict[str, Order]:
@@ -48,48 +43,44 @@ def orders_of(graph: Graph) -> dict[str, Order]:
     turned = {n.outputs[0] for n in graph.nodes if isinstance(graph.view(n), Permuted)}
     seconds = (n.inputs[1] for n in graph.nodes if isinstance(n.op, MatMul))
     found.update((n, ROW_MAJOR) for n in seconds if n in turned and _rank(graph, n) == 4)
-    found.update(dict.fromkeys(_tiles(graph), TILES))
-    found.update(dict.fromkeys(_rows_of_tiles(graph), ROWS_OF_TILES))
-    found.update((n.inputs[0], FILTER) for n in graph.nodes if isinstance(n.op, WinogradFilter))
+    for form, order in OF_FORMS.items():
+        found.update(dict.fromkeys(_of_form(graph, form), order))
     return found
 
 
-def _tiles(graph: Graph) -> Iterable[str]:
-    """What Winograd's transforms write and read, but for weights."""
+def reads_as(node: Node, form: Form) -> list[str]:
+    """The inputs that have a form to a node."""
+    return [n for n, found in zip(node.inputs, node.op.forms.inputs, strict=False) if found is form]
+
+
+def makes_as(node: Node, form: Form) -> list[str]:
+    """The outputs that a node makes in a form."""
+    found = zip(node.outputs, node.op.forms.outputs, strict=False)
+    return [n for n, made in found if made is form]
+
+
+def moves_windows(node: Node) -> bool:
+    """True for operators that move a window or a grid over what they read."""
+    return not {"stride", "scale"}.isdisjoint(node.op.attributes)
+
+
+def _of_form(graph: Graph, form: Form) -> Iterator[str]:
+    """The values, but for weights, that have a form to some node."""
     for node in graph.nodes:
-        if isinstance(node.op, WinogradTiles | WinogradImage):
-            continue
-        if isinstance(node.op, WinogradInput):
-            yield from node.outputs
-        elif isinstance(node.op, WinogradOutput):
-            yield from (n for n in node.inputs if n not in graph.weights)
+        names = (*reads_as(node, form), *makes_as(node, form))
+        yield from (n for n in names if n not in graph.weights)
 
 
-def _rows_of_tiles(graph: Graph) -> Iterable[str]:
-    """The same where a filter isn't constant."""
-    for node in graph.nodes:
-        if isinstance(node.op, WinogradTiles | WinogradGradientTiles):
-            yield from node.outputs
-        elif isinstance(node.op, WinogradImage):
-            yield from node.inputs
-
-
-def _images(graph: Graph) -> Iterable[str]:
+def _images(graph: Graph) -> Iterator[str]:
     """What windows are moved over, and what that gives."""
+    yield from _of_form(graph, Form.image)
     for node in graph.nodes:
-        match node.op:
-            case WinogradInput() | WinogradGradientTiles():
-                names: Iterable[str] = node.inputs
-            case WinogradOutput():
-                names = node.outputs
-            case op if not {"stride", "scale"}.isdisjoint(op.attributes):
-                names = (*node.inputs, *node.outputs)
-            case _:
-                continue
-        yield from (n for n in names if n not in graph.weights and _rank(graph, n) == 4)
+        if moves_windows(node):
+            names = (*node.inputs, *node.outputs)
+            yield from (n for n in names if n not in graph.weights and _rank(graph, n) == 4)
 
 
-def _matrices(graph: Graph) -> Iterable[str]:
+def _matrices(graph: Graph) -> Iterator[str]:
     for node in graph.nodes:
         if isinstance(node.op, MatMul):
             yield from (

@@ -10,16 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from convc.graph.form import Form
 from convc.graph.ir import Graph, Node
 from convc.graph.state import next_values
 from convc.graph.view import Joined, Part, Permuted, Reshaped
 from convc.loops.ir import Axis, Layout
-from convc.lower.orders import CHANNELS_LAST, ROWS_OF_TILES, TILES, orders_of
+from convc.lower.orders import (
+    CHANNELS_LAST,
+    OF_FORMS,
+    makes_as,
+    moves_windows,
+    orders_of,
+    reads_as,
+)
 from convc.lower.packing import in_blocks
 from convc.lower.state import alike
 from convc.ops.matmul import MatMul
 from convc.ops.shape import matching_groups
-from convc.ops.winograd_training import WinogradFilter, WinogradTiles
 from convc.program.ir import Held, Region, RegionKind
 from convc.types import Extent, Shape, TensorType, size_of
 
@@ -217,7 +224,9 @@ class Storages:
     def _filter_apart(self, name: str, layout: Layout) -> bool:
         """True if a filter is to be transformed whose outputs aren't neighbours in a layout."""
         readers = self.consumers[name]
-        return layout.axes[-1].dim != 0 and any(isinstance(n.op, WinogradFilter) for n in readers)
+        outputs, *_ = reversed(OF_FORMS[Form.filter])
+        read = any(name in reads_as(n, Form.filter) for n in readers)
+        return read and layout.axes[-1].dim != outputs
 
     def parts_of(self, node: Node, axis: int) -> list[Storage | None]:
         """The place of each operand inside the output of a node that joins them, None where no layout says it."""
@@ -240,15 +249,15 @@ class Storages:
         type = self.graph.types[name]
         if name in self.alike and border is None and name not in self.borders:
             return type, self.alike[name]
-        if type.rank == len(TILES) and self.orders.get(name) == TILES:
-            return type, Layout.permuted(TILES)
-        if self.orders.get(name) == ROWS_OF_TILES:
+        order = self.orders.get(name, CHANNELS_LAST)
+        if order == OF_FORMS[Form.tiles]:
+            return type, Layout.permuted(order)
+        if order == OF_FORMS[Form.tile_rows]:
             return type, rows_of_tiles(type)
-        if name in self.producers and isinstance(self.producers[name].op, WinogradFilter):
+        if name in self.producers and makes_as(self.producers[name], Form.filter_taps):
             return type, in_blocks(type.shape, (0, 1), 2)
         if not (self.spatial and type.rank == 4):
             return dense(type)
-        order = self.orders.get(name, CHANNELS_LAST)
         layout = Layout.permuted(order)
         border = border or self.borders.get(name)
         if border is not None:
@@ -312,15 +321,14 @@ def rows_of_tiles(type: TensorType) -> Layout:
     """Rows of an odd number of taps: of an even one, the same tap of many rows falls into few sets of a cache."""
     taps = type.shape[0]
     assert isinstance(taps, int)
-    row, tap, channel = ROWS_OF_TILES
+    row, tap, channel = OF_FORMS[Form.tile_rows]
     return Layout((Axis(row), Axis(tap, extent=taps | 1), Axis(channel)), ((0, 0),) * type.rank)
 
 
 def is_spatial(graph: Graph) -> bool:
     """True if values of rank 4 are images: something convolves them, or moves a window or a grid over them."""
     return any(a.ndim == 4 for a in graph.weights.values()) or any(
-        isinstance(node.op, WinogradTiles) or not {"stride", "scale"}.isdisjoint(node.op.attributes)
-        for node in graph.nodes
+        reads_as(node, Form.image) or moves_windows(node) for node in graph.nodes
     )
 
 

@@ -15,6 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from convc.graph.form import Form, Forms
 from convc.graph.op import Op, register, unsupported_gradient
 from convc.loops.formula import Nest, Put, Tensor
 from convc.loops.ir import Expr, If, Let, Stmt, Var, binary, const, fma, index, select
@@ -118,6 +119,8 @@ class WinogradInput(Op):
     kernel: Pair = (3, 3)
     padding: Padding = ((1, 1), (1, 1))
 
+    forms = Forms((Form.image,), (Form.tiles,))
+
     @property
     def sizes(self) -> Pair:
         """Input rows and columns of a tile."""
@@ -213,6 +216,8 @@ class WinogradOutput(Op):
     kernel: Pair = (3, 3)
     height: int = 0
     width: int = 0
+
+    forms = Forms((Form.tiles,), (Form.image,))
 
     def infer(self, m: TensorType) -> Types:
         expect_rank(self, "m", m, 5)

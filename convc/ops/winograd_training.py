@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convc.graph.form import Form, Forms
 from convc.graph.op import Op, register, unsupported_gradient
 from convc.loops.formula import At, Nest, Put, Tensor
 from convc.loops.ir import Expr, Var, const, index, select
@@ -61,6 +62,8 @@ def expect_rows(op: Op, name: str, rows: Extent, each: int) -> Extent:
 class WinogradTiles(WinogradInput):
     """v[t, p, c]: tap t = (row, column) of the transformed tile p of x[n, c, h, w]; all attributes as there."""
 
+    forms = Forms((Form.image,), (Form.tile_rows,))
+
     def infer(self, x: TensorType) -> Types:
         (apart,) = super().infer(x)
         n, taps, i, j, c = apart.shape
@@ -85,6 +88,8 @@ def rows_from_tiles(v: Array) -> Array:
 @dataclass(frozen=True)
 class WinogradImage(WinogradOutput):
     """y[n, o, h, w], `height` x `width`, from the products m[t, p, o] of the transformed tiles."""
+
+    forms = Forms((Form.tile_rows,), (Form.image,))
 
     @property
     def counts(self) -> Pair:
@@ -129,6 +134,8 @@ class WinogradFilter(Op):
 
     tile: Pair = (4, 4)
     flipped: bool = False
+
+    forms = Forms((Form.filter,), (Form.filter_taps,))
 
     def infer(self, w: TensorType) -> Types:
         expect_rank(self, "w", w, 4)
@@ -176,6 +183,8 @@ class WinogradGradientTiles(Op):
 
     tile: Pair = (4, 4)
     kernel: Pair = (3, 3)
+
+    forms = Forms((Form.image,), (Form.tile_rows,))
 
     def infer(self, dy: TensorType) -> Types:
         expect_rank(self, "dy", dy, 4)
@@ -271,6 +280,8 @@ class WinogradFilterGradient(Op):
 
     tile: Pair = (4, 4)
     kernel: Pair = (3, 3)
+
+    forms = Forms(outputs=(Form.filter_gradient,))
 
     def infer(self, g: TensorType) -> Types:
         expect_rank(self, "g", g, 3)

@@ -1,8 +1,9 @@
-"""Sums of products over all images: the weight gradient of a convolution, without patches and without transposes.
+"""Sums of products over an extent of unknown size, here images, and more: a convolution's weight gradient is one.
 
-A register tile of taps x input channels x vectors of output channels is summed over an image's pixels at a time, and
-held in the output between images: what one tile reads of an image, the next ones find in the cache. Where both factors
-move with the vectors (a depthwise convolution), the tile is taps x one vector of channels.
+Neither patches nor transposes are made. A register tile of taps x input channels x vectors of output channels is summed
+over an image's pixels at a time, and held in the output between images: what one tile reads of an image, the next ones
+find in the cache. Where both factors move with the vectors (a depthwise convolution), the tile is taps x one vector of
+channels.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from convc.loops.ir import Expr, For, Kernel, Load, Space
 from convc.loops.rewrites import carry, fuse, parallelize, sink, split, unroll, vectorize
 from convc.loops.simplify import simplify_kernel
-from convc.schedule.batched import BATCH, batch_loop, taps_together
+from convc.schedule.batched import BATCH, batch_loop, pairs_together
 from convc.schedule.finishing import finish, has_loop, parallel_top
 from convc.schedule.structure import Loop, Structure, depends_on, loads_of
 from convc.target import Target
@@ -55,7 +56,7 @@ def accumulated(
     if batch is not None and plan.outer == (batch.var,) and plan.channel:
         load = loads_of(still)[0]
         apart = structure.step(load.buffer, load.index, batch.var)
-        chunk = taps_together(batch, (apart or 1) * load.dtype.itemsize)
+        chunk = pairs_together(batch, (apart or 1) * load.dtype.itemsize)
         return _apply_in_batches(structure, vector, plan, chunk, target)
     return _apply(structure, vector, plan, target)
 

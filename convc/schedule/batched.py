@@ -1,7 +1,7 @@
-"""Products of many pairs of matrices that share their rows' memory: Winograd's, one pair per tap.
+"""Products of many pairs of matrices that share their rows' memory.
 
-A row holds all taps, so what one tap reads of it lies far from what it reads of the next row. A task therefore takes
-some taps that lie side by side, and goes through the rows in blocks that stay in a cache.
+A row holds all pairs, so what one pair reads of it lies far from what it reads of the next row. A task therefore takes
+some pairs that lie side by side, and goes through the rows in blocks that stay in a cache.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def batch_loop(structure: Structure, vector: Loop, still: Expr, moving: Load) ->
 def block_rows(
     structure: Structure, vector: Loop, still: Expr, moving: Load, row: Loop
 ) -> tuple[Structure, Loop] | None:
-    """The product with blocks of rows around the taps, and the loop over a block's rows; None if it has no such rows.
+    """The product with blocks of rows around the pairs, and the loop over a block's rows; None if it has no such rows.
 
     `row` is a loop of unknown extent, the innermost of the output loops.
     """
@@ -49,8 +49,8 @@ def block_rows(
         return None
     inside = structure.step(load.buffer, load.index, batch.var)
     if not inside or pitch < inside * (batch.extent or 1):
-        return None  # the taps' matrices lie apart
-    chunk = taps_together(batch, inside * load.dtype.itemsize)
+        return None  # the matrices lie apart
+    chunk = pairs_together(batch, inside * load.dtype.itemsize)
     kernel = split(structure.kernel, batch.var, chunk, BATCH, "ti")
     kernel = split(kernel, row.var, _ROWS, "pb", "pi", "clip")
     others = [x.var for x in structure.outputs if x.var not in (row.var, batch.var)]
@@ -61,9 +61,9 @@ def block_rows(
     return again, Loop("pi", None)
 
 
-def taps_together(batch: Loop, size: int) -> int:
-    """The taps of a task, each of so many bytes: as many as lie side by side for long enough, evenly."""
-    taps = batch.extent or 1
+def pairs_together(batch: Loop, size: int) -> int:
+    """The pairs of a task, each of so many bytes: as many as lie side by side for long enough, evenly."""
+    pairs = batch.extent or 1
     return next(
-        n for n in range(1, taps + 1) if taps % n == 0 and n * size >= _SIDE_BY_SIDE or n == taps
+        n for n in range(1, pairs + 1) if pairs % n == 0 and n * size >= _SIDE_BY_SIDE or n == pairs
     )

@@ -131,7 +131,7 @@ def _scheduled(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
 
 
 def _several(kernel: Kernel, target: Target, picker: Picker) -> Kernel:
-    """Nests one after the other, each scheduled alone, all in one task; or one that an operator wrote itself."""
+    """Nests one after the other, each scheduled alone, all in one task; or one of any form."""
     sequence = schedule_sequence(kernel, target)
     if sequence is not None:
         return sequence

@@ -1,4 +1,4 @@
-"""Schedules of nests that an operator wrote itself, of which only their accesses are known: tasks and lanes."""
+"""Schedules of nests of any form, of which only their accesses are known: tasks and lanes."""
 
 from __future__ import annotations
 

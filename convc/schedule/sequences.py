@@ -1,4 +1,4 @@
-"""Schedules of loops over steps that depend on one another: recurrent layers and their gradients.
+"""Schedules of loops over steps that depend on one another.
 
 Such a kernel is a loop over rows that know nothing of each other, in it a loop over steps, in that nests over columns.
 Rows become tasks, in blocks whose accumulators fill the registers, so that each element of a matrix that is read in all
