@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -18,9 +18,9 @@ from convc_runtime.model import checked_threads
 from convc import compilations
 from convc.artifact import Artifact, assemble, c_identifier, entry_info
 from convc.codegen import llvm, llvmc
-from convc.codegen.cache import Cache, default_folder, generator_fingerprint, key_of
-from convc.codegen.pool import Pool, is_foreign
-from convc.codegen.support import support_ir, support_object
+from convc.codegen.cache import Cache, default_folder
+from convc.codegen.objects import Objects
+from convc.codegen.pool import is_foreign
 from convc.errors import IRError, UsageError, type_text
 from convc.graph.ir import Graph
 from convc.loops.ir import Kernel
@@ -30,7 +30,7 @@ from convc.passes.defer_weights import defer_weights
 from convc.passes.fix_batch import fix_batch
 from convc.passes.manager import Pipeline
 from convc.passes.pipelines import before_algorithms, pipeline_for, with_algorithms
-from convc.plan.in_place import reuse_in_place
+from convc.plan.in_place import copies_to_state, reuse_in_place
 from convc.plan.memory import lower_bound, plan_memory
 from convc.plan.one_by_one import one_by_one
 from convc.plan.sharing import share_steps
@@ -100,14 +100,20 @@ class Timings:
 
     seconds: dict[str, float] = field(default_factory=dict)
     python: float = 0.0
+    _inside: list[tuple[float, float]] = field(default_factory=list, repr=False)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Measures the block, but for the phases inside it."""
         start, busy = time.perf_counter(), time.thread_time()
+        outer, self._inside = self._inside, []
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        took, used = time.perf_counter() - start, time.thread_time() - busy
+        inner, self._inside = self._inside, outer
+        outer.append((took, used))
+        self.seconds[name] = self.seconds.get(name, 0.0) + took - sum(t for t, _ in inner)
         if name != "machine code":
-            self.python += time.thread_time() - busy
+            self.python += used - sum(u for _, u in inner)
 
 
 @dataclass(frozen=True)
@@ -178,8 +184,9 @@ def compile_graphs(
             with timings.phase("assemble"):
                 artifact = found.artifact()
             return Compiled(name, artifact, found.rows, found.summary, timings, plan)
-    planned = plan_graphs(name, graphs, target, options, trace, timings)
-    artifact = generate(planned, target, cache, trace)
+    with Objects(target, cache, timings.phase) as objects:
+        planned = plan_graphs(name, graphs, target, options, trace, timings, objects)
+        artifact = generate(planned, target, objects, trace)
     summary = summary_of(planned.program, graphs)
     if key is not None:
         with timings.phase("cache"):
@@ -188,7 +195,7 @@ def compile_graphs(
     return Compiled(name, artifact, planned.rows, summary, timings, lambda: planned)
 
 
-def generate(planned: Planned, target: Target, cache: Cache, trace: Trace | None) -> Artifact:
+def generate(planned: Planned, target: Target, objects: Objects, trace: Trace | None) -> Artifact:
     """The machine code of a planned program, with its weights."""
     program, timings = planned.program, planned.timings
     prefix = c_identifier(planned.name)
@@ -196,11 +203,10 @@ def generate(planned: Planned, target: Target, cache: Cache, trace: Trace | None
         trace("llvm", planned.name, llvm.program_module(program, target, prefix))
     with timings.phase("generate"):
         units = llvm.program_units(program, target, prefix)
-    objects = compile_units(units, target, cache, timings)
-    with timings.phase("machine code"):
-        support = compile_support(target, prefix, cache)
+        support = llvm.support_unit(target, prefix)
+    *codes, helper = objects.of([*units, support])
     with timings.phase("assemble"):
-        return assemble_program(program, target, objects, support, planned.rows)
+        return assemble_program(program, target, codes, helper, planned.rows)
 
 
 def plan_graphs(
@@ -210,8 +216,12 @@ def plan_graphs(
     options: Options | None = None,
     trace: Trace | None = None,
     timings: Timings | None = None,
+    objects: Objects | None = None,
 ) -> Planned:
-    """The stages that every kind of target shares: from a model's graphs to a program for a generator."""
+    """The stages that every kind of target shares: from a model's graphs to a program for a generator.
+
+    The code of kernels is begun in `objects` as soon as they are scheduled.
+    """
     options, timings = options or Options(), timings or Timings()
     note = checked(trace) if options.verify else trace or (lambda kind, name, result: None)
     with timings.phase("passes"):
@@ -229,10 +239,16 @@ def plan_graphs(
                 trace("kernel", f"lowered/{kernel.name}", kernel)
     with timings.phase("schedule"):
         small = options.optimize == "size"
+        begin = beginning(lowered, target, objects) if objects is not None else lambda kernel: None
+
+        def scheduled(name: str, kernel: Kernel) -> None:
+            note("kernel", name, kernel)
+            begin(kernel)
+
         program = schedule(
             lowered,
             target,
-            lambda n, k: note("kernel", n, k),
+            scheduled,
             compact=small,
             choices=dict(options.selected.kernels) if options.selected else NO_CHOICES,
         )
@@ -247,6 +263,21 @@ def plan_graphs(
     with timings.phase("report"):
         rows = rows_of(program, lowered.kernels)
     return Planned(name, program, lowered, graphs, rows, timings)
+
+
+def beginning(lowered: Program, target: Target, objects: Objects) -> Callable[[Kernel], None]:
+    """What begins the code of each scheduled kernel of a program, but of copies that the plan may drop."""
+    prefix, following = c_identifier(lowered.name), len(lowered.kernels)
+    postponed = copies_to_state(lowered)
+    objects.begin(llvm.support_unit(target, prefix), following)
+
+    def begin(kernel: Kernel) -> None:
+        nonlocal following
+        following -= 1
+        if kernel.name not in postponed:
+            objects.begin(llvm.kernel_unit(kernel, target, prefix), following)
+
+    return begin
 
 
 def pipeline_of(options: Options, target: Target) -> Pipeline:
@@ -353,40 +384,6 @@ def _verify(step: str, verify: Callable[[T], None], result: T) -> None:
         verify(result)
     except IRError as error:
         raise IRError(f"{step}: {error}") from error
-
-
-def compile_units(
-    units: Sequence[llvm.Unit], target: Target, cache: Cache, timings: Timings
-) -> list[bytes]:
-    """The object of each unit, out of the cache where it was made before."""
-    fingerprint = f"{target!r} LLVM {llvmc.version()} {generator_fingerprint()}"
-    with timings.phase("cache"):
-        keys = [key_of(unit.identity, fingerprint) for unit in units]
-        found = {i: code for i, key in enumerate(keys) if (code := cache.get(key)) is not None}
-    missing = [i for i in range(len(units)) if i not in found]
-    if missing:
-        with Pool(target, len(missing)) as pool:
-            for i in missing:
-                with timings.phase("generate"):
-                    text = units[i].text()
-                pool.add(i, units[i].name, text)
-            with timings.phase("machine code"):
-                made = pool.finish()
-        with timings.phase("cache"):
-            for i, code in made.items():
-                cache.put(keys[i], code)
-        found.update(made)
-    return [found[i] for i in range(len(units))]
-
-
-def compile_support(target: Target, prefix: str, cache: Cache) -> bytes:
-    """The object of the support code, out of the cache where it was made before."""
-    key = key_of(support_ir(target, prefix), f"{target!r} LLVM {llvmc.version()} support")
-    code = cache.get(key)
-    if code is None:
-        code = support_object(target, prefix)
-        cache.put(key, code)
-    return code
 
 
 def assemble_program(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from convc.codegen.llvm_entry import entry_function, support_functions
 from convc.codegen.llvm_kernel import kernel_function
 from convc.codegen.llvmc import QUICK
+from convc.codegen.support import support_ir
 from convc.loops.ir import Kernel
 from convc.loops.printer import print_kernel
 from convc.program.ir import Program
@@ -60,11 +61,31 @@ def program_module(program: Program, target: Target, prefix: str) -> str:
 
 @dataclass(frozen=True)
 class Unit:
-    """What becomes one object: `identity` is all that its code follows from, `text` writes the LLVM module."""
+    """What becomes one object: `identity` is all that its code follows from, `text` writes the LLVM module.
+
+    A `baseline` unit runs on every machine of the instruction set.
+    """
 
     name: str
     identity: str
     text: Callable[[], str]
+    baseline: bool = False
+
+
+def kernel_unit(kernel: Kernel, target: Target, prefix: str) -> Unit:
+    """The unit of a scheduled kernel: nothing else of its program matters to it."""
+    name = kernel_name(prefix, kernel.name)
+    return Unit(
+        kernel.name,
+        f"{name}\n{print_kernel(kernel)}",
+        lambda: module([kernel_function(kernel, target, name)], target),
+    )
+
+
+def support_unit(target: Target, prefix: str) -> Unit:
+    """The unit of the support code."""
+    text = support_ir(target, prefix)
+    return Unit("support", text, lambda: text, baseline=True)
 
 
 def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
@@ -72,13 +93,6 @@ def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
 
     def named(kernel: str) -> str:
         return kernel_name(prefix, kernel)
-
-    def kernel_unit(kernel: Kernel, name: str) -> Unit:
-        return Unit(
-            kernel.name,
-            f"{name}\n{print_kernel(kernel)}",
-            lambda: module([kernel_function(kernel, target, name)], target),
-        )
 
     def entries() -> str:
         declared = (f"declare hidden void @{named(k)}(ptr, i64, i64)\n" for k in program.kernels)
@@ -88,7 +102,7 @@ def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
         ]
         return QUICK + module([support_functions(prefix), "".join(declared), *functions], target)
 
-    units = [kernel_unit(k, named(n)) for n, k in program.kernels.items()]
+    units = [kernel_unit(k, target, prefix) for k in program.kernels.values()]
     units.append(Unit("entries", f"entries of {prefix}\n{print_program(program)}", entries))
     return units
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 from typing import Any
 
 from convc.errors import IRError, TargetError
@@ -52,9 +51,10 @@ def version() -> str:
     return ".".join(map(str, _binding().llvm_version_info))
 
 
+@functools.cache
 def package_version() -> str:
     """The version of llvmlite, LLVM's with it, without loading it."""
-    return importlib.metadata.version("llvmlite")
+    return str(importlib.import_module("importlib.metadata").version("llvmlite"))
 
 
 @functools.cache

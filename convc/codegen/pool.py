@@ -1,7 +1,8 @@
-"""LLVM texts to objects, by this process and by workers beside it where that is worth their start.
+"""LLVM texts to objects, by workers beside this process where that is worth their start, and by this process.
 
 One thread does it all: pipes are written and read as far as they go without waiting, whenever there is a new text and
-between the modules that this process compiles itself.
+between the modules that this process compiles itself. A text goes to a worker at once, and the worker has them from
+first to last; when no more come, this process compiles from the last to the first, until they meet.
 """
 
 from __future__ import annotations
@@ -19,26 +20,30 @@ from types import TracebackType
 from typing import IO
 
 from convc.codegen import llvmc
-from convc.codegen.worker import LENGTH, MADE, frame, target_message
+from convc.codegen.support import baseline
+from convc.codegen.worker import LENGTH, MADE, greeting, request
 from convc.errors import IRError
 from convc.target import Target
 
-# Measured on two cores at 2.6 GHz: LLVM takes 15 to 20 ms for a kernel of the networks in `benchmarks/`; a worker
-# costs 0.1 s until its first object. A worker has to have thrice that to do.
-SECONDS_PER_KERNEL = 0.018
-WORTH_A_WORKER = 0.3
+# Measured on two cores at 2.6 GHz: LLVM takes 4 ms for a kernel of a step of training, and up to 20 ms for a large one;
+# a worker costs 0.1 s until its first object, on a core that would do nothing else.
+SECONDS_PER_KERNEL = 0.004
+WORTH_A_WORKER = 0.15
 
-# Texts that a worker has at once: enough that it never waits, few enough that the last ones are shared evenly.
-_AHEAD = 4
+_PIPE_BYTES = 1 << 20
+"""What a pipe holds, where the system lets it: a worker has that much to read while this process does other things."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A module to compile. `index` is the caller's, `name` what an error calls it."""
+    """A module to compile. `index` is the caller's, `name` what an error calls it; a worker keeps its object in the
+    cache under `key`. `baseline` ones run on every machine of the instruction set."""
 
     index: int
     name: str
     text: str
+    key: str = ""
+    baseline: bool = False
 
 
 @dataclass
@@ -59,14 +64,34 @@ class Pool:
     was not built for, and must not take the user's session with it.
     """
 
-    def __init__(self, target: Target, expected: int, processors: int | None = None) -> None:
-        """`expected` modules will come; `processors` default to those that this process may use."""
+    def __init__(
+        self,
+        target: Target,
+        expected: int,
+        processors: int | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """`expected` modules will come; `processors` default to those that this process may use.
+
+        Workers keep what they make in the cache's `folder`, if one is given.
+        """
         self.target = target
+        self.folder = folder
+        self.processors = processors or _processors()
         self.objects: dict[int, bytes] = {}
-        self.waiting: deque[Job] = deque()
+        self.here: set[int] = set()  # those that this process made, and no worker keeps
+        self.waiting: deque[Job] = deque()  # those that no worker has
         self.local = not is_foreign(target)
-        count = workers_for(expected, processors or _processors())
-        self.workers = [start(target) for _ in range(count if self.local else max(1, count))]
+        self.workers: list[Worker] = []
+        self.started = 0
+        self.expect(expected)
+
+    def expect(self, modules: int) -> None:
+        """Starts the workers that so many modules are worth, as far as there were fewer until now."""
+        count = workers_for(modules, self.processors)
+        for _ in range((count if self.local else max(1, count)) - self.started):
+            self.workers.append(start(self.target, self.folder))
+            self.started += 1
 
     def __enter__(self) -> Pool:
         return self
@@ -81,26 +106,41 @@ class Pool:
             stop(worker)
         self.workers = []
 
-    def add(self, index: int, name: str, text: str) -> None:
+    def add(self, index: int, name: str, text: str, key: str = "", baseline: bool = False) -> None:
         """Takes a module. IRError if an earlier one turned out to be refused by LLVM."""
-        self.waiting.append(Job(index, name, text))
+        self.waiting.append(Job(index, name, text, key, baseline))
         self.exchange(0)
 
     def finish(self) -> dict[int, bytes]:
         """The objects of all modules by their index. IRError names the kernel that LLVM refuses."""
         while self.waiting or any(w.jobs for w in self.workers):
-            if self.waiting and (self.local or not self.workers):
-                self.compile_here(self.waiting.popleft())
+            job = self.next_here()
+            if job is not None:
+                self.compile_here(job)
                 self.exchange(0)
             else:
                 self.exchange(None)
         return self.objects
 
+    def next_here(self) -> Job | None:
+        """What this process compiles next, if anything: what no worker has, or the last one that a worker didn't begin.
+
+        The worker compiles it again, unless all is done before.
+        """
+        if not self.local and self.workers:
+            return None
+        if self.waiting:
+            return self.waiting.popleft()
+        fullest = max(self.workers, key=lambda w: len(w.jobs))
+        return fullest.jobs.pop() if len(fullest.jobs) > 1 else None
+
     def compile_here(self, job: Job) -> None:
         if not self.local:
             raise IRError(f"kernel {job.name}: the compilers for {self.target.name} ended early")
+        target = baseline(self.target) if job.baseline else self.target
         try:
-            self.objects[job.index] = llvmc.compile_object(job.text, self.target)
+            self.objects[job.index] = llvmc.compile_object(job.text, target)
+            self.here.add(job.index)
         except IRError as error:
             raise IRError(f"kernel {job.name}: {error}") from error
 
@@ -108,11 +148,11 @@ class Pool:
 
     def exchange(self, timeout: float | None) -> None:
         """Hands out texts, writes and reads what the pipes take and hold; `timeout` None waits for something."""
-        for worker in self.workers:
-            while self.waiting and len(worker.jobs) < _AHEAD:
-                job = self.waiting.popleft()
-                worker.jobs.append(job)
-                worker.outgoing += frame(job.text.encode())
+        while self.waiting and self.workers:
+            worker = min(self.workers, key=lambda w: len(w.jobs))
+            job = self.waiting.popleft()
+            worker.jobs.append(job)
+            worker.outgoing += request(job.index, job.text, job.key, job.baseline)
         busy = [w for w in self.workers if w.jobs or w.outgoing]
         if not busy:
             return
@@ -150,10 +190,14 @@ class Pool:
                 return
             answer = bytes(worker.incoming[LENGTH:end])
             del worker.incoming[:end]
-            job = worker.jobs.popleft()
-            if answer[:1] != MADE:
-                raise IRError(f"kernel {job.name}: {answer[1:].decode(errors='replace')}")
-            self.objects[job.index] = answer[1:]
+            index, code = int.from_bytes(answer[:LENGTH], "little"), answer[LENGTH + 1 :]
+            job = worker.jobs[0] if worker.jobs else None
+            if job is None or job.index != index:
+                continue  # compiled here meanwhile
+            worker.jobs.popleft()
+            if answer[LENGTH : LENGTH + 1] != MADE:
+                raise IRError(f"kernel {job.name}: {code.decode(errors='replace')}")
+            self.objects[index] = code
 
     def bury(self, worker: Worker) -> None:
         """Takes back what a dead worker had. IRError if LLVM itself ended it: here it would end this process."""
@@ -180,8 +224,8 @@ def is_foreign(target: Target) -> bool:
     return target.triple.partition("-")[0] != llvmc.host_triple().partition("-")[0]
 
 
-def start(target: Target) -> Worker:
-    """A worker that knows its target. It finds convc where this process has found it."""
+def start(target: Target, folder: Path | None = None) -> Worker:
+    """A worker that knows its target and its cache. It finds convc where this process has found it."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     messages = tempfile.TemporaryFile()  # noqa: SIM115 - `stop` closes it
@@ -191,12 +235,13 @@ def start(target: Target) -> Worker:
         stdout=subprocess.PIPE,
         stderr=messages,
         bufsize=0,
+        pipesize=_PIPE_BYTES,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     worker = Worker(process, messages)
     os.set_blocking(_input(worker), False)
     os.set_blocking(_output(worker), False)
-    worker.outgoing += target_message(target)
+    worker.outgoing += greeting(target, baseline(target), folder)
     return worker
 
 

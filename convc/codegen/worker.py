@@ -1,8 +1,10 @@
 """A process that turns LLVM text into objects: `python -m convc.codegen.worker`, fed through its standard streams.
 
-The first frame on the input is a target as JSON. Each further one is the text of a module, which is answered by one
-frame: `=` and the object, or `!` and what LLVM has against the text. A frame is its length (8 bytes, little endian)
-and its bytes. The process ends with its input, so it never outlives its parent for longer than one module takes.
+The first frame on the input is JSON: two targets, and the cache's folder or null. Each further one is a request: a
+number (8 bytes), which of the targets (a byte), the key of the object in the cache (64 bytes, or blanks) and the text
+of a module. It is answered by one frame: the number, `=` and the object, or the number, `!` and what LLVM has against
+the text. What was answered is kept in the cache. A frame is its length (8 bytes, little endian, as all numbers) and its
+bytes. The process ends with its input, so it never outlives its parent for longer than one module takes.
 """
 
 from __future__ import annotations
@@ -11,24 +13,39 @@ import json
 import os
 import signal
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, BinaryIO
 
+from convc.codegen.cache import Cache
 from convc.codegen.llvmc import compile_object
 from convc.errors import IRError
 from convc.target import Target
 
 LENGTH = 8
 MADE, REFUSED = b"=", b"!"
+_KEY = 64
 
 
 def frame(*parts: bytes) -> bytes:
     """One message: the length of the parts together, and the parts."""
-    return b"".join((sum(map(len, parts)).to_bytes(LENGTH, "little"), *parts))
+    return b"".join((number(sum(map(len, parts))), *parts))
 
 
-def target_message(target: Target) -> bytes:
+def number(value: int) -> bytes:
+    return value.to_bytes(LENGTH, "little")
+
+
+def greeting(target: Target, baseline: Target, folder: Path | None) -> bytes:
     """The first frame that a worker reads."""
-    return frame(json.dumps(asdict(target)).encode())
+    targets = [asdict(target), asdict(baseline)]
+    kept = None if folder is None else str(folder)
+    return frame(json.dumps({"targets": targets, "folder": kept}).encode())
+
+
+def request(index: int, text: str, key: str = "", baseline: bool = False) -> bytes:
+    """The frame that asks for an object."""
+    which = b"1" if baseline else b"0"
+    return frame(number(index), which, key.ljust(_KEY).encode(), text.encode())
 
 
 def main() -> None:
@@ -39,15 +56,26 @@ def main() -> None:
     first = _read(requests)
     if first is None:
         return
-    fields: dict[str, Any] = json.loads(first)
-    fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-    target = Target(**fields)
-    while (text := _read(requests)) is not None:
+    greeted: dict[str, Any] = json.loads(first)
+    targets = [_target(fields) for fields in greeted["targets"]]
+    cache = Cache(Path(greeted["folder"]) if greeted["folder"] else None)
+    while (data := _read(requests)) is not None:
+        index, which, rest = data[:LENGTH], int(data[LENGTH : LENGTH + 1]), data[LENGTH + 1 :]
+        key, text = rest[:_KEY].decode().strip(), rest[_KEY:].decode()
+        code = b""
         try:
-            answers.write(frame(MADE, compile_object(text.decode(), target)))
+            code = compile_object(text, targets[which])
+            answers.write(frame(index, MADE, code))
         except IRError as error:
-            answers.write(frame(REFUSED, str(error).encode()))
+            answers.write(frame(index, REFUSED, str(error).encode()))
         answers.flush()
+        if code and key:
+            cache.put(key, code)
+
+
+def _target(fields: dict[str, Any]) -> Target:
+    fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return Target(**fields)
 
 
 def _read(stream: BinaryIO) -> bytes | None:

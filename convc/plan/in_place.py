@@ -32,10 +32,20 @@ def reuse_in_place(program: Program) -> Program:
     ports = {p.region for e in entries for p in (*e.inputs, *e.outputs)}
     keep = used | ports | {r.name for r in program.states}
     regions = tuple(r for r in program.regions if r.name in keep)
-    return replace(program, entries=tuple(entries), regions=regions)
+    called = {s.kernel for e in entries for s in e.steps}
+    kernels = {name: kernel for name, kernel in program.kernels.items() if name in called}
+    return replace(program, entries=tuple(entries), regions=regions, kernels=kernels)
 
 
 # ---------------------------------------------------------------- state
+
+
+def copies_to_state(program: Program) -> frozenset[str]:
+    """The kernels that nobody may need in the end: all their steps copy into state."""
+    states = {r.name for r in program.regions if r.kind is RegionKind.state}
+    steps = [s for e in program.entries for s in e.steps]
+    others = {s.kernel for s in steps if len(s.args) != 2 or s.args[1].region not in states}
+    return frozenset(program.kernels.keys() - others)
 
 
 @dataclass(frozen=True)

@@ -220,15 +220,13 @@ def test_wrong_machine_code_is_named(
     capsys: pytest.CaptureFixture[str], script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVC_CACHE_DIR", "")
-    units = llvm.program_units
+    right = llvm.kernel_unit
 
-    def broken(unit: llvm.Unit) -> llvm.Unit:
+    def wrong(*arguments: Any) -> llvm.Unit:
+        unit = right(*arguments)
         return replace(unit, text=lambda: unit.text().replace(" fdiv ", " fmul "))
 
-    def wrong(*arguments: Any) -> Any:
-        return [broken(unit) for unit in units(*arguments)]
-
-    monkeypatch.setattr(llvm, "program_units", wrong)
+    monkeypatch.setattr(llvm, "kernel_unit", wrong)
     fault = first_fault(capsys, script)
     assert fault["layer"] == "scores"
     assert "div" in fault["operators"]

@@ -14,6 +14,7 @@ import pytest
 from convc import driver, keras
 from convc.codegen import llvm, llvmc, pool
 from convc.codegen.cache import Cache
+from convc.codegen.objects import Objects
 from convc.codegen.pool import Pool, workers_for
 from convc.codegen.worker import frame
 from convc.errors import IRError
@@ -85,6 +86,52 @@ def test_a_refused_module_is_named_wherever_it_is_compiled() -> None:
     here.add(0, "bad", "define nonsense")
     with pytest.raises(IRError, match=r"kernel bad: LLVM refuses"):
         here.finish()
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_what_a_worker_did_not_begin_is_compiled_here() -> None:
+    with Pool(V2, 9) as running:
+        for worker in running.workers:
+            os.kill(worker.process.pid, signal.SIGSTOP)
+        for n in range(9):
+            running.add(n, f"kernel_{n}", text(n))
+        while (job := running.next_here()) is not None:
+            running.compile_here(job)
+        assert len(running.here) == 7  # each worker has its first one
+        for worker in running.workers:
+            os.kill(worker.process.pid, signal.SIGCONT)
+        assert running.finish() == {n: llvmc.compile_object(text(n), V2) for n in range(9)}
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_workers_keep_what_they_made(tmp_path: Path) -> None:
+    with Pool(V2, 2, folder=tmp_path) as running:
+        for n in range(2):
+            running.add(n, f"kernel_{n}", text(n), key=str(n) * 64)
+        made = running.finish()
+        while len([p for p in tmp_path.iterdir() if not p.name.startswith(".")]) < 2:
+            time.sleep(0.01)
+    assert not running.here
+    assert [Cache(tmp_path).get(str(n) * 64) for n in range(2)] == [made[0], made[1]]
+
+
+def test_a_program_is_compiled_while_it_is_scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    begin = Objects.begin
+
+    def noted(self: Objects, unit: llvm.Unit, following: int = 0) -> str:
+        begun.append(unit.name)
+        return begin(self, unit, following)
+
+    monkeypatch.setattr(Objects, "begin", noted)
+    graph = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Softmax()])
+    with Objects(V2, Cache(None), driver.Timings().phase) as objects:
+        planned = driver.plan_graphs("net", graph.graphs(), V2, objects=objects)
+        assert begun == ["support", *planned.program.kernels]
+        units = llvm.program_units(planned.program, V2, "net")
+        made = objects.of(units)
+        assert made == [llvmc.compile_object(unit.text(), V2) for unit in units]
+        assert len(objects.missing) == len(units) + 1
 
 
 def test_llvm_giving_up_ends_a_worker_and_not_this_process() -> None:
@@ -192,7 +239,8 @@ def test_a_model_is_the_same_with_and_without_workers(monkeypatch: pytest.Monkey
         timings = driver.Timings()
         program = driver.plan_graphs("net", graphs, V2).program
         units = llvm.program_units(program, V2, "net")
-        made.append(driver.compile_units(units, V2, Cache(None), timings))
+        with Objects(V2, Cache(None), timings.phase) as objects:
+            made.append(objects.of(units))
         assert set(timings.seconds) == {"cache", "generate", "machine code"}
     assert made[0] == made[1]
     assert len(made[0]) == len(program.kernels) + 1
