@@ -250,15 +250,15 @@ class Run:
                 if variable not in self._plain:
                     self._plain[variable] = name
                     self._first_metrics[name] = np.array(variable.value)
+        for variable, name in self._plain.items():
+            if name in self._first_metrics and variable.keeper is not self:
+                self.session.write(name, self._waiting.pop(name, self._first_metrics[name]))
+                variable.hand_over(self)
         for name, array in training.first_state().items():
             if name not in self.session and name not in self.weights:
                 self.session.write(name, self._waiting.pop(name, array))
                 if name.startswith(f"{STATE}/"):
                     self._first_metrics.setdefault(name, array)
-        for variable, name in self._plain.items():
-            if name in self._first_metrics and variable.keeper is not self:
-                self.session.write(name, self._waiting.pop(name, self._first_metrics[name]))
-                variable.hand_over(self)
         step = training.graphs["train_step"]
         if self.rate.dtype != step.types[RATE].dtype.numpy:
             self.rate = np.zeros((), step.types[RATE].dtype.numpy)
@@ -375,6 +375,7 @@ class Run:
     def reset_metrics(self) -> None:
         for name, array in self._first_metrics.items():
             self.session.write(name, array)
+        self._waiting = {n: a for n, a in self._waiting.items() if not n.startswith(f"{STATE}/")}
         self._writes += 1
 
     def logs(self) -> dict[str, Any]:

@@ -312,8 +312,12 @@ class Trainer(Customizable):
     ) -> bool:
         """The steps of an epoch from `start` on; False if it has none at all."""
         listeners, bar = listening(callbacks, "train")
-        step = start
-        for feeds in batches.epoch(epoch, start):
+        step = max(start - 1, 0)
+        for feeds in batches.epoch(epoch, step):
+            if step < start:  # done before a restored state was kept: it may have been the last one
+                run.prepare("train", feeds)
+                step += 1
+                continue
             for callback in listeners:
                 callback.on_train_batch_begin(step)
             self._last_feeds = feeds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -100,34 +101,37 @@ class Stop(keras.callbacks.Callback):
             raise RuntimeError("crash")
 
 
-@pytest.mark.parametrize("steps", [1, 7, 9, 20])
+@pytest.mark.parametrize("steps", [1, 7, 9, 20, 21])
 @pytest.mark.parametrize("save_freq", ["epoch", 1, 4])
 def test_every_position_is_one_to_go_on_from(tmp_path: Path, steps: int, save_freq: Any) -> None:
-    whole, made = reference(), model(0)
+    (whole, history), made = reference(), model(0)
     backup = keras.callbacks.BackupAndRestore(tmp_path, save_freq=save_freq, double_checkpoint=True)
-    settings: dict[str, Any] = {"batch_size": 14, "epochs": 3, "verbose": 0}
     with pytest.raises(RuntimeError, match="crash"):
-        made.fit(IMAGES, LABELS, callbacks=[backup, Stop(steps)], **settings)
+        made.fit(IMAGES, LABELS, callbacks=[backup, Stop(steps)], **SETTINGS)
     # A state that was just moved aside is one too.
     if steps == 9 and (tmp_path / "previous-training.safetensors").exists():
         (tmp_path / "training.safetensors").unlink()
     begun = (tmp_path / "training.safetensors").exists() or steps == 9
     again = model(99) if begun and any(tmp_path.iterdir()) else model(0)
     backup = keras.callbacks.BackupAndRestore(tmp_path, save_freq=save_freq)
-    again.fit(IMAGES, LABELS, callbacks=[backup], **settings)
+    found = again.fit(IMAGES, LABELS, callbacks=[backup], **SETTINGS).history
     for a, b in zip(again.get_weights(), whole, strict=True):
         np.testing.assert_array_equal(a, b)
+    # The epoch that was interrupted counts all of its steps.
+    assert found == {name: values[-len(found["loss"]) :] for name, values in history.items()}
 
 
-_whole: list[Any] = []
+SETTINGS: dict[str, Any] = {
+    "batch_size": 14, "epochs": 3, "verbose": 0, "validation_data": (IMAGES[:20], LABELS[:20])
+}  # fmt: skip
 
 
+@functools.cache
 def reference() -> Any:
-    if not _whole:
-        made = model(0)
-        made.fit(IMAGES, LABELS, batch_size=14, epochs=3, verbose=0)
-        _whole.extend(made.get_weights())
-    return _whole
+    """The weights and the history of a training that nothing interrupts."""
+    made = model(0)
+    history = made.fit(IMAGES, LABELS, **SETTINGS).history
+    return made.get_weights(), history
 
 
 def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
