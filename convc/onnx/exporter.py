@@ -13,6 +13,8 @@ from convc import __version__
 from convc.errors import ConvcError, IRError, UnsupportedError, UsageError
 from convc.graph.ir import Array, Builder, Graph, Node, type_of
 from convc.graph.op import Op
+from convc.onnx.data_rules import RULES as OF_DATA
+from convc.onnx.data_rules import WIDER, integer_conv
 from convc.onnx.export_rules import RULES
 from convc.onnx.foreign import Dimensions, Foreign, read_outside
 from convc.onnx.training_rules import RULES as OF_TRAINING
@@ -41,6 +43,9 @@ CODES: dict[DType, int] = {
     DType.bool: TensorProto.BOOL,
 }
 """ONNX' number of each element type."""
+
+INTEGERS = (DType.int32, DType.int64, DType.uint32, DType.uint64, DType.int16, DType.uint16)
+"""Dtypes that ONNX has products of matrices for (of the last two, in int32), but no convolution."""
 
 SCHEMA_NAMES = {"float": DType.float32, "double": DType.float64}
 """Where an operator schema's `tensor(...)` says another word than we do."""
@@ -75,6 +80,10 @@ def export_graph(
     if check:
         onnx.checker.check_model(model, full_check=True)
     return model
+
+
+class DTypeError(UnsupportedError):
+    """ONNX has an operator, but not for this dtype."""
 
 
 class Emitter:
@@ -174,6 +183,14 @@ class Emitter:
         """The value in a dtype, itself where it has it."""
         return value if self._dtypes[value] is dtype else self("Cast", value, to=CODES[dtype])
 
+    def code(self, dtype: DType) -> int:
+        """ONNX' number of an element type."""
+        return CODES[dtype]
+
+    def known(self, value: str) -> Array | None:
+        """A constant's numbers; None for what is computed."""
+        return self.constants.get(value)
+
     def fresh(self, base: str) -> str:
         """A name that isn't taken yet."""
         name = base
@@ -219,7 +236,12 @@ class Emitter:
             self._carry(node, node.op)
             return
         before = len(self.nodes)
-        value = self._said(node)
+        try:
+            value = self._said(node)
+        except DTypeError:
+            del self.nodes[before:]
+            self._widen(node)
+            return
         if value is not None:
             self._define(node.outputs[0], value, before)
         elif node.op.decompose is not None:
@@ -234,7 +256,10 @@ class Emitter:
             return self._with_bias(node, producer)
         if isinstance(node.op, Dimensions):
             return self._dimensions(node.op)
-        rule = RULES.get(type(node.op)) or OF_TRAINING.get(type(node.op))
+        kind = type(node.op)
+        rule = RULES.get(kind) or OF_TRAINING.get(kind) or OF_DATA.get(kind)
+        if isinstance(node.op, Conv2d) and self.types[node.inputs[0]].dtype in INTEGERS:
+            return integer_conv(self, node.op, *node.inputs)
         return rule(self, node.op, *node.inputs) if rule else None
 
     def _with_bias(self, node: Node, producer: Node) -> str:
@@ -265,6 +290,28 @@ class Emitter:
     def _dimensions(self, op: Dimensions) -> str:
         value = self.cast(self.extents(op.values), op.dtype)
         return self("Squeeze", value, self.integers([0], "axes")) if op.scalar else value
+
+    def _widen(self, node: Node) -> None:
+        """Emits a node whose dtype ONNX' operator doesn't take in one that has all its numbers, casts around it."""
+        narrow = [n for n in dict.fromkeys(node.inputs) if self._dtypes[n] in WIDER]
+        if not narrow:
+            self._said(node)  # which says what is wrong
+        names = {n: n for n in node.inputs}
+        for name in narrow:
+            dtype = WIDER[self._dtypes[name]]
+            names[name] = self.cast(name, dtype)
+            self.types[names[name]] = TensorType(dtype, self.types[name].shape)
+        inputs = tuple(names[n] for n in node.inputs)
+        outputs = tuple(self.fresh(f"{o}_wide") for o in node.outputs)
+        for name, type in zip(
+            outputs, node.op.infer(*(self.types[i] for i in inputs)), strict=True
+        ):
+            self.types[name], self._dtypes[name] = type, type.dtype
+        self.emit(Node(node.op, inputs, outputs, node.layer))
+        self._base, self._layer = node.outputs[0], node.layer
+        for wide, name in zip(outputs, node.outputs, strict=True):
+            before = len(self.nodes)
+            self._define(name, self.cast(wide, self.types[name].dtype), before)
 
     def _carry(self, node: Node, op: Foreign) -> None:
         proto = op.renamed(node.inputs, node.outputs, "")
@@ -316,7 +363,7 @@ class Emitter:
                 continue
             dtype = self._dtypes[name]
             if dtype not in allowed(formal):
-                raise UnsupportedError(
+                raise DTypeError(
                     f"ONNX' {schema.name} at opset {self.opset} takes no {dtype.value}"
                 )
             by_variable[formal.type_str] = dtype

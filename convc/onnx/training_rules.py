@@ -19,7 +19,7 @@ from convc.ops.pool import AvgPool2dGradient, MaxPool2dGradient, MaxPool2dPositi
 from convc.ops.random import KEY_STEP, MULTIPLIER, ROUNDS, DropoutMask
 from convc.ops.reduce import Count, FirstEqual
 from convc.ops.volume import Conv3dWeightGradient
-from convc.types import DType, Extent, size_of
+from convc.types import DType, Extent, Shape, size_of
 
 
 def weight_gradient(
@@ -178,7 +178,16 @@ def count(e: Emitter, op: Count, x: str) -> str:
 
 
 def dropout_mask(e: Emitter, op: DropoutMask, seed: str) -> str:
-    """Philox 2x32-10 in 64 bits: products wrap as int64, all else is uint64."""
+    limit = e.constant(np.array(op.threshold, np.int64))
+    kept = e("GreaterOrEqual", e.cast(philox(e, op.shape, seed), DType.int64), limit)
+    return e("Reshape", kept, e.extents(op.shape))
+
+
+def philox(e: Emitter, shape: Shape, seed: str) -> str:
+    """A random word for each element of a shape, as uint64 in one dimension.
+
+    Philox 2x32-10 in 64 bits: products wrap as int64, all else is uint64.
+    """
     if e.opset < 18:
         raise UnsupportedError("BitwiseXor, for random numbers, needs opset 18")
 
@@ -193,7 +202,7 @@ def dropout_mask(e: Emitter, op: DropoutMask, seed: str) -> str:
         return e.cast(e("Gather", seed, e.constant(np.array(k, np.int64)), axis=0), DType.uint64)
 
     key, stream = at(0), at(1)
-    size = e("Squeeze", e.extents([size_of(op.shape)]), e.integers([0], "axes"))
+    size = e("Squeeze", e.extents([size_of(shape)]), e.integers([0], "axes"))
     zero, one = (e.constant(np.array(k, np.int64)) for k in (0, 1))
     low, high = e.cast(e("Range", zero, size, one), DType.uint64), stream
     factor = e.constant(np.array(MULTIPLIER, np.int64))
@@ -204,9 +213,7 @@ def dropout_mask(e: Emitter, op: DropoutMask, seed: str) -> str:
         upper = e("BitShift", product, word(32), direction="RIGHT")
         mixed = e("BitwiseXor", e("BitwiseXor", upper, low_half(moved)), high)
         low, high = mixed, low_half(product)
-    limit = e.constant(np.array(op.threshold, np.int64))
-    kept = e("GreaterOrEqual", e.cast(low, DType.int64), limit)
-    return e("Reshape", kept, e.extents(op.shape))
+    return low
 
 
 RULES: dict[type[Op], Rule] = {

@@ -18,31 +18,31 @@ from convc.onnx.exporter import export_graph
 from convc.ops.conv import Conv2d
 from convc.ops.elementwise import Expm1, Identity, Log1p, Neg
 from convc.ops.norm import BatchNorm
-from convc.ops.ordering import Rank
 from convc.ops.pool import AvgPool2d, MaxPool2d
 from convc.ops.reduce import ReduceMax
+from convc.ops.resize import Resize2dGradient
 from convc.ops.shape import Broadcast, Pad, Reshape
 from convc.types import Dim, DType, TensorType
 from tests.ops.cases import (
     CASES,
-    DETECTION,
     FORESTS,
     GRADIENTS,
     INTEGER,
-    LOSS,
-    ORDERING,
-    RANDOM,
-    SORTING,
     WARP,
     WINOGRAD,
     Case,
     f32,
-    i32,
 )
 
 N = Dim.symbol("N")
 NEEDS_OPSET_18 = {"resize2d-nearest-size", "resize2d-bilinear-size"}
-NEEDS_OPSET_18 |= {"dropout_mask"}
+NEEDS_OPSET_18 |= {
+    "dropout_mask",
+    "random_bits",
+    "random_bits-numbers",
+    "scatter-max",
+    "scatter-min",
+}
 NEEDS_OPSET_18 |= {
     c.name for c in INTEGER if c.name.startswith(("bit_and", "bit_or", "bit_xor", "bit_not"))
 }
@@ -55,17 +55,9 @@ BEYOND_THE_EVALUATOR = {
     "sparse_softmax_crossentropy-outside",
     "softmax_crossentropy-large",
 }
-# Our own parts of operators, and dtypes that ONNX' operators don't take.
-NOT_IN_ONNX = {"conv2d-bfloat16", "max_pool2d-bfloat16"}
-HAVE_NO_RULE = ("resize2d_gradient", "random_bits", "conv2d_weight_gradient-bfloat16")
-NOT_IN_ONNX |= {c.name for c in (*GRADIENTS, *LOSS, *RANDOM, *WARP, *WINOGRAD)}
-NOT_IN_ONNX -= {c.name for c in (*GRADIENTS, *LOSS, *RANDOM) if not c.name.startswith(HAVE_NO_RULE)}
-
-
-NOT_IN_ONNX |= {c.name for c in ORDERING if not c.name.startswith(("cum_sum", "gather_elements"))}
-NOT_IN_ONNX |= {c.name for c in INTEGER if c.name.startswith(("shift", "bit_cast"))}
-NOT_IN_ONNX |= {c.name for c in (*SORTING, *DETECTION, *FORESTS)}
-NOT_IN_ONNX -= {c.name for c in SORTING if c.name.startswith("order") and c.name != "order-bool"}
+# Our own parts of operators. Trees must be constants of the model: see test_trees_are_written_in_plain_operators.
+NOT_IN_ONNX = {c.name for c in (*WARP, *WINOGRAD, *FORESTS)}
+NOT_IN_ONNX |= {c.name for c in GRADIENTS if c.name.startswith("resize2d_gradient")}
 NOT_IN_ONNX |= {c.name for c in CASES if c.name.startswith("max_pool2d_whole_gradient")}
 # The evaluator's GatherElements wants dimensions of one size.
 NOT_EVALUATED = {"gather_elements-part"}
@@ -82,7 +74,8 @@ def run_by_onnxruntime(model: onnx.ModelProto, inputs: dict[str, Any]) -> Any:
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     providers = ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=providers)
-    return session.run(None, inputs)[0]
+    arrays = {name: np.asarray(array) for name, array in inputs.items()}
+    return session.run(None, arrays)[0]
 
 
 def assert_same(found: Any, expected: Any) -> None:
@@ -115,6 +108,34 @@ def test_every_operator_means_the_same_in_onnx(case: Case, opset: int) -> None:
 def test_what_onnx_has_not_is_refused(case: Case) -> None:
     with pytest.raises(UnsupportedError, match=case.op.mnemonic):
         export_graph(case.graph())
+
+
+@pytest.mark.parametrize("case", FORESTS, ids=lambda c: c.name)
+def test_trees_are_written_in_plain_operators(case: Case) -> None:
+    x, *tables = case.arrays()
+    builder = Builder("forest")
+    names = [builder.input("x0", case.types[0])]
+    names += [builder.weight(f"t{k}", np.asarray(t)) for k, t in enumerate(tables)]
+    graph = builder.finish((builder.add(case.op, *names, name="y"),))
+    expected = run_graph(graph, {"x0": x})["y"]
+    assert_same(evaluated(export_graph(graph, 17), {"x0": x}), expected)
+
+
+@pytest.mark.parametrize("dtype", [DType.int32, DType.int64, DType.uint16])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_integers_of_any_size_are_convolved(dtype: DType, groups: int) -> None:
+    builder = Builder("integers")
+    x = builder.input("x", TensorType(dtype, (N, 4, 7, 6)))
+    w = builder.input("w", TensorType(dtype, (6, 4 // groups, 3, 2)))
+    op = Conv2d(stride=(2, 1), padding=((1, 0), (0, 2)), dilation=(1, 2), groups=groups)
+    graph = builder.finish((builder.add(op, x, w, name="y"),))
+    rng = np.random.default_rng(0)
+    low = 0 if dtype is DType.uint16 else -5000
+    arrays = {
+        "x": rng.integers(low, 5000, (3, 4, 7, 6)).astype(dtype.numpy),
+        "w": rng.integers(low, 5000, (6, 4 // groups, 3, 2)).astype(dtype.numpy),
+    }
+    assert_same(evaluated(export_graph(graph, 17), arrays), run_graph(graph, arrays)["y"])
 
 
 def small_network() -> Graph:
@@ -161,19 +182,19 @@ def test_an_input_may_be_an_output() -> None:
 
 def test_all_problems_are_listed_at_once() -> None:
     builder = Builder("odd")
-    x = builder.input("x", i32(N, 4))
-    u = builder.input("u", TensorType(DType.uint8, (N,)))
+    x = builder.input("x", f32(N, 3, 8, 10))
+    u = builder.input("u", TensorType(DType.uint64, (N,)))
     builder.layer = "find"
-    first = builder.add(Rank(1), x, name="first")
+    first = builder.add(Resize2dGradient((4, 5), "nearest", (2, 2)), x, name="first")
     builder.layer = "turn"
     turned = builder.add(Neg(), u, name="turned")
     with pytest.raises(UnsupportedError) as caught:
         export_graph(builder.finish((first, turned)))
     message = str(caught.value)
     assert "\n" not in message
-    assert "layer 'find', rank" in message
+    assert "layer 'find', resize2d_gradient" in message
     assert "layer 'turn', neg" in message
-    assert "takes no uint8" in message
+    assert "takes no uint64" in message
 
 
 def test_a_symbolic_extent_can_not_be_made_of_one() -> None:
