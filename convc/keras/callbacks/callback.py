@@ -114,8 +114,11 @@ class CallbackList:
         if not name.startswith("on_"):
             raise AttributeError(f"CallbackList has no attribute {name!r}")
         methods = [getattr(c, name) for c in self.callbacks]
+        numbered = "_epoch_" in name or "_batch_" in name
 
         def call(*args: Any, **kwargs: Any) -> None:
+            if len(args) + len(kwargs) == int(numbered):
+                args = (*args, {})  # without logs callbacks get empty ones, as in Keras
             for method in methods:
                 method(*args, **kwargs)
 

@@ -13,20 +13,26 @@ from convc.keras.engine.tensor import FUNCTIONS
 
 _MODULES = {
     "keras.src.ops.nn": (
-        "average_pool", "batch_normalization", "celu", "conv", "depthwise_conv", "elu", "gelu", "glu", "hard_shrink",
-        "hard_sigmoid", "hard_silu", "hard_tanh", "layer_normalization", "leaky_relu", "log_sigmoid", "log_softmax",
-        "max_pool", "moments", "normalize", "one_hot", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink",
-        "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "tanh_shrink",
-        "threshold",
+        "average_pool", "batch_normalization", "celu", "conv", "depth_to_space", "depthwise_conv", "elu", "gelu",
+        "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh", "layer_normalization", "leaky_relu",
+        "log_sigmoid", "log_softmax", "max_pool", "moments", "normalize", "one_hot", "psnr", "relu", "relu6", "selu",
+        "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign", "space_to_depth", "sparse_plus",
+        "sparse_sigmoid", "sparsemax", "squareplus", "tanh_shrink", "threshold",
     ),
     "keras.src.ops.core": ("cast", "convert_to_tensor", "stop_gradient"),
     "keras.src.ops.math": ("erf", "logsumexp", "rsqrt"),
     "keras.src.ops.linalg": ("norm",),
-    "keras.src.ops.image": ("resize",),
+    "keras.src.ops.image": (
+        "crop_images", "extract_patches", "gaussian_blur", "hsv_to_rgb", "pad_images", "resize", "rgb_to_grayscale",
+        "rgb_to_hsv",
+    ),
 }  # fmt: skip
 _NAMES = {
     "batch_normalization": "BatchNorm",
     "layer_normalization": "LayerNorm",
+    "hsv_to_rgb": "HSVToRGB",
+    "rgb_to_grayscale": "RGBToGrayscale",
+    "rgb_to_hsv": "RGBToHSV",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 _CALLED_WITH = frozenset(

@@ -398,9 +398,9 @@ class Layer:
             ):
                 given = self.init_arguments.get(name, parameter.default)
                 held = vars(self).get(name, given)
-                config[name] = serialize_keras_object(
-                    given if isinstance(held, Operators) else held
-                )
+                kept = given if isinstance(held, Operators) else held
+                found = serialize_keras_object(kept)
+                config[name] = tuple(found) if isinstance(kept, tuple) else found
         return config
 
     @classmethod

@@ -1,11 +1,15 @@
 """All layers."""
 
+from typing import Any as _Any
 from typing import NoReturn as _NoReturn
 
 from convc.keras.engine.input import Input, InputLayer
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.naming import missing as _missing
 from convc.keras.engine.registry import LAYERS as _LAYERS
+from convc.keras.engine.registry import custom_object_scope as _custom_object_scope
+from convc.keras.engine.revival import revived_layer as _revived_layer
+from convc.keras.engine.serialization import serialize_keras_object as _serialize_keras_object
 from convc.keras.layers.activation import (
     ELU,
     LeakyReLU,
@@ -36,6 +40,7 @@ from convc.keras.layers.basic import (
     SpatialDropout3D,
 )
 from convc.keras.layers.category import CategoryEncoding, Discretization
+from convc.keras.layers.cells import GRUCell, LSTMCell, SimpleRNNCell
 from convc.keras.layers.convolution import (
     Conv2D,
     Conv2DTranspose,
@@ -48,6 +53,7 @@ from convc.keras.layers.convolution import (
     SeparableConv2D,
     SeparableConvolution2D,
 )
+from convc.keras.layers.convolutional_recurrent import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from convc.keras.layers.einsum_dense import EinsumDense
 from convc.keras.layers.embedding import Embedding
 from convc.keras.layers.group_normalization import GroupNormalization, RMSNormalization
@@ -97,14 +103,7 @@ from convc.keras.layers.preprocessing_random import (
     RandomTranslation,
     RandomZoom,
 )
-from convc.keras.layers.recurrent import (
-    GRU,
-    LSTM,
-    Bidirectional,
-    SimpleRNN,
-    TimeDistributed,
-    Wrapper,
-)
+from convc.keras.layers.recurrent import GRU, LSTM, SimpleRNN
 from convc.keras.layers.reshaping import (
     Cropping2D,
     Flatten,
@@ -114,6 +113,7 @@ from convc.keras.layers.reshaping import (
     UpSampling2D,
     ZeroPadding2D,
 )
+from convc.keras.layers.rnn import RNN, StackedRNNCells
 from convc.keras.layers.sequence import (
     AveragePooling1D,
     AvgPool1D,
@@ -152,11 +152,13 @@ from convc.keras.layers.volume import (
     UpSampling3D,
     ZeroPadding3D,
 )
+from convc.keras.layers.wrappers import Bidirectional, TimeDistributed, Wrapper
 
 __all__ = [
     "ELU",
     "GRU",
     "LSTM",
+    "RNN",
     "Activation",
     "ActivityRegularization",
     "Add",
@@ -181,6 +183,9 @@ __all__ = [
     "Conv2DTranspose",
     "Conv3D",
     "Conv3DTranspose",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
     "Convolution1D",
     "Convolution1DTranspose",
     "Convolution2D",
@@ -202,6 +207,7 @@ __all__ = [
     "EinsumDense",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GaussianDropout",
     "GaussianNoise",
     "GlobalAveragePooling1D",
@@ -222,6 +228,7 @@ __all__ = [
     "Input",
     "InputLayer",
     "IntegerLookup",
+    "LSTMCell",
     "Lambda",
     "Layer",
     "LayerNormalization",
@@ -258,10 +265,12 @@ __all__ = [
     "SeparableConvolution1D",
     "SeparableConvolution2D",
     "SimpleRNN",
+    "SimpleRNNCell",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "StackedRNNCells",
     "StringLookup",
     "Subtract",
     "TextVectorization",
@@ -278,16 +287,29 @@ __all__ = [
     "add",
     "average",
     "concatenate",
+    "deserialize",
     "dot",
     "maximum",
     "minimum",
     "multiply",
+    "serialize",
     "subtract",
 ]  # fmt: skip
 
 _LAYERS.update(
     {_name: globals()[_name] for _name in __all__ if _name[0].isupper() and _name != "Input"}
 )
+
+
+def serialize(layer: _Any) -> _Any:
+    """A layer's config, from which `deserialize` makes another with new weights."""
+    return _serialize_keras_object(layer)
+
+
+def deserialize(config: _Any, custom_objects: _Any = None) -> _Any:
+    """The layer of a config made by `serialize` or by Keras."""
+    with _custom_object_scope(custom_objects):
+        return _revived_layer(config)
 
 
 def __getattr__(name: str) -> _NoReturn:

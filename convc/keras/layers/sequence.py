@@ -69,7 +69,7 @@ class SequenceLayer(ImageLayer):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for name in _PAIRS:
-            if isinstance(config.get(name), list):
+            if isinstance(config.get(name), (tuple, list)):
                 config[name] = config[name][-1:]
         return config
 

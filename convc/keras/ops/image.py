@@ -1,5 +1,395 @@
-"""Functions on images."""
+"""Functions on images: a batch of them (rank 4), or a single one (rank 3)."""
 
-from convc.keras.ops.nn import resize
+from __future__ import annotations
 
-__all__ = ["resize"]
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convc.errors import ModelError
+from convc.keras import backend
+from convc.keras.engine.arguments import choice, pair
+from convc.keras.engine.call import operation
+from convc.keras.engine.naming import user_line
+from convc.keras.engine.tensor import (
+    KerasTensor,
+    apply,
+    as_tensor,
+    cast,
+    floating,
+    promoted,
+    transpose,
+)
+from convc.keras.ops import elementwise, nn, reductions, shaping
+from convc.ops import shape as kernels
+
+Weights = NDArray[np.float64]
+
+
+def _batched(owner: str, images: Any, data_format: Any) -> tuple[KerasTensor, bool, bool]:
+    """Images as (batch, rows, columns, channels), whether they came so, and whether they were one only."""
+    x = as_tensor(images)
+    last = backend.standardize_data_format(data_format, owner) == "channels_last"
+    if x.type.rank not in (3, 4):
+        raise ModelError(
+            f"{user_line()}: {owner}: expected an image (rank 3) or a batch of images (rank 4); "
+            f"received shape {x.shape}"
+        )
+    single = x.type.rank == 3
+    x = shaping.expand_dims(x, 0) if single else x
+    return (x if last else transpose(x, (0, 2, 3, 1))), last, single
+
+
+def _back(x: KerasTensor, last: bool, single: bool) -> KerasTensor:
+    x = x if last else transpose(x, (0, 3, 1, 2))
+    return shaping.squeeze(x, 0) if single else x
+
+
+def _sides(owner: str, x: KerasTensor) -> tuple[int, int]:
+    rows, columns = x.type.shape[1:3]
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        raise ModelError(f"{user_line()}: {owner}: rows and columns of {x.shape} must be known")
+    return rows, columns
+
+
+@operation
+def extract_patches(
+    images: Any,
+    size: Any,
+    strides: Any = None,
+    dilation_rate: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+) -> KerasTensor:
+    """Windows of images, each flattened into the channels: (row, column, channel) of a window, in this order.
+
+    `strides` are the windows' size unless given. "same" padding puts zeros around the images.
+    """
+    owner = "extract_patches"
+    x, last, single = _batched(owner, images, data_format)
+    high, wide = pair(owner, "size", size)
+    step = (high, wide) if strides is None else pair(owner, "strides", strides)
+    apart = pair(owner, "dilation_rate", dilation_rate)
+    seen = ((high - 1) * apart[0] + 1, (wide - 1) * apart[1] + 1)
+    if choice(owner, "padding", padding, ("valid", "same")) == "same":
+        x = _with_border(x, _sides(owner, x), seen, step)
+    rows, columns = _sides(owner, x)
+    counts = [(side - s) // t + 1 for side, s, t in zip((rows, columns), seen, step, strict=True)]
+    if min(counts) < 1:
+        raise ModelError(
+            f"{user_line()}: {owner}: windows of {seen} don't fit images of {(rows, columns)}"
+        )
+    if (high, wide) == step == seen:
+        found = _tiled(x, (high, wide), (counts[0], counts[1]))
+    else:
+        corners = [(i * apart[0], j * apart[1]) for i in range(high) for j in range(wide)]
+        parts = [
+            x[
+                :,
+                i : i + (counts[0] - 1) * step[0] + 1 : step[0],
+                j : j + (counts[1] - 1) * step[1] + 1 : step[1],
+            ]
+            for i, j in corners
+        ]
+        found = shaping.concatenate(parts, -1)
+    return _back(found, last, single)
+
+
+def _with_border(
+    x: KerasTensor, sides: tuple[int, int], seen: tuple[int, int], step: tuple[int, int]
+) -> KerasTensor:
+    widths = [(0, 0)]
+    for side, window, stride in zip(sides, seen, step, strict=True):
+        total = max((math.ceil(side / stride) - 1) * stride + window - side, 0)
+        widths.append((total // 2, total - total // 2))
+    return shaping.pad(x, [*widths, (0, 0)])
+
+
+def _tiled(x: KerasTensor, size: tuple[int, int], counts: tuple[int, int]) -> KerasTensor:
+    """Windows that lie side by side: the same elements in another order."""
+    (high, wide), (rows, columns), channels = size, counts, x.type.shape[3]
+    x = x[:, : rows * high, : columns * wide]
+    cells = shaping.reshape(x, (x.type.shape[0], rows, high, columns, wide, channels))
+    cells = transpose(cells, (0, 1, 3, 2, 4, 5))
+    return shaping.reshape(cells, (x.type.shape[0], rows, columns, high * wide * channels))
+
+
+@operation
+def rgb_to_grayscale(images: Any, data_format: str | None = None) -> KerasTensor:
+    """The brightness of red, green and blue as the eye weighs them (ITU-R BT.601), in one channel."""
+    x, last, single = _batched("rgb_to_grayscale", images, data_format)
+    _expect_colours("rgb_to_grayscale", x)
+    weights = np.array([0.2989, 0.5870, 0.1140], np.float32)
+    gray = nn.dot(floating(x), as_tensor(weights[:, None], floating(x).dtype))
+    return _back(cast(gray, x.type.dtype), last, single)
+
+
+def _expect_colours(owner: str, x: KerasTensor) -> None:
+    if x.type.shape[3] != 3:
+        raise ModelError(
+            f"{user_line()}: {owner}: expected 3 channels, red, green and blue; received shape {x.shape}"
+        )
+
+
+@operation
+def rgb_to_hsv(images: Any, data_format: str | None = None) -> KerasTensor:
+    """Red, green and blue from 0 to 1 as hue, saturation and value from 0 to 1."""
+    x, last, single = _batched("rgb_to_hsv", floating(images), data_format)
+    _expect_colours("rgb_to_hsv", x)
+    r, g, b = shaping.split(x, 3, -1)
+    value = elementwise.maximum(elementwise.maximum(r, g), b)
+    spread = value - elementwise.minimum(elementwise.minimum(r, g), b)
+    saturation = elementwise.divide_no_nan(spread, value)
+    parts = (g - b, 0.0), (b - r, 2.0), (r - g, 4.0)
+    red, green, blue = (elementwise.divide_no_nan(d, spread) + at for d, at in parts)
+    hue = elementwise.where(
+        elementwise.equal(value, r),
+        red,
+        elementwise.where(elementwise.equal(value, g), green, blue),
+    )
+    hue = elementwise.where(elementwise.equal(spread, 0.0), 0.0, hue / 6.0)
+    hue = elementwise.where(elementwise.less(hue, 0.0), hue + 1.0, hue)
+    return _back(shaping.concatenate([hue, saturation, value], -1), last, single)
+
+
+@operation
+def hsv_to_rgb(images: Any, data_format: str | None = None) -> KerasTensor:
+    """Hue, saturation and value from 0 to 1 as red, green and blue from 0 to 1."""
+    x, last, single = _batched("hsv_to_rgb", floating(images), data_format)
+    _expect_colours("hsv_to_rgb", x)
+    hue, saturation, value = shaping.split(x, 3, -1)
+    sixth = hue * 6.0
+    # How much of each colour a pure hue has: lines up and down between 0 and 1.
+    colours = [
+        elementwise.clip(elementwise.absolute(sixth - 3.0) - 1.0, 0.0, 1.0),
+        elementwise.clip(2.0 - elementwise.absolute(sixth - 2.0), 0.0, 1.0),
+        elementwise.clip(2.0 - elementwise.absolute(sixth - 4.0), 0.0, 1.0),
+    ]
+    pure = shaping.concatenate(colours, -1)
+    return _back(((pure - 1.0) * saturation + 1.0) * value, last, single)
+
+
+@operation
+def crop_images(
+    images: Any,
+    top_cropping: int | None = None,
+    left_cropping: int | None = None,
+    bottom_cropping: int | None = None,
+    right_cropping: int | None = None,
+    target_height: int | None = None,
+    target_width: int | None = None,
+    data_format: str | None = None,
+) -> KerasTensor:
+    """A part of images: of each direction two of what is cut before, what is cut after, and what is left."""
+    x, last, single = _batched("crop_images", images, data_format)
+    rows, columns = _sides("crop_images", x)
+    top, _, high = _parts("crop_images", rows, top_cropping, bottom_cropping, target_height, -1)
+    left, _, wide = _parts("crop_images", columns, left_cropping, right_cropping, target_width, -1)
+    return _back(x[:, top : top + high, left : left + wide], last, single)
+
+
+@operation
+def pad_images(
+    images: Any,
+    top_padding: int | None = None,
+    left_padding: int | None = None,
+    bottom_padding: int | None = None,
+    right_padding: int | None = None,
+    target_height: int | None = None,
+    target_width: int | None = None,
+    data_format: str | None = None,
+) -> KerasTensor:
+    """Images with zeros around them: of each direction two of before, after, and the whole size."""
+    x, last, single = _batched("pad_images", images, data_format)
+    rows, columns = _sides("pad_images", x)
+    top, below, _ = _parts("pad_images", rows, top_padding, bottom_padding, target_height, 1)
+    left, right, _ = _parts("pad_images", columns, left_padding, right_padding, target_width, 1)
+    return _back(shaping.pad(x, [(0, 0), (top, below), (left, right), (0, 0)]), last, single)
+
+
+def _parts(
+    owner: str, size: int, before: int | None, after: int | None, target: int | None, sign: int
+) -> tuple[int, int, int]:
+    """(before, after, target) of a direction, of which one wasn't given."""
+    given = (before, after, target)
+    match given:
+        case int(), int(), None:
+            target = size + sign * (before + after)  # type: ignore[operator]
+        case None, int(), int():
+            before = sign * (target - size) - after  # type: ignore[operator]
+        case int(), None, int():
+            after = sign * (target - size) - before  # type: ignore[operator]
+        case _:
+            raise ModelError(
+                f"{user_line()}: {owner}: give two of what is before, what is after and the target size; "
+                f"received {given}"
+            )
+    assert before is not None
+    assert after is not None
+    assert target is not None
+    if min(before, after) < 0 or target < 1:
+        raise ModelError(
+            f"{user_line()}: {owner}: {given} (before, after, target) don't fit a size of {size}"
+        )
+    return before, after, target
+
+
+@operation
+def gaussian_blur(
+    images: Any, kernel_size: Any = (3, 3), sigma: Any = (1.0, 1.0), data_format: str | None = None
+) -> KerasTensor:
+    """Images convolved with a normalized Gaussian, zeros around them.
+
+    As in Keras, the first of `sigma` is the columns', and a kernel that isn't square is filled row by row.
+    """
+    x, last, single = _batched("gaussian_blur", floating(images), data_format)
+    size = pair("gaussian_blur", "kernel_size", kernel_size)
+    widths = (sigma, sigma) if isinstance(sigma, (int, float)) else tuple(sigma)
+    lines = []
+    for count, width in zip(size, widths, strict=True):
+        at = np.linspace(-(count - 1) / 2, (count - 1) / 2, count)
+        line = np.exp(-0.5 * (at / width) ** 2)
+        lines.append(line / line.sum())
+    weights = np.outer(lines[1], lines[0]).reshape(*size, 1, 1)
+    kernel = np.tile(weights, (1, 1, int(x.type.shape[3]), 1)).astype(x.type.dtype.numpy)  # type: ignore[arg-type]
+    blurred = nn.depthwise_conv(x, kernel, padding="same", data_format="channels_last")
+    return _back(blurred, last, single)
+
+
+# ---------------------------------------------------------------- sizes
+
+
+def _triangle(x: Weights) -> Weights:
+    return np.maximum(0.0, 1.0 - np.abs(x))
+
+
+def _cubic(x: Weights) -> Weights:
+    """Keys' cubic convolution with a = -1/2 (IEEE Trans. ASSP 29, 1981)."""
+    x = np.abs(x)
+    near, far = (1.5 * x - 2.5) * x * x + 1.0, ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def _lanczos(radius: int) -> Callable[[Weights], Weights]:
+    def kernel(x: Weights) -> Weights:
+        return np.where(np.abs(x) < radius, np.sinc(x) * np.sinc(x / radius), 0.0)
+
+    return kernel
+
+
+_KERNELS = {
+    "bilinear": _triangle, "bicubic": _cubic, "lanczos3": _lanczos(3), "lanczos5": _lanczos(5),
+}  # fmt: skip
+
+
+def resampling(size: int, target: int, method: str, antialias: bool) -> Weights:
+    """The weights (target, size) by which a row of pixels becomes a longer or shorter one.
+
+    Pixel centres are at halves, and weights outside of the image are shared out among those inside. With antialias a
+    shrinking kernel is as wide as the pixels that it makes. "area" takes means of what each new pixel covers.
+    """
+    ratio = size / target
+    if method == "area":
+        edges = np.arange(target + 1) * ratio
+        cells = np.arange(size)
+        upper = np.minimum(edges[1:, None], cells + 1)
+        return np.maximum(upper - np.maximum(edges[:-1, None], cells), 0.0) / ratio
+    scale = max(ratio, 1.0) if antialias else 1.0
+    centres = (np.arange(target) + 0.5) * ratio - 0.5
+    weights = _KERNELS[method]((centres[:, None] - np.arange(size)) / scale)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+@operation
+def resize(
+    images: Any,
+    size: Any,
+    interpolation: str = "bilinear",
+    antialias: bool = False,
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
+    fill_mode: str = "constant",
+    fill_value: float = 0.0,
+    data_format: str | None = None,
+) -> KerasTensor:
+    """Images at another size (rows, columns), with half-pixel centres.
+
+    `interpolation` is "nearest", "bilinear", "bicubic", "lanczos3", "lanczos5" or "area". Where the sides' ratio
+    changes, images may first be cut around their middle, or padded with `fill_value`.
+    Integers become floats, except by "nearest".
+    """
+    owner = "resize"
+    known = ("nearest", *_KERNELS, "area")
+    method = choice(owner, "interpolation", interpolation, known)
+    if crop_to_aspect_ratio and pad_to_aspect_ratio:
+        raise ModelError(
+            f"{user_line()}: {owner}: only one of crop_to_aspect_ratio and pad_to_aspect_ratio may be True"
+        )
+    x, last, single = _batched(owner, images, data_format)
+    target = pair(owner, "size", size)
+    if crop_to_aspect_ratio or pad_to_aspect_ratio:
+        choice(owner, "fill_mode", fill_mode, ("constant",))
+        x = _of_ratio(x, target, crop_to_aspect_ratio, fill_value)
+    if method in ("nearest", "bilinear") and not antialias:
+        return _back(nn.resized(x, target, method), last, single)
+    if method == "nearest":
+        raise ModelError(f"{user_line()}: {owner}: 'nearest' has no antialias; expected False")
+    x = floating(x)
+    for axis, (side, wanted) in enumerate(zip(_sides(owner, x), target, strict=True), 1):
+        weights = resampling(side, wanted, method, antialias).astype(x.type.dtype.numpy)
+        x = nn.einsum("nhwc,ih->niwc" if axis == 1 else "nhwc,iw->nhic", x, weights)
+    return _back(x, last, single)
+
+
+def _of_ratio(
+    x: KerasTensor, target: tuple[int, int], crop: bool, fill_value: float
+) -> KerasTensor:
+    """Images cut or padded around their middle to the ratio of the target's sides."""
+    rows, columns = _sides("resize", x)
+    by_width, by_height = columns * target[0] // target[1], rows * target[1] // target[0]
+    if crop:
+        high, wide = min(rows, by_width) or rows, min(columns, by_height) or columns
+        top, left = (rows - high) // 2, (columns - wide) // 2
+        return x[:, top : top + high, left : left + wide]
+    high, wide = max(rows, by_width), max(columns, by_height)
+    top, left = (high - rows) // 2, (wide - columns) // 2
+    around = [(0, 0), (top, high - rows - top), (left, wide - columns - left), (0, 0)]
+    return shaping.pad(x, around, constant_values=fill_value)
+
+
+# ---------------------------------------------------------------- blocks of pixels, and how alike images are
+
+
+def _blocks(owner: str, x: Any, data_format: str, op: Any) -> KerasTensor:
+    image, last = nn._image(owner, x, data_format)
+    return nn._back(apply(op, image), last)
+
+
+@operation
+def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> KerasTensor:
+    """Blocks of channels as block_size x block_size pixels, channels ordered (row, column, channel)."""
+    return _blocks("depth_to_space", x, data_format, kernels.DepthToSpace(int(block_size)))
+
+
+@operation
+def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> KerasTensor:
+    """block_size x block_size pixels as channels: the inverse of `depth_to_space`."""
+    return _blocks("space_to_depth", x, data_format, kernels.SpaceToDepth(int(block_size)))
+
+
+@operation
+def psnr(x1: Any, x2: Any, max_val: float) -> KerasTensor:
+    """The peak signal-to-noise ratio of two tensors in decibels: 10 log10(max_val² / their mean square error)."""
+    a, b = promoted(floating(x1), floating(x2))
+    error = reductions.mean(elementwise.square(a - b))
+    found: KerasTensor = 20.0 * math.log10(max_val) - 10.0 * elementwise.log10(error)
+    return found
+
+
+__all__ = [
+    "crop_images", "extract_patches", "gaussian_blur", "hsv_to_rgb", "pad_images", "resize", "rgb_to_grayscale",
+    "rgb_to_hsv",
+]  # fmt: skip

@@ -329,29 +329,18 @@ def _contracted(terms: list[str], tensors: list[KerasTensor], output: str) -> Ke
     return transpose(apart, tuple(order.index(c) for c in output))
 
 
-@operation
-def resize(
-    images: Any,
-    size: Any,
-    interpolation: str = "bilinear",
-    antialias: bool = False,
-    data_format: str | None = None,
-) -> KerasTensor:
-    """Images at another size (rows, columns), with half-pixel centres."""
-    if antialias:
-        raise ModelError(f"{user_line()}: resize: antialias must be False; received {antialias!r}")
-    mode = choice("resize", "interpolation", interpolation, ("nearest", "bilinear"))
-    image, last = _image("resize", images, data_format)
+def resized(image: KerasTensor, size: tuple[int, int], mode: str) -> KerasTensor:
+    """An NHWC batch at another size, by the nearest pixel ("nearest") or between pixels ("bilinear")."""
     image = floating(image) if mode == "bilinear" else image
-    op = resize_kernels.Resize2d(size=pair("resize", "size", size), mode=mode)
-    return _back(apply(op, image), last)
+    op = resize_kernels.Resize2d(size=size, mode=mode)
+    return _back(apply(op, transpose(image, (0, 3, 1, 2))), True)
 
 
 __all__ = [
     "average_pool", "batch_normalization", "celu", "conv", "depthwise_conv", "dot", "einsum",
     "elu", "gelu", "glu",
     "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "layer_normalization", "leaky_relu",
-    "log_sigmoid", "log_softmax", "max_pool", "mish", "moments", "normalize", "one_hot", "relu", "relu6", "resize",
+    "log_sigmoid", "log_softmax", "max_pool", "mish", "moments", "normalize", "one_hot", "relu", "relu6",
     "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid",
     "sparsemax", "squareplus", "swish", "tanh_shrink", "threshold",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from convc.keras.engine.naming import scope, user_line
 from convc.keras.engine.tensor import (
     BATCH,
     KerasTensor,
+    Operators,
     Variable,
     apply,
     as_tensor,
@@ -362,9 +363,28 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Ke
 
 
 def linspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None
-) -> KerasTensor:
-    return as_tensor(np.linspace(start, stop, num, endpoint), dtype or "float32")
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    """`num` numbers from start to stop along a new axis, and with `retstep` the steps between them."""
+    if not any(isinstance(v, Operators) for v in (start, stop)):
+        found, step = np.linspace(start, stop, num, endpoint, retstep=True, axis=axis)
+        numbers = as_tensor(found, dtype or "float32")
+        return (numbers, as_tensor(step, dtype or "float32")) if retstep else numbers
+    first, last = as_tensor(start, dtype or "float32"), as_tensor(stop, dtype or "float32")
+    width = last - first
+    shape = [1] * (width.ndim + 1)
+    at = axis_of("linspace", axis, width.ndim + 1)
+    shape[at] = num
+    parts = np.linspace(0, 1, num, endpoint).reshape(shape).astype(width.type.dtype.numpy)
+    spread = expand_dims(first, at) + parts * expand_dims(width, at)
+    gaps = max(num - 1 if endpoint else num, 1)
+    return (spread, width / gaps) if retstep else spread
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> KerasTensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,7 @@ class Customizable(Layer):
         x, y, sample_weight = unpacked(data)
         with GradientTape() as tape:
             y_pred = self(x, training=True)
-            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
         weights = self.trainable_weights
         self.track_loss(loss, x)
         gradients = tape.gradient(loss, weights)
@@ -55,8 +56,14 @@ class Customizable(Layer):
         """The metrics with a batch added."""
         x, y, sample_weight = unpacked(data)
         y_pred = self(x, training=False)
-        self.track_loss(self.compute_loss(x, y, y_pred, sample_weight, training=False), x)
+        self.track_loss(self._loss_of(x, y, y_pred, sample_weight, training=False), x)
         return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def _loss_of(self, *data: Any, training: bool) -> Any:
+        """What `compute_loss` gives; subclasses written for earlier versions of Keras 3 have no `training`."""
+        parameters = inspect.signature(self.compute_loss).parameters.values()
+        known = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
+        return self.compute_loss(*data, **({"training": training} if known else {}))
 
     def compute_loss(
         self,

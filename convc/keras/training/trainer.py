@@ -319,7 +319,7 @@ class Trainer(Customizable):
                 step += 1
                 continue
             for callback in listeners:
-                callback.on_train_batch_begin(step)
+                callback.on_train_batch_begin(step, {})
             self._last_feeds = feeds
             run.train(feeds)
             self._position = (epoch, step + 1, key)
@@ -403,7 +403,7 @@ class Trainer(Customizable):
         run.reset_metrics()
         for step, feeds in enumerate(batches.epoch(0)):
             for callback in listeners:
-                callback.on_test_batch_begin(step)
+                callback.on_test_batch_begin(step, {})
             run.test(feeds)
             shown = bar is not None and not bar.in_fit and bar.due()
             logs = run.logs() if listeners or shown else None
@@ -446,7 +446,7 @@ class Trainer(Customizable):
         parts = []
         for step, feeds in enumerate(batches.epoch(0)):
             for callback in listeners:
-                callback.on_predict_batch_begin(step)
+                callback.on_predict_batch_begin(step, {})
             parts.append(self._outputs(feeds))
             for callback in listeners:
                 callback.on_predict_batch_end(step, {"outputs": parts[-1]})

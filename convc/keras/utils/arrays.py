@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convc.errors import DataError
+from convc.keras.engine.tensor import Operators, function
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> NDArray[np.float32]:
@@ -30,8 +31,10 @@ def to_categorical(x: Any, num_classes: int | None = None) -> NDArray[np.float32
     return rows.reshape(*labels.shape, classes)
 
 
-def normalize(x: Any, axis: int = -1, order: int = 2) -> NDArray[Any]:
-    """Arrays divided by their norm along an axis."""
+def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
+    """Arrays or tensors divided by their norm along an axis."""
+    if isinstance(x, Operators):
+        return function("normalize")(x, axis, order)
     array = np.asarray(x)
     norms = np.atleast_1d(np.linalg.norm(array, order, axis, keepdims=True))
     norms[norms == 0] = 1
