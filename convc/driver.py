@@ -405,6 +405,7 @@ def assemble_program(
         extra={
             "flops": {entry: extent_json(total_flops(r)) for entry, r in rows.items()},
             "rows": {entry: [row.to_json() for row in r] for entry, r in rows.items()},
+            "requirements": {e.name: e.requirements for e in program.entries if e.requirements},
         },
         support=support,
         states=program.states,
@@ -434,7 +435,7 @@ def _entry_info(program: Program, entry: Entry) -> Any:
         entry.name,
         llvm.entry_name(c_identifier(program.name), entry.name),
         [(p.name, p.type) for p in entry.inputs],
-        [(p.name, p.type) for p in entry.outputs],
+        [(p.name, p.type) for p in entry.results],
         program.workspace(entry),
     )
 

@@ -14,6 +14,7 @@ from convc_runtime.writing import write_atomically, write_whole
 
 from convc.codegen.elf import Library, Pointer, object_file, shared_library
 from convc.codegen.link import Image
+from convc.codegen.llvm_entry import REQUIREMENT_CODE
 from convc.errors import UnsupportedError
 
 ABI_VERSION = 1
@@ -85,6 +86,9 @@ def header(description: Description, name: str) -> str:
         lines.append("/*")
         lines += [f" * input   {_comment(str(t))}" for t in entry.inputs]
         lines += [f" * output  {_comment(str(t))}" for t in entry.outputs]
+        required = description.extra.get("requirements", {}).get(entry.name, ())
+        lines += [f" * fails for data that need more, status {REQUIREMENT_CODE + k}: {_comment(text)}"
+                  for k, text in enumerate(required)]  # fmt: skip
         lines += [f" * workspace bytes: {_comment(str(entry.workspace))}", " */"]
         lines += [f"#define {name.upper()}_{_word(entry.name)} {i}", ""]
     if description.states:

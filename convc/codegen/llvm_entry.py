@@ -15,6 +15,9 @@ from convc.program.ir import Argument, Cut, Entry, Program, RegionKind, Share, S
 from convc.program.turns import Loop, loops_of, step_of
 from convc.types import Dim, Extent
 
+REQUIREMENT_CODE = 256
+"""CONVC_ERROR_REQUIREMENT of convc.h: the status where an entry's first requirement doesn't hold; then the second's."""
+
 # Byte offsets of convc_call's members.
 _WEIGHTS, _WORKSPACE, _INPUTS, _OUTPUTS, _SYMBOLS, _PARALLEL_FOR, _POOL, _STATE = range(8, 72, 8)
 
@@ -69,10 +72,12 @@ class _EntryWriter:
         for i, symbol in enumerate(self.program.symbols):
             self.symbols[symbol] = f.emit(f"load i64, ptr {self.moved(values, 8 * i)}")
         self.caller: dict[str, str] = {}
-        for offset, ports in ((_INPUTS, self.entry.inputs), (_OUTPUTS, self.entry.outputs)):
+        for offset, ports in ((_INPUTS, self.entry.inputs), (_OUTPUTS, self.entry.results)):
             table = self.member(offset)
             for i, port in enumerate(ports):
                 self.caller[port.region] = f.emit(f"load ptr, ptr {self.moved(table, 8 * i)}")
+        required = [p.region for p in self.entry.outputs if p.is_requirement]
+        self.caller |= {region: f.alloca("i8", 1) for region in required}
         slots = max((len(self.slots(s)) for s in self.entry.steps), default=1)
         self.args = f.alloca("i64", slots)
         self.begin()
@@ -82,8 +87,17 @@ class _EntryWriter:
             self.loop(loop, self.entry.steps[loop.first : loop.stop])
             position = loop.stop
         self.steps(self.entry.steps[position:])
-        f.block.terminator = "ret i32 0"
+        f.block.terminator = f"ret i32 {self.status(required)}"
         return f.text()
+
+    def status(self, required: Sequence[str]) -> str:
+        """What the entry returns: 0, or the first requirement that doesn't hold. `required` are their regions."""
+        f, status = self.f, "0"
+        for k, region in reversed(list(enumerate(required))):
+            held = f.emit(f"load i8, ptr {self.caller[region]}")
+            fails = f.emit(f"icmp eq i8 {held}, 0")
+            status = f.emit(f"select i1 {fails}, i32 {REQUIREMENT_CODE + k}, i32 {status}")
+        return status
 
     def member(self, offset: int) -> str:
         return self.f.emit(f"load ptr, ptr {self.moved('%call', offset)}")

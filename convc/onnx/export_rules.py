@@ -265,15 +265,39 @@ def prelu(e: Emitter, op: PRelu, x: str, slope: str) -> str:
 # ---------------------------------------------------------------- windows and products
 
 
+def cropped(e: Emitter, op: Any, x: str) -> tuple[str, dict[str, Any]]:
+    """The input of a convolution and its window: where the padding is negative, less of the input."""
+    ranges = [(max(0, -before), min(0, after) or None, 1) for before, after in op.padding]
+    pads = pads_of([(max(0, before), max(0, after)) for before, after in op.padding])
+    whole: list[tuple[int | None, int | None, int]] = [(None, None, 1)] * 2
+    return cut(e, x, [*whole, *ranges]), {"strides": op.stride, "pads": pads}
+
+
+def grown(e: Emitter, op: Any, x: str, w: str) -> str:
+    """A transposed convolution: where the padding is negative, zeros around its result."""
+    pads = pads_of([(max(0, before), max(0, after)) for before, after in op.padding])
+    made = e("ConvTranspose", x, w, kernel_shape=e.types[w].shape[2:], dilations=op.dilation,
+             output_padding=op.output_padding, group=op.groups, strides=op.stride, pads=pads)  # fmt: skip
+    if not is_grown(op):
+        return made
+    zeros = pads_of([(0, 0), (0, 0), *((max(0, -b), max(0, -a)) for b, a in op.padding)])
+    return e("Pad", made, e.integers(zeros, "pads"), mode="constant")
+
+
+def is_grown(op: Any) -> bool:
+    """Whether a transposed convolution's padding is negative somewhere."""
+    return any(p < 0 for pair in op.padding for p in pair)
+
+
 def conv(e: Emitter, op: Conv2d, x: str, w: str) -> str:
     kind = "ConvInteger" if e.types[x].dtype in NARROW else "Conv"
     kernel = e.types[w].shape[2:]
-    return e(kind, x, w, kernel_shape=kernel, dilations=op.dilation, group=op.groups, **window(op))
+    part, place = cropped(e, op, x)
+    return e(kind, part, w, kernel_shape=kernel, dilations=op.dilation, group=op.groups, **place)
 
 
 def conv_transpose(e: Emitter, op: ConvTranspose2d, x: str, w: str) -> str:
-    return e("ConvTranspose", x, w, kernel_shape=e.types[w].shape[2:], dilations=op.dilation,
-             output_padding=op.output_padding, group=op.groups, **window(op))  # fmt: skip
+    return grown(e, op, x, w)
 
 
 def matmul(e: Emitter, op: MatMul, x: str, y: str) -> str:
@@ -370,7 +394,7 @@ def reshape(e: Emitter, op: Reshape, x: str) -> str:
     old = e.types[x].shape
     new = op.resolved(old)
     if 0 in new:
-        raise UnsupportedError(f"a reshape of nothing, to {list(new)}")
+        return e("Reshape", x, positions(e, new, "shape"), allowzero=1)
     entries = [
         extent if isinstance(extent, int) else 0 if old[d : d + 1] == (extent,) else -1
         for d, extent in enumerate(new)
@@ -492,14 +516,13 @@ def is_inf(e: Emitter, op: IsInf, x: str) -> str:
 
 
 def conv3d(e: Emitter, op: Conv3d, x: str, w: str) -> str:
-    return e("Conv", x, w, kernel_shape=e.types[w].shape[2:], dilations=op.dilation, group=op.groups,
-             strides=op.stride, pads=pads_of(op.padding))  # fmt: skip
+    kernel = e.types[w].shape[2:]
+    part, place = cropped(e, op, x)
+    return e("Conv", part, w, kernel_shape=kernel, dilations=op.dilation, group=op.groups, **place)
 
 
 def conv_transpose3d(e: Emitter, op: ConvTranspose3d, x: str, w: str) -> str:
-    return e("ConvTranspose", x, w, kernel_shape=e.types[w].shape[2:], dilations=op.dilation,
-             output_padding=op.output_padding, group=op.groups, strides=op.stride,
-             pads=pads_of(op.padding))  # fmt: skip
+    return grown(e, op, x, w)
 
 
 # ---------------------------------------------------------------- the table

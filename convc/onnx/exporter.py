@@ -13,9 +13,10 @@ from convc import __version__
 from convc.errors import ConvcError, IRError, UnsupportedError, UsageError
 from convc.graph.ir import Array, Builder, Graph, Node, type_of
 from convc.graph.op import Op
+from convc.graph.requirements import without_requirements
 from convc.onnx.data_rules import RULES as OF_DATA
 from convc.onnx.data_rules import WIDER, integer_conv
-from convc.onnx.export_rules import RULES
+from convc.onnx.export_rules import RULES, is_grown
 from convc.onnx.foreign import Dimensions, Foreign, read_outside
 from convc.onnx.training_rules import RULES as OF_TRAINING
 from convc.ops.broadcasting import Add, Mul
@@ -73,7 +74,7 @@ def export_graph(
         raise UnsupportedError(
             f"{graph.name}: an ONNX model holds weights of 2 GiB at most, got {size / 2**30:.1f} GiB"
         )
-    emitter = Emitter(graph, opset, scales)
+    emitter = Emitter(without_requirements(graph), opset, scales)
     emitter.symbol_names = dict(symbols or {})
     emitter.run()
     model = emitter.model()
@@ -431,6 +432,8 @@ def biases_of(graph: Graph, scales: bool) -> dict[str, Node]:
 def takes_bias(graph: Graph, product: Node, total: Node, bias: str) -> bool:
     """Whether ONNX' operator for a product has an input for this bias."""
     if not isinstance(product.op, PRODUCTS):
+        return False
+    if isinstance(product.op, ConvTranspose2d) and is_grown(product.op):
         return False
     made, added = graph.types[product.outputs[0]], graph.types[bias]
     if graph.types[total.outputs[0]] != made or not made.dtype.is_float:

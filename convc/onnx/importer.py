@@ -30,6 +30,7 @@ from convc.onnx.reading import LARGEST, array_of, attributes_of, check_names, re
 from convc.onnx.scope import Broken, Depth, Incomplete, Scope, Subgraph
 from convc.onnx.signature import Signature, leading_symbol
 from convc.ops.elementwise import Identity
+from convc.program.ir import REQUIRE
 from convc.types import Dim, size_of, symbols_of
 
 OLDEST_OPSET = 1
@@ -148,6 +149,7 @@ class ModelImporter:
                        int(o.version) for o in model.opset_import}  # fmt: skip
         self.problems: list[str] = []
         self.needed: dict[str, None] = {}
+        self.requirements: list[str] = []
         self.sequences: dict[str, tuple[str, ...]] = {}
         self.names: dict[str, str] = {}
         self.deeper = Depth()
@@ -174,7 +176,7 @@ class ModelImporter:
         outputs = self.read_outputs(graph, scope)
         if self.problems:
             self.refuse()
-        return self.builder.finish(outputs)
+        return self.builder.finish((*outputs, *self.requirements))
 
     def refuse(self) -> None:
         raise Incomplete(tuple(dict.fromkeys(self.problems)), tuple(self.needed))
@@ -503,6 +505,11 @@ class ModelImporter:
         if isinstance(given, Sequence):
             raise Rejected(f"expected the number of rows of {name!r}, got the shape {list(given)}")
         return given
+
+    def require(self, text: str, held: str) -> None:
+        """Makes runs fail where the bool `held` is false; `text` is what messages say."""
+        name = self.builder.fresh(f"{REQUIRE}{text}")
+        self.requirements.append(self.builder.add(Identity(), held, name=name))
 
     def evaluate(self, name: str) -> Array:
         """A value, computed at import; ValueNeeded if an input decides it."""

@@ -29,6 +29,8 @@ Of two cuts the first is for calls in which every symbol is one. The nanoseconds
 take. `alone` is a step that never takes long enough to be shared, or is one task; `if` says from which product of the
 kernel's symbols on it is. A step without a share runs on the caller's thread.
 
+An output `require/text` is no result but a requirement: an entry keeps it to itself, and fails where it is false.
+
 A state region lives from call to call and is shared by all entries. It says which tensor it holds, in which layout, so
 that whoever owns the memory can convert. An entry that writes it finds the old value until then: a region that was
 written is not read any more, but by the kernel that replaces each element itself.
@@ -47,6 +49,9 @@ from convc.loops.ir import Kernel, Layout
 from convc.types import Dim, Extent, TensorType, size_of, symbols_of
 
 Array = NDArray[np.generic]
+
+REQUIRE = "require/"
+"""What the name of an output begins with that is a requirement: a bool[]. An entry fails where it is false."""
 
 
 class RegionKind(enum.Enum):
@@ -140,6 +145,11 @@ class Port:
     type: TensorType
     region: str
 
+    @property
+    def is_requirement(self) -> bool:
+        """Whether it is no result, but what must hold of a run's data."""
+        return self.name.startswith(REQUIRE)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -149,6 +159,16 @@ class Entry:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     steps: tuple[Step, ...]
+
+    @property
+    def results(self) -> tuple[Port, ...]:
+        """The outputs that callers have memory for: all but the requirements."""
+        return tuple(p for p in self.outputs if not p.is_requirement)
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """What must hold of a run's data, as messages say it."""
+        return tuple(p.name.removeprefix(REQUIRE) for p in self.outputs if p.is_requirement)
 
     @property
     def symbols(self) -> frozenset[str]:

@@ -25,6 +25,7 @@ from convc_runtime.state import State
 
 _CHECK = ctypes.CFUNCTYPE(ctypes.c_uint64)
 _INVOKE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
+_REQUIREMENT = 256  # CONVC_ERROR_REQUIREMENT of convc.h
 MOST_THREADS = 1024  # each is one of the system's, and the pool knows as many CPUs
 
 
@@ -301,7 +302,17 @@ class Entry:
         code = native.invoke(self._function, context.address)
         self._idle.append(context)
         if code != 0:
-            raise ArtifactError(f"{self._title()} failed with code {code}")
+            raise self._failure(code)
+
+    def _failure(self, code: int) -> Exception:
+        """The error for a status of the native function."""
+        required = self._native.description.extra.get("requirements", {}).get(self.info.name, ())
+        if 0 <= code - _REQUIREMENT < len(required):
+            return InputError(
+                f"{self._title()}: these data need more than the model was compiled for: "
+                f"{required[code - _REQUIREMENT]}"
+            )
+        return ArtifactError(f"{self._title()} failed with code {code}")
 
     def _state_address(self) -> int:
         if self._state is not None:

@@ -66,7 +66,8 @@ enum convc_status {
     CONVC_ERROR_STATE = 14,    /* no such state, or none given to a model that has one */
     CONVC_ERROR_FILE = 15,     /* a file that can't be read or written */
     CONVC_ERROR_DAMAGED = 16,  /* no saved state, or one that was truncated or altered */
-    CONVC_ERROR_MODEL = 17     /* a saved state of another model */
+    CONVC_ERROR_MODEL = 17,    /* a saved state of another model */
+    CONVC_ERROR_REQUIREMENT = 256 /* and up: data that need more than the model was compiled for, see its header */
 };
 
 /* Type codes and device types, numbered as in DLPack. */
@@ -315,7 +316,8 @@ static inline const char *convc_status_text(int32_t status) {
     case CONVC_ERROR_FILE: return "can't read or write the file";
     case CONVC_ERROR_DAMAGED: return "not a saved state, or a damaged one";
     case CONVC_ERROR_MODEL: return "another model's state";
-    default: return "the entry failed";
+    case CONVC_ERROR_REQUIREMENT: return "data that need more than the model was compiled for";
+    default: return status > CONVC_ERROR_REQUIREMENT ? convc_status_text(CONVC_ERROR_REQUIREMENT) : "the entry failed";
     }
 }
 

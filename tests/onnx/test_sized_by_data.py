@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from convc_runtime import InputError
 from onnx.reference import ReferenceEvaluator
 
 from convc import driver
 from convc.errors import ConvcError, UsageError
 from convc.onnx.backend import CompiledRep
 from convc.onnx.importer import import_model
+from tests.cli.test_main import outcome
 from tests.onnx.models import model_of, node
 
 RNG = np.random.default_rng(11)
@@ -100,6 +105,49 @@ def test_a_number_of_rows_by_shape_serves_all_data() -> None:
         assert y.shape == (50, 3)
         np.testing.assert_array_equal(y[: len(expected)], expected)
         assert (y[len(expected) :] == -1).all()
+
+
+@pytest.mark.parametrize("count", [0, 3, 11, 12, 13])
+@pytest.mark.parametrize("operator", ["NonMaxSuppression", "NonZero", "Compress"])
+def test_data_that_give_more_rows_than_there_are_is_an_error(operator: str, count: int) -> None:
+    """12 rows are compiled for: the runtime in Python refuses more, whatever the operator."""
+    x = np.zeros(40, np.float32)
+    x[np.arange(count) * 3] = 1
+    match operator:
+        case "NonMaxSuppression":
+            corners = np.arange(40, dtype=np.float32)[:, None] * 2
+            given = (np.hstack([corners, corners, corners + 1, corners + 1])[None], x[None, None])
+            model = suppressing(*given, 40, 0.5, 0.5)
+        case "NonZero":
+            given, model = (x,), model_of([node("NonZero", "x")], {"x": x})
+        case _:
+            given, model = (x, x > 0), model_of([node("Compress", "x k")], {"x": x, "k": x > 0})
+    compiled = driver.compile(import_model(model, {"y": 12}), threads=2)
+    if count > 12:
+        with pytest.raises(
+            InputError, match="more than the model was compiled for: y: 12 rows at most"
+        ):
+            compiled(*given)
+        return
+    (expected,) = CompiledRep(model).run(list(given))
+    y = np.asarray(compiled(*given))
+    assert y.shape[1 if operator == "NonZero" else 0] == 12
+    np.testing.assert_array_equal(y[tuple(slice(0, e) for e in expected.shape)], expected)
+
+
+def test_each_requirement_has_its_own_status() -> None:
+    """Two outputs of fixed numbers of rows: the error names the one that doesn't suffice."""
+    x, k = np.zeros(9, np.float32), np.ones(9, np.bool_)
+    nodes = [node("NonZero", "x", "a"), node("Compress", "x k", "b")]
+    compiled = driver.compile(
+        import_model(model_of(nodes, {"x": x, "k": k}, ["a", "b"]), {"a": 4, "b": 5})
+    )
+    assert [o.name for o in compiled.model.outputs] == ["a", "b"]
+    with pytest.raises(InputError, match="b: 5 rows at most"):
+        compiled(x, k)
+    with pytest.raises(InputError, match="a: 4 rows at most"):
+        compiled(x + 1, ~k)
+    assert [np.shape(y) for y in compiled(x, ~k)] == [(1, 4), (5,)]
 
 
 def test_limits_may_be_inputs() -> None:
@@ -217,3 +265,53 @@ def test_updates_in_order(reduction: str, dtype: Any) -> None:
     where = RNG.integers(-20, 20, (50, 6))
     made = [node("ScatterElements", "x i u", reduction=reduction)]
     assert_like_reference(model_of(made, {"x": x, "i": where, "u": u}), [x, where, u])
+
+
+PROGRAM = """
+#include "rows.h"
+int main(int argc, char **argv) {
+    float x[9] = {0};
+    int64_t y[4], in_shape[] = {9}, out_shape[] = {1, 4}, k;
+    convc_context *context;
+    int32_t status = convc_context_create(&rows_model, NULL, &context);
+    convc_tensor input = convc_tensor_of(x, CONVC_FLOAT, 32, 1, in_shape);
+    convc_tensor output = convc_tensor_of(y, CONVC_INT, 64, 2, out_shape);
+    for (k = 0; k < argc - 1; k++) x[2 * k] = 1;
+    if (!status) status = convc_run(context, ROWS_PREDICT, &input, 1, &output, 1);
+    printf("%d %s\\n", (int)status, convc_context_message(context));
+    convc_context_destroy(context);
+    return argv == NULL;
+}
+"""
+
+
+def test_c_programs_and_the_command_line_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.ones(9, np.float32)
+    onnx.save(model_of([node("NonZero", "x")], {"x": x}), tmp_path / "rows.onnx")
+    compiled = driver.compile(import_model(tmp_path / "rows.onnx", {"y": 4}))
+    for suffix in ("o", "cvc"):
+        compiled.save(tmp_path / f"rows.{suffix}")
+    np.save(tmp_path / "x.npy", x)
+    code, _, err = outcome(capsys, "run", tmp_path / "rows.cvc", "-i", tmp_path / "x.npy")
+    assert (code, len(err)) == (7, 1)
+    assert err[0].endswith(
+        "these data need more than the model was compiled for: y: 4 rows at most"
+    )
+    assert "status 256: y: 4 rows at most" in (tmp_path / "rows.h").read_text()
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no cc")
+    (tmp_path / "main.c").write_text(PROGRAM)
+    strict = ("-Wall", "-Wextra", "-Werror", "-std=c99", "-fsanitize=address,undefined")
+    subprocess.run(
+        [compiler, *strict, "main.c", "rows.o", "-o", "rows", "-pthread"], cwd=tmp_path, check=True
+    )
+    said = [
+        subprocess.run([tmp_path / "rows", *"x" * n], capture_output=True, text=True).stdout
+        for n in (0, 4, 5)
+    ]
+    assert said[:2] == ["0 \n", "0 \n"]
+    assert said[2].startswith("256 ")
+    assert "data that need more than the model was compiled for" in said[2]

@@ -23,6 +23,7 @@ from convc import driver
 from convc.driver import CompiledModel
 from convc.errors import DataError, UnsupportedError
 from convc.graph.ir import Array, Graph
+from convc.graph.requirements import results_of
 from convc.onnx.importer import Incomplete, import_parts
 from convc.onnx.narrow import BY_NUMPY, NARROW
 
@@ -63,7 +64,7 @@ class CompiledRep(BackendRep):
         made = self.specialised(shapes, arrays)
         result = made.model(*(arrays[n] for n in made.graph.inputs))
         outputs = result if isinstance(result, list | tuple) else (result,)
-        found = dict(zip(made.graph.outputs, map(np.asarray, outputs), strict=True))
+        found = dict(zip(results_of(made.graph), map(np.asarray, outputs), strict=True))
         return tuple(
             [found[n] for n in made.sequences[o.name]]
             if o.name in made.sequences

@@ -80,7 +80,8 @@ NOTES = """
 
 - Rows that data decide: `--shape NAME=rows` gives the first output of NonMaxSuppression, NonZero or Compress, called
   NAME, a number of rows that holds for all data, as a saved model needs it. Rows beyond those found are -1 (of
-  Compress: zeros); rows beyond those given are cut off. Without it, a number is read from given data, as the tests do.
+  Compress: zeros); a run whose data give more fails and says so. Without it, a number is read from given data, as the
+  tests do.
 - Random operators (RandomUniform, RandomNormal and their Like forms, Bernoulli, Dropout in training) draw from Philox
   by `seed`, or by their output's name, and the element's place: the same numbers in every run. ONNX' tests want those
   of numpy's generator.

@@ -13,7 +13,7 @@ from convc.errors import ConvcError
 from convc.graph.ir import Array, Builder
 from convc.graph.op import Op
 from convc.onnx.narrow import Narrow
-from convc.ops.broadcasting import Broadcasting
+from convc.ops.broadcasting import Broadcasting, Less
 from convc.ops.elementwise import Cast
 from convc.ops.shape import Reshape, Slice, Transpose
 from convc.types import Dim, DType, Extent, Shape, TensorType
@@ -74,6 +74,7 @@ class Importer(Protocol):
     def evaluate(self, name: str) -> Array: ...
     def known(self, name: str) -> bool: ...
     def rows(self, name: str) -> int | None: ...
+    def require(self, text: str, held: str) -> None: ...
     def named(self, name: str) -> object: ...
     def subgraph(self, graph: Any, inputs: Sequence[Any]) -> list[Any]: ...
     def array(self, tensor: Any) -> Array: ...
@@ -180,6 +181,12 @@ class Call:
     def given_rows(self) -> int | None:
         """The number of rows that somebody said the first output has."""
         return self.importer.rows(self.outputs[0])
+
+    def require_rows(self, rest: str, count: int) -> None:
+        """A run fails whose data give more rows than somebody said: `rest` has none of -1 then."""
+        flat = self.slice(self.reshape(rest, (math.prod(self.numbers(rest)),)), 0, 0, 1)
+        held = self.reshape(self.add(Less(), flat, self.scalar(0, flat)), ())
+        self.importer.require(f"{self.outputs[0]}: {count} rows at most", held)
 
     def extents(self, k: int) -> tuple[Extent, ...]:
         """Input k as integers that may mention symbols."""

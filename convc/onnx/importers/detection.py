@@ -27,7 +27,12 @@ def non_max_suppression(c: Call) -> str:
         limit = int(np.asarray(arrays[2]))
         return len(op.selected(arrays[0], arrays[1], limit, arrays[3], arrays[4]))
 
-    return c.add(NonMaxSuppression(c.rows(found), centered, filtered), c[0], c[1], *given)
+    count = c.rows(found)
+    if c.given_rows() is None:
+        return c.add(NonMaxSuppression(count, centered, filtered), c[0], c[1], *given)
+    more = c.add(NonMaxSuppression(count + 1, centered, filtered), c[0], c[1], *given)
+    c.require_rows(c.slice(more, 0, count, count + 1), count)
+    return c.slice(more, 0, 0, count)
 
 
 RULES: dict[str, Rule] = {"NonMaxSuppression": non_max_suppression}

@@ -272,13 +272,22 @@ def reverse_sequence(c: Call) -> str:
     return c.add(GatherElements(time), c[0], c.add(Broadcast(shape), chosen))
 
 
+def places_in(c: Call, chosen: str, count: int) -> str:
+    """The first positions of True; where somebody said how many there are, one more is looked for."""
+    if c.given_rows() is None:
+        return c.add(Positions(count), chosen)
+    found = c.add(Positions(count + 1), chosen)
+    c.require_rows(c.slice(found, 0, count, count + 1), count)
+    return c.slice(found, 0, 0, count)
+
+
 def compress(c: Call) -> str:
     """The slices where a condition holds, of which only the number is read at import."""
     axis = c.attr("axis")
     x = c[0] if axis is not None else c.reshape(c[0], (math.prod(c.numbers(0)),))
     d = 0 if axis is None else c.from_front(int(axis), c.rank(0))
     count = c.rows(lambda: int(np.count_nonzero(c.array(1))))
-    places = c.add(Positions(count), c.reshape(c[1], c.numbers(1)))
+    places = places_in(c, c.reshape(c[1], c.numbers(1)), count)
     chosen = c.add(Gather(d), x, places)
     if c.given_rows() is None:
         return chosen
@@ -294,7 +303,7 @@ def non_zero(c: Call) -> str:
     flat = c.reshape(c[0], (math.prod(shape),))
     if c.dtype(flat) is not DType.bool:
         flat = c.add(NotEqual(), flat, c.constant(np.zeros(()), c.dtype(flat)))
-    places = c.add(Positions(count), flat)
+    places = places_in(c, flat, count)
     rows = []
     for d, extent in enumerate(shape):
         stride = math.prod(shape[d + 1 :])
