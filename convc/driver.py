@@ -30,9 +30,11 @@ from convc.passes.defer_weights import defer_weights
 from convc.passes.fix_batch import fix_batch
 from convc.passes.manager import Pipeline
 from convc.passes.pipelines import before_algorithms, pipeline_for, with_algorithms
-from convc.plan.in_place import copies_to_state, reuse_in_place
+from convc.plan.in_place import copies_to_state, reuse_in_place, states_in_place
 from convc.plan.memory import lower_bound, plan_memory
 from convc.plan.one_by_one import one_by_one
+from convc.plan.recompute import recompute
+from convc.plan.reorder import shorten_lifetimes
 from convc.plan.sharing import share_steps
 from convc.program.deferred import deferred
 from convc.program.ir import Array, Entry, Program
@@ -49,6 +51,10 @@ from convc.tuning.records import Records, Selected, cpu_model, read_records
 from convc.tuning.search import Progress, Tuned, tune
 
 T = TypeVar("T")
+
+MANY_KERNELS = 8
+"""From so many on, LLVM's memory is given back behind a compilation: it takes 4 ms to give it and to fetch it again."""
+
 Kernels = Mapping[str, Kernel]
 Trace = Callable[[str, str, object], None]
 """Called after each step with its kind ("graph", "program", "kernel", "llvm"), its name and the result."""
@@ -205,6 +211,8 @@ def generate(planned: Planned, target: Target, objects: Objects, trace: Trace | 
         units = llvm.program_units(program, target, prefix)
         support = llvm.support_unit(target, prefix)
     *codes, helper = objects.of([*units, support])
+    if len(units) >= MANY_KERNELS:
+        llvmc.give_back()
     with timings.phase("assemble"):
         return assemble_program(program, target, codes, helper, planned.rows)
 
@@ -253,6 +261,9 @@ def plan_graphs(
             choices=dict(options.selected.kernels) if options.selected else NO_CHOICES,
         )
     with timings.phase("plan"):
+        program = states_in_place(program)
+        if options.mode == "training":
+            program = shorten_lifetimes(recompute(program))
         program = reuse_in_place(program)
         if target.kind == "cpu" and options.mode != "training":
             program = one_by_one(program, lowered.kernels, target)

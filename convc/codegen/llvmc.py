@@ -6,6 +6,7 @@ import functools
 import importlib
 from typing import Any
 
+from convc.codegen import resident
 from convc.errors import IRError, TargetError
 from convc.target import Target
 
@@ -55,6 +56,12 @@ def version() -> str:
 def package_version() -> str:
     """The version of llvmlite, LLVM's with it, without loading it."""
     return str(importlib.import_module("importlib.metadata").version("llvmlite"))
+
+
+def give_back() -> None:
+    """Gives back the memory that LLVM takes between two compilations, as far as it is loaded."""
+    if _binding.cache_info().currsize:
+        resident.give_back("llvmlite")
 
 
 @functools.cache

@@ -17,24 +17,37 @@ Pairs = Mapping[str, tuple[tuple[int, int], ...]]
 """By kernel: the inputs and outputs that may share their memory."""
 
 
+def states_in_place(program: Program) -> Program:
+    """Lets steps that compute the next values of states do it in the states' own regions, where nothing forbids it."""
+    pairs = _pairs(program)
+    entries = tuple(_with_states_in_place(program, entry, pairs) for entry in program.entries)
+    return _without_unused(replace(program, entries=entries))
+
+
 def reuse_in_place(program: Program) -> Program:
     """Lets a step write over an operand that it is the last to read, where each element is read only to be replaced.
 
     That is the residual of a convolution's epilogue, or the operand of a pointwise kernel: same shape, same layout, and
     every read at an index that the same iteration stores to.
     """
-    pairs = {name: replaceable(kernel) for name, kernel in program.kernels.items()}
-    entries = []
-    for entry in program.entries:
-        entry = _with_states_in_place(program, entry, pairs)
-        entries.append(_renamed(entry, _replacements(program, entry, pairs)))
-    used = {a.region for e in entries for s in e.steps for a in s.args}
-    ports = {p.region for e in entries for p in (*e.inputs, *e.outputs)}
+    pairs = _pairs(program)
+    entries = (_renamed(e, _replacements(program, e, pairs)) for e in program.entries)
+    return _without_unused(replace(program, entries=tuple(entries)))
+
+
+def _pairs(program: Program) -> Pairs:
+    return {name: replaceable(kernel) for name, kernel in program.kernels.items()}
+
+
+def _without_unused(program: Program) -> Program:
+    """The program without regions that no step touches any more, and kernels that none calls."""
+    used = {a.region for e in program.entries for s in e.steps for a in s.args}
+    ports = {p.region for e in program.entries for p in (*e.inputs, *e.outputs)}
     keep = used | ports | {r.name for r in program.states}
     regions = tuple(r for r in program.regions if r.name in keep)
-    called = {s.kernel for e in entries for s in e.steps}
+    called = {s.kernel for e in program.entries for s in e.steps}
     kernels = {name: kernel for name, kernel in program.kernels.items() if name in called}
-    return replace(program, entries=tuple(entries), regions=regions, kernels=kernels)
+    return replace(program, regions=regions, kernels=kernels)
 
 
 # ---------------------------------------------------------------- state
