@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from convc.loops.distinct import are_distinct
 from convc.loops.ir import (
     INDEX,
-    Binary,
     Block,
     Buffer,
     Const,
@@ -24,6 +24,7 @@ from convc.loops.ir import (
     expressions,
     subexpressions,
 )
+from convc.loops.simplify import SYMBOL_RANGE, Range, loop_range
 
 Place = tuple[tuple[Expr, ...], tuple[int, ...]]
 """An index, and the loops around that its variables belong to: the same place in another loop is another one."""
@@ -35,7 +36,7 @@ def replaceable(kernel: Kernel) -> tuple[tuple[int, int], ...]:
     Both have one dtype and layout, each output element is computed once, and every read of the input is at an index
     that the same iteration stores to afterwards.
     """
-    accesses = _Accesses()
+    accesses = _Accesses(frozenset(kernel.symbols))
     accesses.block(kernel.body, ())
     found = []
     for position, x in enumerate(kernel.params):
@@ -48,8 +49,8 @@ def replaceable(kernel: Kernel) -> tuple[tuple[int, int], ...]:
                 _fits(x, y)
                 and read
                 and read <= stored
-                and y.name not in accesses.repeated
                 and (x.name, y.name) not in accesses.late
+                and accesses.are_once(y.name)
             ):
                 found.append((position, place))
     return tuple(found)
@@ -69,9 +70,11 @@ Accessed = list[tuple[str, Place]]
 class _Accesses:
     """What a kernel reads and stores, by buffer."""
 
+    symbols: frozenset[str]
     read: dict[str, set[Place]] = field(default_factory=dict)
     stored: dict[str, set[Place]] = field(default_factory=dict)
-    repeated: set[str] = field(default_factory=set)  # buffers of which elements may be stored twice
+    indices: dict[str, list[tuple[tuple[Expr, ...], tuple[For, ...]]]] = field(default_factory=dict)
+    windows: set[str] = field(default_factory=set)  # buffers that special instructions are given
     late: set[tuple[str, str]] = field(default_factory=set)  # (x, y): x is read where y was stored
 
     def block(self, block: Block, loops: tuple[For, ...]) -> tuple[Accessed, Accessed]:
@@ -96,8 +99,7 @@ class _Accesses:
         match stmt:
             case Store():
                 stores.append((stmt.buffer, _place(stmt.index, loops)))
-                if not _once(stmt.index, loops):
-                    self.repeated.add(stmt.buffer)
+                self.indices.setdefault(stmt.buffer, []).append((stmt.index, loops))
             case For():
                 inner, stores = self.block(stmt.body, (*loops, stmt))
                 reads += inner
@@ -110,26 +112,27 @@ class _Accesses:
             case Intrinsic():
                 # What it does with its windows isn't known: as if at a place of its own.
                 reads += [(w.buffer, (w.index, (id(stmt),))) for w in stmt.args]
-                self.repeated |= {w.buffer for w in stmt.args}
+                self.windows |= {w.buffer for w in stmt.args}
         for name, place in reads:
             self.read.setdefault(name, set()).add(place)
         for name, place in stores:
             self.stored.setdefault(name, set()).add(place)
         return reads, stores
 
+    def are_once(self, buffer: str) -> bool:
+        """True if each iteration stores to an element of its own, as far as this shows."""
+        if buffer in self.windows:
+            return False
+        return all(self._is_once(*store) for store in self.indices.get(buffer, ()))
+
+    def _is_once(self, index: tuple[Expr, ...], loops: tuple[For, ...]) -> bool:
+        ranges: dict[str, Range] = dict.fromkeys(self.symbols, SYMBOL_RANGE)
+        for loop in loops:
+            ranges[loop.var] = loop_range(loop.extent, ranges)
+        moving = {loop.var for loop in loops if loop.extent != Const(1, INDEX)}
+        return are_distinct(index, moving, ranges, self.symbols)
+
 
 def _place(index: tuple[Expr, ...], loops: tuple[For, ...]) -> Place:
     names = {e.name for i in index for e in subexpressions(i) if isinstance(e, Var)}
     return index, tuple(id(loop) for loop in loops if loop.var in names)
-
-
-def _once(index: tuple[Expr, ...], loops: tuple[For, ...]) -> bool:
-    """True if each iteration stores to an index of its own.
-
-    No last tile begins early, no data say where (they may say the same twice), and every loop moves it.
-    """
-    parts = [e for i in index for e in subexpressions(i)]
-    if any(isinstance(e, Load) or (isinstance(e, Binary) and e.op == "min") for e in parts):
-        return False
-    names = {e.name for e in parts if isinstance(e, Var)}
-    return all(loop.var in names or loop.extent == Const(1, INDEX) for loop in loops)

@@ -95,6 +95,8 @@ KERNEL = """kernel k(in x: float32[8], in z: float32[8], in p: int64[8], out y: 
         ("min(i, 6)", "min(i, 6)", ()),  # replaces an element that it reads again
         ("p[i]", "p[i]", ()),  # so may this, where p has a number twice
         ("(i + p[i]) % 8", "(i + p[i]) % 8", ()),
+        ("i // 2", "i // 2", ()),  # two iterations store to one element
+        ("i * 5 % 8", "i * 5 % 8", ()),  # none does, but that doesn't show
     ],
 )
 def test_only_what_is_read_to_be_replaced_counts(

@@ -254,7 +254,6 @@ def carry(kernel: Kernel, var: str, within: str = "") -> Kernel:
         if _summing(loop, kernel.buffers()) is None:
             raise IRError(f"kernel {kernel.name}: expected a sum over {var!r}")
         held = Load(last.buffer, last.index, first.value.dtype)
-        begun = first.value == held
         start = _nested(nest, (replace(last, value=first.value),))
         added = binary("+", held, last.value)
         again = (
@@ -263,7 +262,7 @@ def carry(kernel: Kernel, var: str, within: str = "") -> Kernel:
             *loop.body,
             replace(last, value=added),
         )
-        return (*(() if begun else start), replace(loop, body=_nested(nest, again)))
+        return (*start, replace(loop, body=_nested(nest, again)))
 
     if not within:
         return replace(kernel, body=carried(kernel.body))

@@ -266,3 +266,16 @@ def test_only_sums_are_carried() -> None:
     )
     with pytest.raises(IRError, match="expected a sum over 'm'"):
         reduction.carry(kernel, "m")
+
+
+def test_a_sum_that_begins_with_its_own_output_is_carried() -> None:
+    kernel = parse_kernel(
+        """kernel k(in x: float32[6, 4], inout y: float32[4]) { for i in 4 { alloc a: float32[] register  a[] = y[i]
+             for m in 6 { for k in 1 { a[] = a[] + x[m, i] } }  y[i] = a[] } }"""
+    )
+    carried = reduction.carry(kernel, "m")
+    verify_kernel(carried)
+    x = np.arange(24, dtype=np.float32).reshape(6, 4)
+    arrays = {"x": x, "y": np.ones(4, np.float32)}
+    run_kernel(carried, arrays, {})
+    np.testing.assert_array_equal(arrays["y"], 1 + x.sum(0))

@@ -1,0 +1,70 @@
+"""Whether different iterations give different indices."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from convc.loops.ir import INDEX, Binary, Const, Expr, Var, subexpressions
+from convc.loops.simplify import Linear, Ranges, bounds, linear
+
+
+def are_distinct(
+    index: tuple[Expr, ...], variables: Collection[str], ranges: Ranges, fixed: Collection[str]
+) -> bool:
+    """True if an index determines the variables: no two iterations over them have the same one.
+
+    A position that is a number in a mixed radix (`i * 8 + j` with j below 8) determines its digits, and a quotient and
+    a remainder by the same number what was divided. `fixed` are variables of one value. False where this doesn't show.
+    """
+    forms = [linear(i) for i in index]
+    known: set[Expr] = set()
+    while True:
+        found = {atom for form in forms for atom in _digits(form, known, ranges, fixed)}
+        joined = [linear(e) for e in _divided(found | known)]
+        if found <= known and all(form in forms for form in joined):
+            return all(Var(v) in known for v in variables)
+        known |= found
+        forms += [form for form in joined if form not in forms]
+
+
+def _digits(form: Linear, known: set[Expr], ranges: Ranges, fixed: Collection[str]) -> list[Expr]:
+    """The atoms of a form that its value determines: all that aren't known, or none."""
+    unknown = [
+        (abs(coefficient), atom)
+        for atom, coefficient in form[0].items()
+        if atom not in known and not _is_fixed(atom, fixed)
+    ]
+    below: float = 0  # the most that the smaller digits make
+    for coefficient, atom in sorted(unknown, key=lambda digit: digit[0]):
+        if coefficient <= below:
+            return []
+        low, high = bounds(atom, ranges)
+        below += coefficient * (high - low)
+    return [atom for _, atom in unknown]
+
+
+def _is_fixed(atom: Expr, fixed: Collection[str]) -> bool:
+    parts = list(subexpressions(atom))
+    return all(
+        e.name in fixed if isinstance(e, Var) else isinstance(e, (Const, Binary)) for e in parts
+    )
+
+
+def _divided(known: set[Expr]) -> list[Expr]:
+    """What known quotients and remainders by the same number are of."""
+    return [
+        e.a
+        for e in known
+        if isinstance(e, Binary)
+        and e.op == "%"
+        and isinstance(e.b, Const)
+        and not known.isdisjoint(_quotients(e.a, int(e.b.value)))
+    ]
+
+
+def _quotients(a: Expr, divisor: int) -> list[Expr]:
+    """The forms of a // divisor."""
+    forms: list[Expr] = [Binary("//", a, Const(divisor, INDEX))]
+    if isinstance(a, Binary) and a.op == "//" and isinstance(a.b, Const):
+        forms.append(Binary("//", a.a, Const(int(a.b.value) * divisor, INDEX)))
+    return forms
