@@ -24,11 +24,13 @@ NAME = "training.safetensors"
 class BackupAndRestore(Callback):
     """Keeps the training's state in a folder, after each epoch or each `save_freq` steps.
 
-    When `fit` begins and the folder has a state, training goes on from there, to the same final weights as without the
-    interruption: weights, the optimizer's state, the results so far, the position in the data and the seeds of shuffles
-    and dropouts are in it. (A generator's own state is not: its batches are skipped up to that position.) A state
-    replaces the one before as a whole: a process that is killed at any moment leaves one of the two. The file is
-    deleted when training ends, unless `delete_checkpoint` is False; `double_checkpoint` keeps the previous one too.
+    When `fit` begins and the folder has a state, training goes on from there, to the same final weights as without
+    the interruption: weights, the optimizer's state, the epoch's results so far, the position in the data, the
+    seeds of shuffles and dropouts and what convc's other callbacks remember (EarlyStopping, ReduceLROnPlateau) are
+    in it; it is kept once they have done their part. (A generator's own state is not: its batches are skipped up to
+    that position.) A state replaces the one before as a whole: a process that is killed at any moment leaves one of
+    the two. The file is deleted when training ends, unless `delete_checkpoint` is False; `double_checkpoint` keeps
+    the previous one too.
     """
 
     def __init__(

@@ -16,6 +16,8 @@ class EarlyStopping(MonitorCallback):
     `baseline`, only what is better than it counts; epochs before `start_from_epoch` are not looked at.
     """
 
+    kept = ("best", "wait", "stopped_epoch", "best_epoch", "best_weights")
+
     def __init__(
         self,
         monitor: str = "val_loss",

@@ -53,6 +53,8 @@ class ReduceLROnPlateau(MonitorCallback):
     After a reduction it waits `cooldown` epochs before it counts again.
     """
 
+    kept = ("best", "wait", "cooldown_counter")
+
     def __init__(
         self,
         monitor: str = "val_loss",

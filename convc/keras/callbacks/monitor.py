@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 from convc.keras.callbacks.callback import Callback, Logs
 from convc.keras.engine.arguments import real
@@ -30,6 +30,9 @@ class MonitorCallback(Callback):
 
     Mode "auto" takes the direction of the metric of that name, or what its name says; the less the better otherwise.
     """
+
+    kept: ClassVar[tuple[str, ...]] = ("best",)
+    """The attributes that go into a training's state (`BackupAndRestore`)."""
 
     def __init__(
         self,

@@ -12,9 +12,11 @@ import numpy as np
 from convc.errors import DataError, ModelError, UsageError
 from convc.graph.ir import Graph
 from convc.keras import optimizers
+from convc.keras.callbacks.backup import BackupAndRestore
 from convc.keras.callbacks.callback import CallbackList
 from convc.keras.callbacks.functions import TerminateOnNaN
 from convc.keras.callbacks.history import History
+from convc.keras.callbacks.kept import CALLBACK, remembered, remind
 from convc.keras.callbacks.progbar import ProgbarLogger
 from convc.keras.engine.call import flatten, map_tensors, sole
 from convc.keras.engine.graphs import Viewed
@@ -76,6 +78,8 @@ class Trainer(Customizable):
     _resume: tuple[int, int, int] | None = None
     _position: tuple[int, int, int] = (0, 0, 0)
 
+    _listed: CallbackList | None = None
+    _remembered: Mapping[str, Array] | None = None
     # What a model has.
 
     input_names: Any
@@ -273,14 +277,15 @@ class Trainer(Customizable):
         watched = any(isinstance(c, TerminateOnNaN) for c in listed.callbacks)
         run.session.keeps = frozenset(run.weights if watched else ())
         self.stop_training, self._resume = False, None
-        self.history = history
+        self.history, self._listed = history, listed
         listed.on_train_begin()
         if self._resume is not None:  # by a callback
             start, first_step, key = self._resume
             if hasattr(batches, "key"):
+            remind(listed.callbacks, self._remembered or {})
                 batches.key = key
         logs: dict[str, Any] = {}
-        for epoch in range(start, epochs):
+        for epoch in range(start, start if self.stop_training else epochs):
             if first_step == 0:
                 run.reset_metrics()
             listed.on_epoch_begin(epoch)
@@ -294,6 +299,7 @@ class Trainer(Customizable):
         run.finish()
         listed.on_train_end(logs)
         return history
+        self._listed = self._remembered = None
 
     def _end_epoch(
         self, run: Run, epoch: int, key: int, validation: Source | None, callbacks: CallbackList
@@ -351,6 +357,7 @@ class Trainer(Customizable):
         if int(verbosity(verbose)) and not any(isinstance(c, ProgbarLogger) for c in listed):
             listed.append(ProgbarLogger())
         params = {"verbose": verbose, "epochs": epochs, "steps": steps}
+        listed.sort(key=lambda callback: isinstance(callback, BackupAndRestore))  # after the others
         return CallbackList(listed, self, params)
 
     def _ready_to_train(self, x: Any) -> Any:
@@ -554,17 +561,23 @@ class Trainer(Customizable):
     def training_state(self) -> tuple[dict[str, Array], dict[str, int]]:
         """All that the next step depends on besides the data: arrays by name, and numbers.
 
-        The numbers say where in the training it is: the epoch, the steps done in it, and the keys of the shuffles and
-        the dropouts.
+        The numbers say where in the training it is: the epoch, the steps done in it, the keys of the shuffles and the
+        dropouts, and whether a callback has ended it.
         """
         run = self._running("training_state")
         epoch, step, key = self._position
-        return run.state(), {"epoch": epoch, "step": step, "shuffle": key, "dropout": run.key}
+        arrays = {**run.state(), **remembered(self._listed.callbacks if self._listed else ())}
+        numbers = {"epoch": epoch, "step": step, "shuffle": key, "dropout": run.key}
+        return arrays, {**numbers, "stopped": int(self.stop_training)}
 
     def set_training_state(self, arrays: Mapping[str, Array], numbers: Mapping[str, int]) -> None:
         """Continues from a state of `training_state`: within `on_train_begin`, `fit` goes on from there."""
         run = self._running("set_training_state")
-        run.restore(arrays, numbers["dropout"])
+        run.restore(
+            {n: a for n, a in arrays.items() if not n.startswith(CALLBACK)}, numbers["dropout"]
+        )
+        self._remembered = {n: a for n, a in arrays.items() if n.startswith(CALLBACK)}
+        self.stop_training = bool(numbers.get("stopped", 0))
         self._position = (numbers["epoch"], numbers["step"], numbers["shuffle"])
         self._resume = self._position
 

@@ -167,3 +167,30 @@ def test_augmented_batches_come_again(tmp_path: Path) -> None:
         fitted(backup, Stop(7))
     for a, b in zip(fitted(backup).get_weights(), wanted, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("steps", [8, 22, 27])
+def test_other_callbacks_go_on_as_well(tmp_path: Path, steps: int) -> None:
+    """Rates, waits and best weights; the state is kept after the others' part whatever the order in the list."""
+
+    def fitted(seed: int, *listed: Any) -> tuple[Any, Any]:
+        made = model(seed)
+        made.compile(keras.optimizers.SGD(0.5, 0.9), "sparse_categorical_crossentropy")
+        plateau = keras.callbacks.ReduceLROnPlateau("loss", 0.5, 1, min_delta=0.1, cooldown=1)
+        stopping = keras.callbacks.EarlyStopping("val_loss", 0, 2, restore_best_weights=True)
+        callbacks = [*listed, plateau, stopping]
+        made.fit(IMAGES, LABELS, callbacks=callbacks, **{**SETTINGS, "epochs": 20})
+        return [*made.get_weights(), made.optimizer.learning_rate.numpy()], stopping
+
+    def backup() -> Any:
+        return keras.callbacks.BackupAndRestore(tmp_path)
+
+    wanted, stopping = fitted(0)
+    assert wanted[-1] < 0.5
+    assert (stopping.best_epoch, stopping.stopped_epoch) == (1, 3)
+    with pytest.raises(RuntimeError, match="crash"):
+        fitted(0, backup(), Stop(steps))
+    found, again = fitted(99, backup())
+    assert (again.stopped_epoch, again.best_epoch) == (stopping.stopped_epoch, stopping.best_epoch)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
