@@ -86,6 +86,15 @@ done:
   ret i32 %result
 }
 
+; From now on every step is shared, however small, and workers are woken for any entry: what tests of sharing want.
+define hidden void @model_pool_share_all(ptr %pool) {
+  %awake.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 0
+  store i64 -1, ptr %awake.at
+  %entry.at = getelementptr %Pool, ptr %pool, i64 0, i32 2, i32 1
+  store i64 -1, ptr %entry.at
+  ret void
+}
+
 ; Ends and joins the workers. Does nothing in a child process after fork, which has none.
 define hidden void @model_pool_destroy(ptr %pool) {
 entry:

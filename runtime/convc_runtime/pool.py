@@ -21,10 +21,9 @@ _SYSTEM_CALLS = {"x86-64": (202, 186, 309, 203), "aarch64": (98, 178, 168, 122)}
 # linux/mman.h: the child of a fork sees zeros, and so a pool without threads.
 _MADV_WIPEONFORK = 18
 _FUNCTIONS = ("size", "create", "for", "destroy")
-# Bytes from the pool's start to the nanoseconds of an entry worth sharing, and of one worth waking workers for.
-_LEAST = (8, 16)
 _SIZE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int32)
 _CREATE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
+_SHARE_ALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _DESTROY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -69,8 +68,8 @@ class Pool:
         services = _services()  # which the pool copies, so it has to live until then
         _CREATE(start["create"])(self.address, ctypes.addressof(services), threads)
         if self.eager:
-            for offset in _LEAST:
-                ctypes.c_int64.from_address(self.address + offset).value = -1
+            share_all = code.address + symbols[f"{identifier}_pool_share_all"]
+            _SHARE_ALL(share_all)(self.address)
         destroy = _DESTROY(start["destroy"])
         # The arguments keep code and memory mapped until the workers have ended.
         self.close = weakref.finalize(self, _destroy, destroy, self.address, memory, code)
