@@ -122,3 +122,67 @@ def test_zero_output_for_mask_is_kept_in_configs() -> None:
     assert again.forward_layer.zero_output_for_mask
     assert again.backward_layer.zero_output_for_mask
     assert not again.layer.zero_output_for_mask
+
+
+def test_a_stateful_layer_goes_on_where_it_ended() -> None:
+    def made(stateful: bool, rows: Any) -> Any:
+        keras.utils.set_random_seed(4)
+        return keras.Sequential(
+            [keras.Input(batch_shape=(rows, 5, 3)), layers.LSTM(4, stateful=stateful)]
+        )
+
+    x = np.random.RandomState(0).rand(2, 10, 3).astype(np.float32)
+    kept, whole = made(True, 2), made(False, None)
+    whole.set_weights(kept.get_weights())
+    for _ in range(2):
+        kept.predict(x[:, :5], verbose=0)
+        second = kept.predict(x[:, 5:], verbose=0)
+        kept.layers[0].reset_state()
+        cell = layers.LSTM(4)
+        np.testing.assert_allclose(
+            second, run_of(cell, whole.get_weights(), x), rtol=1e-5, atol=1e-6
+        )
+    kept.compile("sgd", "mse")
+    kept.fit(x[:, :5], np.zeros((2, 4)), batch_size=2, shuffle=False, verbose=0)
+    assert np.abs(kept.layers[0].kept_states[0].numpy()).max() > 0
+    kept.reset_states()
+    assert np.abs(kept.layers[0].kept_states[0].numpy()).max() == 0
+
+
+def run_of(layer: Any, weights: Any, x: Any) -> Any:
+    layer.build(x.shape)
+    layer.set_weights(weights)
+    return np.asarray(layer(x))
+
+
+def test_a_stateful_layer_says_what_it_needs() -> None:
+    with pytest.raises(ModelError, match=r"Input\(batch_shape"):
+        keras.Sequential([keras.Input((5, 3)), layers.LSTM(4, stateful=True)])
+
+
+def test_a_cell_makes_one_step() -> None:
+    cell, x = layers.LSTMCell(3), np.ones((2, 4), np.float32)
+    y, states = cell(x, cell.get_initial_state(2))
+    layer = layers.RNN(cell, return_state=True)
+    np.testing.assert_allclose(layer(x[:, None])[0], y, rtol=1e-6)
+    assert [s.shape for s in states] == [(2, 3), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.RNN([layers.LSTMCell(3), layers.GRUCell(2)], return_sequences=True),
+        lambda: layers.Bidirectional(layers.RNN(layers.GRUCell(3))),
+        lambda: layers.LSTM(3, dropout=0.5, recurrent_dropout=0.5),
+    ],
+)
+def test_a_config_makes_the_layer_again(make: Any, tmp_path: Any) -> None:
+    model = keras.Sequential([keras.Input((5, 3)), make()])
+    x = np.random.RandomState(0).rand(2, 5, 3)
+    again = keras.Sequential.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    pytest.importorskip("h5py")
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))

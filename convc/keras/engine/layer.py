@@ -483,7 +483,15 @@ def _tensors(value: Any) -> Any:
 
 
 Kind = TypeVar("Kind")
-_PRIVATE = ("init_arguments", "calls", "_recorded_losses", "network", "_native", "_own_weights")
+_PRIVATE = (
+    "init_arguments",
+    "calls",
+    "kept_states",
+    "network",
+    "_native",
+    "_own_weights",
+    "_recorded_losses",
+)
 
 
 def _found_in(value: Any, kind: type[Kind]) -> Iterator[Kind]:

@@ -176,6 +176,9 @@ class Operators:
 
     def __array_function__(self, called: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = str(called.__name__)
+        tracing = scope() or (_traced_variables.get() is not None and _recording.get() is None)
+        if not tracing and all(not t.step.symbolic for t in _tensors_in((args, kwargs))):
+            return called(*_as_arrays(args), **_as_arrays(kwargs))
         # numpy's functions of submodules share names with others that mean something else.
         if name not in FUNCTIONS or called.__module__ != "numpy":
             self._refuse(f"{called.__module__}.{name}")
@@ -197,9 +200,12 @@ class Operators:
         return int(self._value("an index", "").item())
 
     def __iter__(self) -> Any:
-        self._refuse(
-            "iteration", "index its axes, or use convc.keras.ops functions over whole tensors"
-        )
+        shape = as_tensor(self).shape
+        if not shape or shape[0] is None:
+            self._refuse(
+                "iteration", "index its axes, or use convc.keras.ops functions over whole tensors"
+            )
+        return iter([self[k] for k in range(shape[0])])
 
     def __contains__(self, item: Any) -> NoReturn:
         self._refuse("'in'")
@@ -279,6 +285,30 @@ class KerasTensor(Operators):
         if spec and not self.shape and not self.step.symbolic:
             return format(self.numpy().item(), spec)
         return super().__format__(spec)
+
+
+def _tensors_in(structure: Any) -> Iterator[KerasTensor]:
+    match structure:
+        case Operators():
+            yield as_tensor(structure)
+        case list() | tuple():
+            for item in structure:
+                yield from _tensors_in(item)
+        case dict():
+            for item in structure.values():
+                yield from _tensors_in(item)
+
+
+def _as_arrays(structure: Any) -> Any:
+    match structure:
+        case Operators():
+            return structure.__array__()
+        case list() | tuple():
+            return type(structure)(_as_arrays(item) for item in structure)
+        case dict():
+            return {key: _as_arrays(item) for key, item in structure.items()}
+        case _:
+            return structure
 
 
 class Keeper(Protocol):
@@ -433,7 +463,10 @@ class Variable(Operators):
         return tensor.step
 
     def __repr__(self) -> str:
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"
+        about = f"path={self.path}, shape={self.shape}, dtype={self.dtype}"
+        if self._array is None or self.keeper is not None:
+            return f"<Variable {about}>"
+        return f"<Variable {about}, value={self._array}>"
 
     __str__ = __repr__
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.keras import activations, backend
-from convc.keras.engine.arguments import axis_of, choice, pair
+from convc.keras.engine.arguments import axis_of, choice, is_integer, pair
 from convc.keras.engine.call import operation
 from convc.keras.engine.naming import user_line
 from convc.keras.engine.tensor import (
@@ -24,9 +24,10 @@ from convc.keras.engine.tensor import (
 )
 from convc.keras.layers.convolution import paddings
 from convc.keras.ops.reductions import axes_of, variance
-from convc.ops import broadcasting, elementwise, matmul, norm, pool, reduce
+from convc.ops import broadcasting, elementwise, matmul, norm, pool, reduce, volume
 from convc.ops import conv as conv_kernels
 from convc.ops import resize as resize_kernels
+from convc.ops.base import numbers
 from convc.types import DType, size_of
 
 relu, relu6, elu, selu, celu = (
@@ -170,7 +171,10 @@ def conv(
     data_format: str | None = None,
     dilation_rate: Any = 1,
 ) -> KerasTensor:
-    """2-D convolution with kernel (rows, columns, channels / groups, filters)."""
+    """Convolution over 1 to 3 dimensions with kernel (sizes …, channels / groups, filters)."""
+    rank = as_tensor(inputs).type.rank - 2
+    if rank in (1, 3):
+        return _other_conv(rank, inputs, kernel, strides, padding, data_format, dilation_rate)
     image, last = _image("conv", inputs, data_format)
     weights = as_tensor(kernel)
     size = _kernel_size("conv", weights)
@@ -184,6 +188,45 @@ def conv(
     groups = (image.shape[1] or 1) // (weights.shape[2] or 1)
     op = conv_kernels.Conv2d(stride, pads, dilation, groups)
     return _back(apply(op, *promoted(image, transpose(weights, (3, 2, 0, 1)))), last)
+
+
+def _other_conv(
+    rank: int, inputs: Any, kernel: Any, strides: Any, padding: str, data_format: Any, rate: Any
+) -> KerasTensor:
+    """`conv` over one dimension, as an image of one row, or over three."""
+    last = backend.standardize_data_format(data_format, "conv") == "channels_last"
+    stride, dilation = each(rank, strides), each(rank, rate)
+    x, weights = as_tensor(inputs), as_tensor(kernel)
+    if rank == 1:
+        row, order = (1 if last else 2), "channels_last" if last else "channels_first"
+        size = x.type.shape
+        image = reshape(x, (*size[:row], 1, *size[row:]))
+        weights = reshape(weights, (1, *weights.type.shape))
+        y = conv(image, weights, (1, *stride), padding, order, (1, *dilation))
+        return reshape(y, tuple(e for d, e in enumerate(y.type.shape) if d != row))
+    x = transpose(x, (0, 4, 1, 2, 3)) if last else x
+    pads = []
+    sizes, places = numbers(weights.type.shape), numbers(x.type.shape[2:])
+    for d in range(3):
+        reach = dilation[d] * (sizes[d] - 1) + 1
+        total = 0
+        if choice("conv", "padding", padding, ("valid", "same")) == "same":
+            total = max((-(-places[d] // stride[d]) - 1) * stride[d] + reach - places[d], 0)
+        pads.append((total // 2, total - total // 2))
+    groups = (x.shape[1] or 1) // (weights.shape[3] or 1)
+    op = volume.Conv3d(
+        (stride[0], stride[1], stride[2]),
+        (pads[0], pads[1], pads[2]),
+        (dilation[0], dilation[1], dilation[2]),
+        groups,
+    )
+    y = apply(op, *promoted(x, transpose(weights, (4, 3, 0, 1, 2))))
+    return transpose(y, (0, 2, 3, 4, 1)) if last else y
+
+
+def each(rank: int, value: Any) -> tuple[int, ...]:
+    """A number for each dimension of space."""
+    return (int(value),) * rank if is_integer(value) else tuple(int(v) for v in value)
 
 
 @operation

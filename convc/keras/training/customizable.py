@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from convc.errors import ModelError, UnsupportedError
+from convc.errors import ModelError
 from convc.keras.engine.call import flatten
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import FUNCTIONS, apply, as_tensor, cast
@@ -22,6 +22,13 @@ OWN_STEPS = ("train_step", "test_step", "compute_loss", "compute_metrics")
 """What a subclass may override; then steps are traced from these methods."""
 
 
+def inner_layers(layer: Layer) -> Iterator[Layer]:
+    """The layers within a layer, at any depth."""
+    for inner in layer.sublayers:
+        yield inner
+        yield from inner_layers(inner)
+
+
 class Customizable(Layer):
     """The steps of Keras, written as a user would: `fit` traces them where a subclass overrides one of them."""
 
@@ -32,12 +39,30 @@ class Customizable(Layer):
     @property
     def has_own_steps(self) -> bool:
         """Whether the class has steps of its own."""
-        if getattr(type(self), "predict_step", None) is not None:
-            raise UnsupportedError(
-                f"model {self.name!r}: {type(self).__name__}.predict_step isn't supported; predict runs call()"
-            )
         base = Customizable
-        return any(getattr(type(self), name) is not getattr(base, name) for name in OWN_STEPS)
+        own = any(getattr(type(self), name) is not getattr(base, name) for name in OWN_STEPS)
+        return own or self.remembers
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a layer keeps states from call to call."""
+        return any(getattr(layer, "stateful", False) for layer in inner_layers(self))
+
+    @property
+    def predicts_by_hand(self) -> bool:
+        """Whether predictions are calls at once: by a `predict_step` of the class's own, or with states kept."""
+        return type(self).predict_step is not Customizable.predict_step or self.remembers
+
+    def predict_step(self, data: Any) -> Any:
+        """The predictions for a batch's inputs."""
+        x, _, _ = unpacked(data)
+        return self(x, training=False)
+
+    def reset_states(self) -> None:
+        """The states of stateful layers as they were at first."""
+        for layer in inner_layers(self):
+            if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
+                layer.reset_state()
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on a batch `x`, `(x, y)` or `(x, y, sample_weight)`: the metrics by name."""

@@ -98,8 +98,10 @@ class OwnRun(Run):
         self._writes += 1
 
     def types_of(self, feeds: Feeds) -> dict[str, TensorType]:
+        # States that are kept from batch to batch are for so many rows.
+        first = (lambda rows: rows) if self.model.remembers else (lambda rows: BATCH)
         return {
-            name: TensorType(DType.of(a.dtype), (BATCH, *a.shape[1:]) if a.ndim else ())
+            name: TensorType(DType.of(a.dtype), (first(a.shape[0]), *a.shape[1:]) if a.ndim else ())
             for name, a in feeds.items()
         }
 

@@ -39,6 +39,7 @@ from convc.keras.training.data import (
     split,
     unpacked,
 )
+from convc.keras.training.eager import recorded_call
 from convc.keras.training.fit_arguments import (
     LEGACY_COMPILE,
     checked_frequency,
@@ -56,6 +57,7 @@ from convc.keras.training.predictor import Predictor
 from convc.keras.training.run import Run
 from convc.keras.training.seeds import next_key
 from convc.keras.training.settings import Settings, check_known
+from convc.keras.utils.sequence import pack_x_y_sample_weight
 
 
 class Trainer(Customizable):
@@ -471,6 +473,8 @@ class Trainer(Customizable):
 
     def _outputs(self, feeds: Feeds) -> list[Array]:
         feeds = {n: a for n, a in feeds.items() if n in self.input_names}
+        if self.predicts_by_hand:
+            return self._by_hand(feeds)
         if self._run is not None and self._run.has_state:
             return self._run.predict(feeds)
         types = {p.name: p.dtype.numpy for p in self.ports.inputs}
@@ -486,9 +490,20 @@ class Trainer(Customizable):
         found = self.native()(feeds)
         return list(found) if isinstance(found, (list, tuple)) else [found]
 
+    def _by_hand(self, feeds: Feeds) -> list[Array]:
+        """What `predict_step` gives for a batch, computed at once."""
+        given = iter([feeds[name] for name in self.input_names])
+        x = map_tensors(lambda t: next(given), self.traced().inputs)
+        self._outputs_by_hand = recorded_call(
+            lambda: self.predict_step(pack_x_y_sample_weight(sole(x)))
+        )
+        return [t.numpy() for t in flatten(self._outputs_by_hand)]
+
     def _arranged(self, outputs: list[Array]) -> Any:
         """Arrays in the structure of the model's outputs."""
         following = iter(outputs)
+        if self.predicts_by_hand:
+            return map_tensors(lambda t: next(following), self._outputs_by_hand)
         arranged = map_tensors(lambda t: next(following), self.traced().outputs)
         return sole(arranged) if self.traced_once is not None else arranged
 

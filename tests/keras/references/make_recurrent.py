@@ -60,6 +60,27 @@ def masked_with_states(given: bool, **settings: bool) -> Make:
     return make
 
 
+def own_cell(layers: Any, units: int) -> Any:
+    """A cell as people write them: its state and the number of steps, which scales the output."""
+
+    class Counting(layers.Layer):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.state_size = [units, 1]
+            self.output_size = units
+
+        def build(self, shape: Any) -> None:
+            self.w = self.add_weight(shape=(shape[-1], units), name="w")
+            self.u = self.add_weight(shape=(units, units), name="u")
+
+        def call(self, x: Any, states: Any) -> Any:
+            h, count = states
+            h = abs(x @ self.w + h @ self.u)
+            return h / (count + 1.0), [h, count + 1.0]
+
+    return Counting()
+
+
 CASES: dict[str, Make] = {
     "lstm": chain(lambda k: k.LSTM(4, return_sequences=True)),
     "lstm-backwards": chain(lambda k: k.LSTM(4, go_backwards=True)),
@@ -85,6 +106,22 @@ CASES: dict[str, Make] = {
     "masked-rnn-zeros": masked(
         lambda k: k.SimpleRNN(4, return_sequences=True, zero_output_for_mask=True),
         lambda k: k.GRU(4, zero_output_for_mask=True),
+    ),
+    "lstm-cell": chain(lambda k: k.RNN(k.LSTMCell(4), return_sequences=True)),
+    "gru-cell-reset-first": masked(lambda k: k.RNN(k.GRUCell(4, reset_after=False))),
+    "stacked-cells": masked(
+        lambda k: k.RNN([k.LSTMCell(4), k.SimpleRNNCell(3), k.GRUCell(4)], go_backwards=True)
+    ),
+    "bidirectional-cells": chain(lambda k: k.Bidirectional(k.RNN(k.LSTMCell(3)))),
+    "own-cell": masked(lambda k: k.RNN(own_cell(k, 4), return_sequences=True)),
+    "conv-lstm": chain(
+        lambda k: k.Reshape((3, 2, 3, 1)),
+        lambda k: k.ConvLSTM2D(2, 2, padding="same", return_sequences=True),
+        lambda k: k.ConvLSTM2D(2, (1, 2), activation="relu", use_bias=False),
+    ),
+    "conv-lstm-1d": chain(
+        lambda k: k.Reshape((6, 3, 1)),
+        lambda k: k.ConvLSTM1D(2, 2, strides=2, unit_forget_bias=False),
     ),
     "masked-tokens": tokens(lambda k: k.LSTM(4), lambda k: k.Dense(1, activation="sigmoid")),
     "masked-bidirectional": tokens(
