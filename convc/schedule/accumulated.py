@@ -46,8 +46,8 @@ def accumulated(
 
     `still` is the factor that moves with the taps, `moving` the one that does not.
 
-    That is: the outermost reduction is over a symbolic extent, further ones move both factors, and the output has
-    constant extents only.
+    That is: the outermost reduction is over a symbolic extent, further ones move both factors, and the output is the
+    sum itself, of constant extents only.
     """
     plan = _plan(structure, vector, still, moving, target)
     if plan is None:
@@ -86,6 +86,10 @@ def _plan(
     structure: Structure, vector: Loop, still: Expr, moving: Load, target: Target
 ) -> _Plan | None:
     if len(structure.reductions) < 3 or structure.reductions[0].extent is not None:
+        return None
+    if not isinstance(
+        structure.store.value, Load
+    ):  # the output can't hold parts of what something is made of
         return None
     images, *pixels = structure.reductions
     extents = {x.var: x.extent for x in (*structure.outputs, *pixels)}

@@ -10,8 +10,9 @@ import pytest
 from convc.driver import Compiled, Options, compile_graphs, host_target
 from convc.graph.ir import Builder
 from convc.loops.ir import INDEX, Const, For, walk
-from convc.ops.broadcasting import Sub
+from convc.ops.broadcasting import Mul, Sub
 from convc.ops.conv import Conv2dWeightGradient
+from convc.ops.reduce import ReduceSum
 from convc.ops.shape import Transpose
 from convc.types import Dim, DType, TensorType
 from tests.codegen.native import assert_same_bits
@@ -77,3 +78,22 @@ def test_the_gradient_is_summed_in_tiles(case: str) -> None:
         np.testing.assert_allclose(found, wanted, atol=2e-6 * np.abs(wanted).max() * extent)
         for context in contexts[1:]:
             assert_same_bits(context.get("p"), found)
+
+
+@pytest.mark.parametrize("channels", [8, 10, 7])
+def test_sums_whose_update_is_in_their_kernel(channels: int) -> None:
+    """A scale's gradient over several axes, as of additive attention: the output can't hold parts of the sum."""
+    builder = Builder("scale")
+    x = builder.input("x", TensorType(FLOAT, (N, 6, 5, channels)))
+    dy = builder.input("dy", TensorType(FLOAT, (N, 6, 5, 1)))
+    p = builder.input("p", TensorType(FLOAT, (channels,)))
+    gradient = builder.add(ReduceSum((0, 1, 2)), builder.add(Mul(), x, dy))
+    graph = builder.finish([builder.add(Sub(), p, gradient, name="next/p")])
+    options = Options("training", verify=True, in_place=True)
+    made = compile_graphs("scale", {"step": graph}, host_target(), options)
+    rng = np.random.default_rng(4)
+    arrays: Any = [rng.normal(size=(9, 6, 5, k)).astype("f4") for k in (channels, 1)]
+    context = made.artifact.model(2).context()
+    context.entries["step"](dict(zip(("x", "dy"), arrays, strict=True)))
+    wanted = -(arrays[0] * arrays[1].astype("f8")).sum((0, 1, 2))
+    np.testing.assert_allclose(context.get("p"), wanted, atol=1e-4)
