@@ -6,6 +6,7 @@ needs that one only.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,14 @@ def start_convc(
     row: Row, threads: int, images: Arrays, labels: Arrays, weights: list[Arrays]
 ) -> Trainer:
     """The compiled step as `fit` runs it."""
+    found = _compiled_step(row, threads, images, labels, weights)
+    gc.collect()  # the model, whose layers know one another: its weights are the context's now
+    return found
+
+
+def _compiled_step(
+    row: Row, threads: int, images: Arrays, labels: Arrays, weights: list[Arrays]
+) -> Trainer:
     from benchmarks import training_steps as ours
 
     training, compiled = ours.compile_row(row, weights)

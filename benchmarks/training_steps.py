@@ -54,7 +54,7 @@ def compile_row(row: Row, weights: Sequence[Any] | None = None) -> tuple[Trainin
 
 
 def given(graph: Graph, training: Training, batch: int) -> dict[str, Any]:
-    """Random images and labels, and the first state."""
+    """Random images and labels, and the first state: no copies of the model's weights."""
     rng = np.random.default_rng(SEED)
     found: dict[str, Any] = dict(training.first_state())
     for name in graph.inputs:
@@ -68,7 +68,7 @@ def given(graph: Graph, training: Training, batch: int) -> dict[str, Any]:
             found[name] = rng.uniform(0, 1, shape).astype(type.dtype.numpy)
         else:
             found[name] = rng.integers(0, 10, shape).astype(type.dtype.numpy)
-    return {n: np.array(found[n], order="C") for n in graph.inputs}
+    return {n: np.asarray(found[n]) for n in graph.inputs}
 
 
 def started(model: Model, inputs: dict[str, Any]) -> tuple[Context, dict[str, Any]]:
