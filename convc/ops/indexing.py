@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from convc.graph.ir import Builder
 from convc.graph.op import Op, no_gradient, register
-from convc.loops.formula import At, Tensor
-from convc.loops.ir import Cast, Expr, const, index, maximum, minimum, select
+from convc.loops.formula import At, Memory, Tensor
+from convc.loops.ir import INDEX, Block, Expr, For, Let, Stmt, Var, index, maximum, minimum, select
 from convc.ops.base import (
     Array,
     Gradients,
@@ -21,9 +22,9 @@ from convc.ops.base import (
     expect_number,
     fail,
     numbers,
-    total,
     widened,
 )
+from convc.ops.sorting import each, runs
 from convc.ops.values import values
 from convc.types import DType, Extent, TensorType
 
@@ -65,23 +66,41 @@ class ScatterAdd(Op):
         dy, indices = values(builder, (*output_gradients, inputs[1]))
         return (dy.apply("gather", indices, axis=self.axis).name, None)
 
-    def formula(self, x: Tensor, indices: Tensor) -> At:
+    def workspace(self, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:
+        """The sums, where their dtype is wider than the result's."""
+        (y,) = self.infer(x, indices)
+        wide = accumulator(y.dtype)
+        return () if wide is y.dtype else (TensorType(wide, y.shape),)
+
+    def procedure(self, y: Memory, space: Sequence[Memory], x: Tensor, indices: Tensor) -> Block:
+        """In line with x and the result: each slice is added where it belongs, one after the other."""
         axis = axis_of(self, self.axis, x.rank - indices.rank + 1)
-        extent = index(self.extent)
+        sums, shape = (space or (y,))[0], y.buffer.shape
+        before: list[Expr] = [Var(f"b{d}") for d in range(axis)]
+        k: list[Expr] = [Var(f"k{d}") for d in range(indices.rank)]
+        row, p, extent = Var("row"), Var("p"), index(self.extent)
 
-        def at(*out: Expr) -> Expr:
-            def term(*k: Expr) -> Expr:
-                chosen = indices(*k)
-                row = chosen if chosen.dtype is DType.int64 else Cast(chosen, DType.int64)
-                row = select(row < 0, row + extent, row)
-                row = minimum(maximum(row, 0), extent - 1)
-                value = widened(x(*out[:axis], *k, *out[axis + 1 :]))
-                return select(row.eq(out[axis]), value, const(0, value.dtype))
+        def add(*behind: Expr) -> Stmt:
+            value = widened(x(*before, *k, *behind))
+            return sums.put(sums(*before, row, *behind) + value, *before, row, *behind)
 
-            names = " ".join(f"k{d}" for d in range(indices.rank))
-            return cast(total("sum", names, indices.shape, term), x.dtype)
+        def clear(*behind: Expr) -> Stmt:
+            return sums.put(0, *before, p, *behind)
 
-        return at
+        def narrow(*behind: Expr) -> Stmt:
+            return y.put(cast(sums(*before, p, *behind), y.buffer.dtype), *before, p, *behind)
+
+        rest = shape[axis + 1 :]
+        chosen = cast(indices(*k), INDEX)
+        wrapped = select(chosen < 0, chosen + extent, chosen)
+        added = (Let("row", minimum(maximum(wrapped, 0), extent - 1)), *runs(rest, add))
+        steps: Block = (
+            For("p", extent, runs(rest, clear)),
+            *each([f"k{d}" for d in range(indices.rank)], indices.shape, added),
+        )
+        if space:
+            steps = (*steps, For("p", extent, runs(rest, narrow)))
+        return each([f"b{d}" for d in range(axis)], shape[:axis], steps)
 
 
 @register

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from convc.graph.op import Op, no_gradient, register, unsupported_gradient
+from convc.errors import UnsupportedError
+from convc.graph.ir import Builder
+from convc.graph.op import Op, no_gradient, register
 from convc.loops.formula import Memory, Tensor
 from convc.loops.ir import (
     INDEX,
@@ -26,6 +28,8 @@ from convc.loops.ir import (
 )
 from convc.ops.base import (
     Array,
+    Gradients,
+    Names,
     Types,
     axis_of,
     cast,
@@ -34,6 +38,7 @@ from convc.ops.base import (
     fail,
 )
 from convc.ops.radix import Counter, Radix, sort_key
+from convc.ops.values import Value, values
 from convc.types import DType, Shape, TensorType
 
 
@@ -42,6 +47,27 @@ def each(names: Sequence[str], shape: Shape, body: Block) -> Block:
     for name, extent in reversed(list(zip(names, shape, strict=True))):
         body = (For(name, index(extent), body),)
     return body
+
+
+RUN = 16
+"""Elements of a run of the last dimension, which become lanes."""
+
+
+def runs(shape: Shape, make: Callable[..., Stmt]) -> Block:
+    """`make(i, j, …)` for every index of a shape, the last dimension in runs."""
+    if not shape:
+        return (make(),)
+    *others, last = shape
+    names = [f"r{d}" for d in range(len(others))]
+    at, lane = [Var(n) for n in names], Var("l")
+    if not isinstance(last, int) or last <= RUN:
+        return each([*names, "l"], shape, (make(*at, lane),))
+    whole, rest = divmod(last, RUN)
+    run = For("l", index(RUN), (make(*at, Var("q") * RUN + lane),))
+    parts: Block = (For("q", index(whole), (run,)),)
+    if rest:
+        parts = (*parts, For("l", index(rest), (make(*at, lane + whole * RUN),)))
+    return each(names, tuple(others), parts)
 
 
 @register
@@ -131,6 +157,17 @@ class Positions(Op):
         )
 
 
+def positions(builder: Builder, updates: Value) -> Value:
+    """Which update each element of updates[k, r] belongs to: k (int64)."""
+    (count, _), shape = updates.shape, updates.shape
+    if not isinstance(count, int):
+        raise UnsupportedError(
+            f"scatter: the gradient expects a known number of updates, got {updates.type}"
+        )
+    number = Value(builder, builder.weight("number", np.arange(count, dtype=np.int64)[:, None]))
+    return number.broadcast(shape)
+
+
 REDUCTIONS = ("none", "add", "mul", "max", "min")
 
 
@@ -175,7 +212,37 @@ class Scatter(Op):
         apply[self.reduction].at(result, where, updates[inside])
         return result
 
-    gradient = unsupported_gradient
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        """Of several updates in one place only what stays has a gradient: the last one (none), the extreme ones (max, min)."""
+        x, indices, updates, y, dy = values(builder, (*inputs, *outputs, *output_gradients))
+        rows = x.shape[0]
+        if not isinstance(rows, int):
+            raise fail(self, f"the gradient expects x of a known number of rows, got {x.type}")
+        at = indices.broadcast(updates.shape)
+        inside = (at < rows) & (at.constant(-1) < at)
+        nearest = at.maximum(0).minimum(rows - 1)
+
+        def taken(value: Value) -> Value:
+            return inside.where(value.apply("gather_elements", nearest, axis=0), 0)
+
+        match self.reduction:
+            case "add":
+                dx, dupdates = dy, taken(dy)
+            case "mul":
+                dx, dupdates = dy * y / x, taken(dy * y) / updates
+            case "none":
+                zeros = updates.constant(0).broadcast(updates.shape)
+                number = positions(builder, updates)
+                nowhere = number.constant(-1).broadcast(x.shape)
+                last = taken(nowhere.apply("scatter", indices, number)).equal(number)
+                dx = dy.apply("scatter", indices, zeros)
+                dupdates = (last & inside).where(taken(dy), 0)
+            case _:
+                dx = x.equal(y).where(dy, 0)
+                dupdates = (updates.equal(taken(y)) & inside).where(taken(dy), 0)
+        return (dx.name, None, dupdates.name)
 
     def procedure(
         self, y: Memory, space: Sequence[Memory], x: Tensor, indices: Tensor, updates: Tensor
@@ -186,10 +253,15 @@ class Scatter(Op):
         inside = (index(0) <= at) & (at < index(x.shape[0]))
         where = Let("at", indices(k, index(0) if shared else r))
         if shared:
-            step: Block = (where, If(inside, (For("r", width, (put,)),)))
+
+            def combine(r: Expr) -> Stmt:
+                return y.put(self.combined(y(at, r), updates(k, r)), at, r)
+
+            step: Block = (where, If(inside, runs(x.shape[1:], combine)))
         else:
             step = (For("r", width, (where, If(inside, (put,)))),)
-        copy = For("p", index(x.shape[0]), (For("r", width, (y.put(x(p, r), p, r),)),))
+        copied = runs(x.shape[1:], lambda r: y.put(x(p, r), p, r))
+        copy = For("p", index(x.shape[0]), copied)
         return (copy, For("k", index(indices.shape[0]), step))
 
     def combined(self, old: Expr, update: Expr) -> Expr:
