@@ -79,9 +79,9 @@ class Trainer(Customizable):
     _last_feeds: Feeds | None = None
     _resume: tuple[int, int, int] | None = None
     _position: tuple[int, int, int] = (0, 0, 0)
-
     _listed: CallbackList | None = None
     _remembered: Mapping[str, Array] | None = None
+
     # What a model has.
 
     input_names: Any
@@ -283,8 +283,8 @@ class Trainer(Customizable):
         listed.on_train_begin()
         if self._resume is not None:  # by a callback
             start, first_step, key = self._resume
-            if hasattr(batches, "key"):
             remind(listed.callbacks, self._remembered or {})
+            if hasattr(batches, "key"):
                 batches.key = key
         logs: dict[str, Any] = {}
         for epoch in range(start, start if self.stop_training else epochs):
@@ -300,8 +300,8 @@ class Trainer(Customizable):
                 break
         run.finish()
         listed.on_train_end(logs)
-        return history
         self._listed = self._remembered = None
+        return history
 
     def _end_epoch(
         self, run: Run, epoch: int, key: int, validation: Source | None, callbacks: CallbackList
@@ -358,8 +358,8 @@ class Trainer(Customizable):
             listed.append(history)
         if int(verbosity(verbose)) and not any(isinstance(c, ProgbarLogger) for c in listed):
             listed.append(ProgbarLogger())
-        params = {"verbose": verbose, "epochs": epochs, "steps": steps}
         listed.sort(key=lambda callback: isinstance(callback, BackupAndRestore))  # after the others
+        params = {"verbose": verbose, "epochs": epochs, "steps": steps}
         return CallbackList(listed, self, params)
 
     def _ready_to_train(self, x: Any) -> Any:
