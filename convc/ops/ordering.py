@@ -10,11 +10,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from convc.graph.op import Op, no_gradient, register, unsupported_gradient
+from convc.graph.ir import Builder
+from convc.graph.op import Op, no_gradient, register
 from convc.loops.formula import At, Tensor
 from convc.loops.ir import Call, Expr, const, index, maximum, minimum, select
 from convc.ops.base import (
     Array,
+    Gradients,
+    Names,
     Types,
     accumulator,
     axis_of,
@@ -24,7 +27,8 @@ from convc.ops.base import (
     total,
     widened,
 )
-from convc.types import DType, Extent, TensorType
+from convc.ops.values import Value, values
+from convc.types import DType, Extent, TensorType, size_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class Running(Op):
     exclusive: bool = False
     reverse: bool = False
     combiner: ClassVar[str]
+
+    def back(self, dy: Value) -> Value:
+        """For each element the sum of what it is a part of."""
+        return dy.apply(
+            "cum_sum", axis=self.axis, exclusive=self.exclusive, reverse=not self.reverse
+        )
 
     def infer(self, x: TensorType) -> Types:
         expect_number(self, "x", x)
@@ -76,14 +86,25 @@ class Running(Op):
 @dataclass(frozen=True)
 class CumSum(Running):
     combiner = "sum"
-    gradient = unsupported_gradient
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        (dy,) = values(builder, output_gradients)
+        return (self.back(dy).name,)
 
 
 @register
 @dataclass(frozen=True)
 class CumProd(Running):
     combiner = "prod"
-    gradient = unsupported_gradient
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        """NaN where x is 0, as in TensorFlow and JAX."""
+        x, y, dy = values(builder, (*inputs, *outputs, *output_gradients))
+        return ((self.back(dy * y) / x).name,)
 
 
 @register
@@ -205,7 +226,26 @@ class GatherElements(Op):
         rows = np.clip(rows, 0, max(0, x.shape[self.axis] - 1))
         return np.asarray(np.take_along_axis(part, rows, self.axis))
 
-    gradient = unsupported_gradient
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        x, indices, dy = values(builder, (*inputs, *output_gradients))
+        axis = axis_of(self, self.axis, x.rank)
+        others = [d for d in range(x.rank) if d != axis]
+        # The axis first, the others in one.
+        rows, perm = known(self, x.shape[axis]), (axis, *others)
+        width = size_of(indices.shape[d] for d in others)
+        at = indices.cast(DType.int64)
+        at = (at < 0).where(at + rows, at)
+        at = at.transpose(perm).reshape((indices.shape[axis], width))
+        zeros = dy.constant(0).broadcast((rows, width))
+        updates = dy.transpose(perm).reshape((indices.shape[axis], width))
+        found = zeros.apply("scatter", at, updates, reduction="add")
+        found = found.reshape((rows, *(indices.shape[d] for d in others)))
+        found = found.transpose(perm.index(d) for d in range(x.rank))
+        missing = tuple((0, known(self, w - n)) for w, n in zip(x.shape, found.shape, strict=True))
+        found = found.apply("pad", pads=missing) if any(b for _, b in missing) else found
+        return (found.name, None)
 
     def formula(self, x: Tensor, indices: Tensor) -> At:
         axis = axis_of(self, self.axis, x.rank)
@@ -218,6 +258,13 @@ class GatherElements(Op):
             return x(*out[:axis], inside, *out[axis + 1 :])
 
         return at
+
+
+def known(op: Op, extent: Extent) -> int:
+    """An extent that must be a number."""
+    if not isinstance(extent, int):
+        raise fail(op, f"the gradient expects an axis of known extent, got {extent}")
+    return extent
 
 
 @register

@@ -215,7 +215,7 @@ class Scatter(Op):
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        """Of several updates in one place only what stays has a gradient: the last one (none), the extreme ones (max, min)."""
+        """Of several updates in one place only what stays has a gradient: the last one, or the extreme ones."""
         x, indices, updates, y, dy = values(builder, (*inputs, *outputs, *output_gradients))
         rows = x.shape[0]
         if not isinstance(rows, int):
