@@ -16,7 +16,8 @@ from convc.passes.gradient import gradient
 from convc.passes.simplify_shapes import SimplifyShapes
 from convc.types import DType, symbols_of
 from tests.codegen.native import RUNNABLE, Native, assert_same_bits, call
-from tests.ops.cases import CASES, Case
+from tests.ops.cases import CASES
+from tests.ops.cases.case import Case
 from tests.ops.differences import differentiable_inputs, smooth_inputs, weighted_loss
 from tests.passes.test_gradient import PARAMETERS, network, network_inputs
 

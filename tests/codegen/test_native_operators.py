@@ -26,15 +26,10 @@ from tests.codegen.native import (
     object_of,
     program_of,
 )
-from tests.ops import cases
-from tests.ops.cases import CASES, Case
+from tests.ops.cases import CASES, FAMILIES
+from tests.ops.cases.case import Case, N
 
 CHECKED = [n for n in ("x86-64-avx512-vnni-bf16", "x86-64-avx2", "x86-64-v2") if n in RUNNABLE]
-FAMILIES = {
-    name: rows
-    for name, rows in vars(cases).items()
-    if name.isupper() and name != "CASES" and isinstance(rows, list)
-}
 FAMILY_OF = {case.name: name for name, rows in FAMILIES.items() for case in rows}
 
 # The largest error that is allowed, relative to the largest reference value.
@@ -87,7 +82,7 @@ def oracle(case: Case) -> list[Any]:
     """The reference in float64; conversions are what they are."""
     graph = case.graph()
     inputs = dict(zip(graph.inputs, case.arrays(), strict=True))
-    wide = None if FAMILY_OF[case.name] == "CASTS" else DType.float64
+    wide = None if FAMILY_OF[case.name] == "casts" else DType.float64
     return list(run_graph(graph, inputs, wide).values())
 
 
@@ -198,7 +193,7 @@ def conversions(target: str) -> Native:
 
 
 def vector_of(dtype: DType) -> TensorType:
-    return TensorType(dtype, (cases.N,))
+    return TensorType(dtype, (N,))
 
 
 @pytest.mark.parametrize("target", CHECKED)

@@ -23,16 +23,13 @@ from convc.ops.reduce import ReduceMax
 from convc.ops.resize import Resize2dGradient
 from convc.ops.shape import Broadcast, Pad, Reshape
 from convc.types import Dim, DType, TensorType
-from tests.ops.cases import (
-    CASES,
-    FORESTS,
-    GRADIENTS,
-    INTEGER,
-    WARP,
-    WINOGRAD,
-    Case,
-    f32,
-)
+from tests.ops.cases import CASES
+from tests.ops.cases.case import Case, f32
+from tests.ops.cases.convolution import WINOGRAD
+from tests.ops.cases.elementwise import INTEGER
+from tests.ops.cases.images import WARP
+from tests.ops.cases.placing import FORESTS
+from tests.ops.cases.windows import RESIZE_GRADIENTS
 
 N = Dim.symbol("N")
 NEEDS_OPSET_18 = {"resize2d-nearest-size", "resize2d-bilinear-size"}
@@ -56,8 +53,7 @@ BEYOND_THE_EVALUATOR = {
     "softmax_crossentropy-large",
 }
 # Our own parts of operators. Trees must be constants of the model: see test_trees_are_written_in_plain_operators.
-NOT_IN_ONNX = {c.name for c in (*WARP, *WINOGRAD, *FORESTS)}
-NOT_IN_ONNX |= {c.name for c in GRADIENTS if c.name.startswith("resize2d_gradient")}
+NOT_IN_ONNX = {c.name for c in (*WARP, *WINOGRAD, *FORESTS, *RESIZE_GRADIENTS)}
 NOT_IN_ONNX |= {c.name for c in CASES if c.name.startswith("max_pool2d_whole_gradient")}
 # The evaluator's GatherElements wants dimensions of one size.
 NOT_EVALUATED = {"gather_elements-part"}

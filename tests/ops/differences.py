@@ -18,7 +18,7 @@ from convc.ops.elementwise import Cast
 from convc.ops.reduce import ReduceSum
 from convc.passes.gradient import gradient
 from convc.types import DType, TensorType
-from tests.ops.cases import Case
+from tests.ops.cases.case import Case
 
 STEP = 1e-6
 

@@ -29,7 +29,7 @@ from convc.ops.shape import (
 )
 from convc.ops.warp import AffineWarp
 from convc.types import TensorType
-from tests.ops.cases import N, bf16, boolean, f32, i32, i64
+from tests.ops.cases.case import N, bf16, boolean, f32, i32, i64
 
 ROWS: list[tuple[Op, tuple[TensorType, ...], str]] = [
     (AffineWarp(), (f32(N, 4, 4, 3), f32(N, 3, 3)),

@@ -36,7 +36,8 @@ from convc.ops.elementwise import Neg
 from convc.ops.reduce import ArgMax, FirstEqual, ReduceMax
 from convc.passes.decompose import Decompose
 from convc.types import DType, TensorType
-from tests.ops.cases import CASES, Case
+from tests.ops.cases import CASES
+from tests.ops.cases.case import Case
 from tests.ops.evaluate import evaluate_formula
 
 TOLERANCE = {DType.float64: 1e-12, DType.float32: 1e-5, DType.float16: 2e-3, DType.bfloat16: 1.6e-2}

@@ -13,7 +13,7 @@ from convc.ops.pool import AvgPool2d, MaxPool2d
 from convc.ops.resize import Resize2d
 from convc.ops.shape import Pad, Reshape
 from convc.types import DType, Extent, TensorType
-from tests.ops.cases import N, bf16, f32, i8, u8
+from tests.ops.cases.case import N, bf16, f32, i8, u8
 
 
 def formula(op: Op, *types: TensorType) -> Expr:

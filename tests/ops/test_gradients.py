@@ -17,7 +17,8 @@ from convc.ops.pool import MaxPool2d
 from convc.ops.reduce import ReduceMax, ReduceMin, ReduceProd, ReduceSum
 from convc.passes.gradient import gradient
 from convc.types import DType, TensorType
-from tests.ops.cases import CASES, Case
+from tests.ops.cases import CASES
+from tests.ops.cases.case import Case
 from tests.ops.differences import (
     assert_gradient_holds,
     differentiable_inputs,

@@ -11,7 +11,8 @@ from convc.loops.ir import Buffer, Role
 from convc.loops.verify import verify_kernel
 from convc.lower.nest import naive_kernel
 from convc.types import evaluate
-from tests.ops.cases import CASES, Case
+from tests.ops.cases import CASES
+from tests.ops.cases.case import Case
 from tests.ops.test_every_operator import assert_close, reference
 
 

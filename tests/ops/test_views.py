@@ -10,7 +10,8 @@ import pytest
 
 from convc.graph.view import Joined, Part, Permuted, Reshaped, View
 from convc.types import evaluate
-from tests.ops.cases import CASES, Case
+from tests.ops.cases import CASES
+from tests.ops.cases.case import Case
 from tests.ops.test_every_operator import reference
 
 
