@@ -32,6 +32,7 @@ class Function:
         self.allocas: list[str] = []
         self._values = 0
         self._labels = 0
+        self._places: dict[str, tuple[list[str], int]] = {}  # of the line of each value
         self.push(self.new_block("entry"))
 
     def new_block(self, hint: str) -> BasicBlock:
@@ -68,8 +69,9 @@ class Function:
     def emit(self, text: str, depth: int | None = None) -> str:
         """Adds an instruction that has a result, at an outer level if asked, and names its value."""
         name = self.value()
-        level = self.levels[-1 if depth is None else depth]
-        level.block.lines.append(f"{name} = {text}")
+        lines = self.levels[-1 if depth is None else depth].block.lines
+        self._places[name] = lines, len(lines)
+        lines.append(f"{name} = {text}")
         return name
 
     def once(self, text: str, depth: int | None = None) -> str:
@@ -104,17 +106,12 @@ class Function:
         a depthwise convolution, to find what the generator wrote. A frozen pointer has no form to take apart, so there
         is one thing left to weigh: the pointer. https://llvm.org/docs/LangRef.html#freeze-instruction
         """
-        for level in reversed(self.levels):
-            lines = level.block.lines
-            for at in range(len(lines) - 1, -1, -1):
-                name, _, text = lines[at].partition(" = ")
-                if name == pointer:
-                    if text.startswith("getelementptr"):
-                        lines[at : at + 1] = [
-                            f"{name}.moving = {text}",
-                            f"{name} = freeze ptr {name}.moving",
-                        ]
-                    return
+        if pointer not in self._places:
+            return  # a local buffer: it moves nowhere
+        lines, at = self._places[pointer]
+        name, _, text = lines[at].partition(" = ")
+        if text.startswith("getelementptr"):
+            lines[at] = f"{name}.moving = {text}\n  {name} = freeze ptr {name}.moving"
 
     def alloca(self, type: str, count: int) -> str:
         name = self.value()

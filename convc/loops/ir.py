@@ -149,7 +149,12 @@ class Binary(Arithmetic):
 
     @property
     def dtype(self) -> DType:
-        return DType.bool if self.op in COMPARISONS else self.a.dtype
+        expr: Expr = self
+        while isinstance(expr, Binary):
+            if expr.op in COMPARISONS:
+                return DType.bool
+            expr = expr.a
+        return expr.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,7 +456,7 @@ def binary(op: str, a: Operand, b: Operand) -> Expr:
     """`a op b`, with constants folded where that is exact for every input."""
     dtype = a.dtype if isinstance(a, Arithmetic) else b.dtype  # type: ignore[attr-defined,union-attr]
     x, y = as_expr(a, dtype), as_expr(b, dtype)
-    if isinstance(x, Const) and isinstance(y, Const) and dtype in (INDEX, DType.bool):
+    if isinstance(x, Const) and isinstance(y, Const) and (dtype is INDEX or dtype is DType.bool):
         folded = _fold(op, x.value, y.value)
         if folded is not None:
             return const(folded, DType.bool if op in COMPARISONS else dtype)
@@ -567,13 +572,13 @@ def sum_over(names: str, extents: Iterable[Extent], value: Callable[..., Expr]) 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
     """The direct operands of an expression."""
+    if isinstance(expr, Binary):  # by far the most, and this is what a compilation asks most often
+        return (expr.a, expr.b)
     match expr:
         case Const() | Var():
             return ()
         case Load():
             return expr.index
-        case Binary():
-            return (expr.a, expr.b)
         case Select():
             return (expr.condition, expr.then, expr.otherwise)
         case Cast() | Reduce():
@@ -621,8 +626,12 @@ def subexpressions(expr: Expr) -> Iterator[Expr]:
 
 
 def _inside(expr: Expr, found: list[Expr]) -> list[Expr]:
-    for operand in children(expr):
-        _inside(operand, found)
+    if isinstance(expr, Binary):
+        _inside(expr.a, found)
+        _inside(expr.b, found)
+    elif not isinstance(expr, (Const, Var)):
+        for operand in children(expr):
+            _inside(operand, found)
     found.append(expr)
     return found
 
@@ -631,9 +640,12 @@ def substitute(expr: Expr, values: dict[str, Expr]) -> Expr:
     """Replaces variables by expressions."""
     if isinstance(expr, Var):
         return values.get(expr.name, expr)
-    operands = children(expr)
-    if not operands or not values:
+    if isinstance(expr, Const) or not values:
         return expr
+    if isinstance(expr, Binary):
+        a, b = substitute(expr.a, values), substitute(expr.b, values)
+        return expr if a is expr.a and b is expr.b else binary(expr.op, a, b)
+    operands = children(expr)
     mapped = tuple([substitute(o, values) for o in operands])
     return expr if same(mapped, operands) else rebuild(expr, mapped)
 
@@ -674,8 +686,11 @@ def walk(block: Block) -> Iterator[Stmt]:
 def _statements(block: Block, found: list[Stmt]) -> list[Stmt]:
     for stmt in block:
         found.append(stmt)
-        for inner in blocks(stmt):
-            _statements(inner, found)
+        if isinstance(stmt, For):
+            _statements(stmt.body, found)
+        elif isinstance(stmt, If):
+            _statements(stmt.then, found)
+            _statements(stmt.otherwise, found)
     return found
 
 

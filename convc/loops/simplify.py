@@ -45,9 +45,13 @@ def linear(expr: Expr) -> Linear:
     """An integer expression as a linear form over its atoms."""
     terms: dict[Expr, int] = {}
     constant = _collect(expr, 1, terms)
-    if any(isinstance(atom, Binary) and atom.op == "%" for atom in terms):
-        constant += _rejoin(terms)
-    return {atom: c for atom, c in terms.items() if c}, constant
+    for atom in terms:
+        if isinstance(atom, Binary) and atom.op == "%":
+            constant += _rejoin(terms)
+            break
+    if 0 in terms.values():
+        terms = {atom: c for atom, c in terms.items() if c}
+    return terms, constant
 
 
 def _rejoin(terms: dict[Expr, int]) -> int:
@@ -64,20 +68,21 @@ def _rejoin(terms: dict[Expr, int]) -> int:
 
 
 def _collect(expr: Expr, factor: int, terms: dict[Expr, int]) -> int:
-    match expr:
-        case Const():
-            return factor * int(expr.value)
-        case Binary(op="+"):
-            return _collect(expr.a, factor, terms) + _collect(expr.b, factor, terms)
-        case Binary(op="-"):
-            return _collect(expr.a, factor, terms) + _collect(expr.b, -factor, terms)
-        case Binary(op="*", b=Const() as c):
-            return _collect(expr.a, factor * int(c.value), terms)
-        case Binary(op="*", a=Const() as c):
-            return _collect(expr.b, factor * int(c.value), terms)
-        case _:
-            terms[expr] = terms.get(expr, 0) + factor
-            return 0
+    if isinstance(expr, Const):
+        return factor * int(expr.value)
+    if isinstance(expr, Binary):
+        a, b = expr.a, expr.b
+        match expr.op:
+            case "+":
+                return _collect(a, factor, terms) + _collect(b, factor, terms)
+            case "-":
+                return _collect(a, factor, terms) + _collect(b, -factor, terms)
+            case "*" if isinstance(b, Const):
+                return _collect(a, factor * int(b.value), terms)
+            case "*" if isinstance(a, Const):
+                return _collect(b, factor * int(a.value), terms)
+    terms[expr] = terms.get(expr, 0) + factor
+    return 0
 
 
 def from_linear(form: Linear) -> Expr:
@@ -157,8 +162,12 @@ def simplify(expr: Expr, ranges: Ranges) -> Expr:
     """An equal expression, with what the ranges decide decided."""
     if isinstance(expr, (Const, Var)):
         return expr
-    if isinstance(expr, Binary) and expr.op in ("+", "-", "*") and expr.dtype is INDEX:
-        return _simplify_sum(expr, ranges)
+    if isinstance(expr, Binary):
+        if expr.op in ("+", "-", "*") and expr.dtype is INDEX:
+            return _simplify_sum(expr, ranges)
+        a, b = simplify(expr.a, ranges), simplify(expr.b, ranges)
+        same_operands = a is expr.a and b is expr.b
+        return _simplify_node(expr if same_operands else binary(expr.op, a, b), ranges)
     if isinstance(expr, Select):
         condition = simplify(expr.condition, ranges)
         if isinstance(condition, Const):

@@ -79,24 +79,24 @@ def group_nodes(graph: Graph) -> list[Group]:
     positions = {id(node): position for position, node in enumerate(graph.nodes)}
     open_groups: dict[str, list[Node]] = {}  # by the group's present output
     placed: dict[str, int] = {}
-    order: list[list[Node]] = []
+    order: dict[int, list[Node]] = {}  # by id, which is quicker to find again
     for position, node in enumerate(graph.nodes):
         joined = _group_to_join(graph, node, consumers, open_groups, placed)
         group = open_groups.pop(joined) if joined is not None else []
         if joined is not None:
-            order.remove(group)
+            del order[id(group)]
         for name in _updates_to_join(graph, node, group, consumers, open_groups, placed):
             update = open_groups.pop(name)
-            order.remove(update)
+            del order[id(update)]
             group = sorted([*update, *group], key=lambda n: positions[id(n)])
         group.append(node)
-        order.append(group)
+        order[id(group)] = group
         for output in node.outputs:
             placed[output] = position
         free = isinstance(graph.view(node), Part | None) and node.op.procedure is None
         if len(node.outputs) == 1 and free:
             open_groups[node.outputs[0]] = group
-    return [Group(tuple(g), _kept(graph, g)) for g in order]
+    return [Group(tuple(g), _kept(graph, g)) for g in order.values()]
 
 
 def _kept(graph: Graph, nodes: list[Node]) -> tuple[str, ...]:

@@ -15,34 +15,43 @@ def updates_early(graph: Graph, groups: list[Group]) -> list[Group]:
     successors = next_values(graph)
     replaced = {value: name for name, value in successors.items()}
     nodes = _updating(graph, set(replaced))
-    waiting = [g for g in groups if _ends_in(g, nodes)]
-    updates = {id(g) for g in waiting}
+    waiting = {id(g): g for g in groups if _ends_in(g, nodes)}
+    updates = set(waiting)
     read = {id(g): reads for g, reads in zip(groups, _state_read(graph, groups), strict=True)}
     left = {name: {id(g) for g in groups if name in read[id(g)]} for name in successors}
-    computed = {*graph.inputs, *graph.weights}
+    given = {*graph.inputs, *graph.weights}
+    lacking = {i: set(g.inputs) - given for i, g in waiting.items()}
+    takers: dict[str, list[int]] = {}
+    for i, names in lacking.items():
+        for name in names:
+            takers.setdefault(name, []).append(i)
+    places = {i: place for place, i in enumerate(waiting)}
+    able = {i for i, names in lacking.items() if not names}
     order: list[Group] = []
 
     def run(group: Group) -> None:
         order.append(group)
-        computed.update(o for n in group.nodes for o in n.outputs)
+        for name in (o for n in group.nodes for o in n.outputs):
+            for i in takers.get(name, ()):
+                lacking[i].discard(name)
+                if not lacking[i]:
+                    able.add(i)
         for name in left.keys() & read[id(group)]:
             left[name].discard(id(group))
 
-    def ready(group: Group) -> bool:
-        states = [replaced[o] for o in group.outputs if o in replaced]
-        return computed.issuperset(group.inputs) and all(
-            left[name] <= {id(group)} for name in states
-        )
+    def free(i: int) -> bool:
+        states = (replaced[o] for o in waiting[i].outputs if o in replaced)
+        return all(left[name] <= {i} for name in states)
 
     for group in groups:
         if id(group) in updates:
             continue
         run(group)
-        while (found := next((g for g in waiting if ready(g)), None)) is not None:
-            waiting.remove(found)
-            run(found)
+        while (found := min(filter(free, able), key=places.__getitem__, default=None)) is not None:
+            able.remove(found)
+            run(waiting.pop(found))
     # Those that are left wait for one another: their old values are copied.
-    for group in waiting:
+    for group in waiting.values():
         run(group)
     return order
 

@@ -36,24 +36,25 @@ def replaceable(kernel: Kernel) -> tuple[tuple[int, int], ...]:
     Both have one dtype and layout, each output element is computed once, and every read of the input is at an index
     that the same iteration stores to afterwards.
     """
+    pairs = [
+        (position, place)
+        for position, x in enumerate(kernel.params)
+        if x.role is Role.in_ and x.space is Space.global_
+        for place, y in enumerate(kernel.params)
+        if _fits(x, y)
+    ]
+    if not pairs:
+        return ()
     accesses = _Accesses(frozenset(kernel.symbols))
     accesses.block(kernel.body, ())
-    found = []
-    for position, x in enumerate(kernel.params):
-        if x.role is not Role.in_ or x.space is not Space.global_:
-            continue
-        read = accesses.read.get(x.name, set())
-        for place, y in enumerate(kernel.params):
-            stored = accesses.stored.get(y.name, set())
-            if (
-                _fits(x, y)
-                and read
-                and read <= stored
-                and (x.name, y.name) not in accesses.late
-                and accesses.are_once(y.name)
-            ):
-                found.append((position, place))
-    return tuple(found)
+
+    def takes_its_place(position: int, place: int) -> bool:
+        x, y = kernel.params[position].name, kernel.params[place].name
+        read, stored = accesses.read.get(x, set()), accesses.stored.get(y, set())
+        late = (x, y) in accesses.late
+        return bool(read) and read <= stored and not late and accesses.are_once(y)
+
+    return tuple(pair for pair in pairs if takes_its_place(*pair))
 
 
 def _fits(x: Buffer, y: Buffer) -> bool:

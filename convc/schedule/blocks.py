@@ -14,6 +14,9 @@ def split_blocks(structure: Structure) -> Structure:
     before: for o in 64 { for c in 3 { y[o] += x[c] * w[o, c] } }                   with w @(d0/32, d1, d0%32)
     after:  for o in 2 { for o_column in 32 { for c in 3 { y[o*32 + o_column] += x[c] * w[o*32 + o_column, c] } } }
     """
+    layouts = (buffer.layout for buffer in structure.buffers.values())
+    if all(axis.divide == 1 for layout in layouts for axis in layout.axes):
+        return structure
     for loop in structure.outputs:
         block = _block(structure, loop.var)
         if block is None or loop.extent is None or loop.extent % block or loop.extent == block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from convc.loops.ir import (
@@ -61,7 +62,7 @@ def parallel_top(kernel: Kernel) -> Kernel:
         and isinstance(block[0], For)
         and block[0].kind is LoopKind.serial
         and tasks < _ENOUGH_TASKS
-        and (block is kernel.body or work_of(block[0].body) >= _LEAST_WORK)
+        and (block is kernel.body or work_of(block[0].body, _LEAST_WORK) >= _LEAST_WORK)
     ):
         loop = block[0]
         kernel = parallelize(kernel, loop.var)
@@ -70,20 +71,25 @@ def parallel_top(kernel: Kernel) -> Kernel:
     return kernel
 
 
-def work_of(block: Block) -> int:
-    """Element operations of a block: arithmetic and stores, an unknown number of iterations counted as one."""
+def work_of(block: Block, enough: float = math.inf) -> int:
+    """Element operations of a block: arithmetic and stores, an unknown number of iterations counted as one.
+
+    Counting ends where there are `enough`.
+    """
     total = 0
     for stmt in block:
         match stmt:
             case For():
                 extent = int(stmt.extent.value) if isinstance(stmt.extent, Const) else 1
-                total += extent * work_of(stmt.body)
+                total += extent * work_of(stmt.body, (enough - total) / max(1, extent))
             case If():
-                total += max(work_of(stmt.then), work_of(stmt.otherwise))
+                total += max(work_of(b, enough - total) for b in (stmt.then, stmt.otherwise))
             case Store() | Let():
                 inside = [e for x in expressions(stmt) for e in subexpressions(x)]
                 total += sum(isinstance(e, (Binary, Call)) and e.dtype is not INDEX for e in inside)
                 total += isinstance(stmt, Store)
             case _:
                 pass
+        if total >= enough:
+            break
     return max(1, total)

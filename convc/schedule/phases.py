@@ -43,7 +43,7 @@ def _stride(structure: Structure, loop: Loop) -> int | None:
 
     Neighbours in the output's memory stay together: those are the channels of a grouped convolution.
     """
-    if structure.output_step(loop.var) == 1:
+    if not structure.reductions or loop.extent is None or structure.output_step(loop.var) == 1:
         return None
     divisors = {
         e.b
@@ -52,7 +52,7 @@ def _stride(structure: Structure, loop: Loop) -> int | None:
         for e in subexpressions(expr)
         if isinstance(e, Binary) and e.op in ("//", "%") and depends_on(e.a, loop.var)
     }
-    if len(divisors) != 1 or not structure.reductions or loop.extent is None:
+    if len(divisors) != 1:
         return None
     (divisor,) = divisors
     if not isinstance(divisor, Const) or divisor.value <= 1 or loop.extent % divisor.value:

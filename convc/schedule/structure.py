@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from convc.loops.ir import (
     INDEX,
@@ -93,17 +94,20 @@ class Structure:
     def output_step(self, var: str) -> int | None:
         return self.step(self.store.buffer, self.store.index, var)
 
-    def loads(self) -> Iterator[Load]:
+    def loads(self) -> tuple[Load, ...]:
         """Every read of a parameter."""
-        for stmt in walk(self.kernel.body):
-            for expr in expressions(stmt):
-                for e in subexpressions(expr):
-                    if isinstance(e, Load) and self.buffers[e.buffer].role is not Role.local:
-                        yield e
+        return self._loads
+
+    @cached_property
+    def _loads(self) -> tuple[Load, ...]:
+        local = Role.local
+        return tuple(
+            x for x in loads_in(self.kernel.body) if self.buffers[x.buffer].role is not local
+        )
 
     def accesses(self) -> Iterator[tuple[str, tuple[Expr, ...]]]:
         """Every read and every store of a parameter: the buffer and the index."""
-        for load in self.loads():
+        for load in self._loads:
             yield load.buffer, load.index
         for stmt in walk(self.kernel.body):
             if isinstance(stmt, Store) and self.buffers[stmt.buffer].role is not Role.local:
