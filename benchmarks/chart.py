@@ -1,8 +1,9 @@
-"""A bar per line of a benchmark: how many times as fast convc is as the best of the others, as an SVG picture."""
+"""Bars as SVG pictures: how many times as fast convc is as the best of the others, and figures side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -31,7 +32,12 @@ def write_chart(path: Path, ratios: Mapping[tuple[str, int, int], float]) -> Non
         f'<line x1="{best:.1f}" y1="22" x2="{best:.1f}" y2="{bottom}" stroke="#111" stroke-dasharray="4 3"/>',
         f'<text x="{best:.1f}" y="16" text-anchor="middle">best of the others</text>',
     ]
-    size = f'width="{LABELS + BARS + 60}" height="{bottom + 10}"'
+    write_svg(path, LABELS + BARS + 60, bottom + 10, parts)
+
+
+def write_svg(path: Path, width: int, height: int, parts: Sequence[str]) -> None:
+    """Writes a picture of so many pixels."""
+    size = f'width="{width}" height="{height}"'
     style = 'font-family="system-ui, sans-serif" font-size="12" fill="#111"'
     background = '<rect width="100%" height="100%" fill="#fff"/>'
     path.write_text(
@@ -39,3 +45,47 @@ def write_chart(path: Path, ratios: Mapping[tuple[str, int, int], float]) -> Non
         + "\n".join(parts)
         + "\n</svg>\n"
     )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Bars beside the same labels: for each a dark and a light one, such as cold and warm, and what they say.
+
+    Bars end at `limit`; where there is a `mark`, a line stands there.
+    """
+
+    title: str
+    bars: Sequence[tuple[float, float]]
+    unit: str
+    limit: float
+    mark: float | None = None
+
+
+PANEL, GAP = 200, 90
+
+
+def write_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel]) -> None:
+    """Writes panels side by side."""
+    parts, bottom = [], 34 + 2 * STEP * len(labels)
+    for k, label in enumerate(labels):
+        top = 34 + 2 * STEP * k
+        parts.append(
+            f'<text x="{LABELS - 8}" y="{top + 19}" text-anchor="end">{escape(label)}</text>'
+        )
+    for column, panel in enumerate(panels):
+        left = LABELS + column * (PANEL + GAP)
+        parts.append(f'<text x="{left}" y="16" font-weight="bold">{escape(panel.title)}</text>')
+        scale = PANEL / panel.limit
+        for k, pair in enumerate(panel.bars):
+            for j, (value, colour) in enumerate(zip(pair, COLOURS.values(), strict=True)):
+                top, length = 34 + 2 * STEP * k + j * HEIGHT, min(value, panel.limit) * scale
+                more = " …" if value > panel.limit else ""
+                parts += [
+                    f'<rect x="{left}" y="{top}" width="{length:.1f}" height="{HEIGHT - 1}" fill="{colour}"/>',
+                    f'<text x="{left + length + 4:.1f}" y="{top + 11}">{value:.2f}{panel.unit}{more}</text>',
+                ]
+        if panel.mark is not None:
+            at = left + panel.mark * scale
+            place = f'x1="{at:.1f}" y1="26" x2="{at:.1f}" y2="{bottom}"'
+            parts.append(f'<line {place} stroke="#111" stroke-dasharray="4 3"/>')
+    write_svg(path, LABELS + len(panels) * (PANEL + GAP), bottom + 10, parts)

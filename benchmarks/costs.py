@@ -3,7 +3,8 @@
 Compile times with an empty cache, with one of kernels alone and with a full one; the artifact's size beside the bytes
 of the model's weights, optimised for speed and for size; the memory for activations beside the least that any plan
 takes; load time and what loading and running add to a process at its peak. Each figure comes from a process of its
-own: times are the least of several, for they say what has to be done and not who else was at work.
+own: times are the least of several, for they say what has to be done and not who else was at work. CPU time of a run
+counts all threads, those that wait for work within a call too. All networks take about five minutes on a quiet machine.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 import convc
+from benchmarks.chart import Panel, write_panels
 from benchmarks.inference import RESULTS, machine
 from benchmarks.networks import NETWORKS
 from benchmarks.tables import markdown, show
@@ -31,6 +33,7 @@ from convc.driver import Options
 from convc.types import Extent, evaluate, symbols_of
 
 REPEATS = 3
+SECONDS = 0.5
 IMPORTS = {
     "import convc": "convc",
     "import convc.keras": "convc.keras",
@@ -73,16 +76,25 @@ def at_batch_1(extent: Extent) -> int:
     return evaluate(extent, dict.fromkeys(symbols_of((extent,)), 1))
 
 
-def run_once(path: str) -> Found:
-    """Loads an artifact and runs it on one image: seconds, and bytes added to the process at its peak."""
+def run_once(path: str, threads: int = 1) -> Found:
+    """Loads an artifact and runs it on one image: seconds, and bytes added to the process at its peak.
+
+    Then again and again for `SECONDS`: CPU seconds and seconds of each run.
+    """
     import convc_runtime
 
     image = np.zeros((1, *input_shape(path)), np.float32)
     before, start = resident(), time.perf_counter()
-    model = convc_runtime.load(path, 1)
+    model = convc_runtime.load(path, threads)
     loaded = time.perf_counter() - start
     model(image)
-    return {"load": loaded, "memory": resident() - before}
+    memory = resident() - before
+    runs, begin, busy = 0, time.perf_counter(), time.process_time()
+    while runs < 3 or time.perf_counter() - begin < SECONDS:
+        model(image)
+        runs += 1
+    spent, busy = time.perf_counter() - begin, time.process_time() - busy
+    return {"load": loaded, "memory": memory, "cpu": busy / runs, "latency": spent / runs}
 
 
 def input_shape(path: str) -> tuple[int, ...]:
@@ -129,6 +141,7 @@ def measure(name: str) -> Found:
         kernels = [compiled(fast, "speed", False) for _ in range(REPEATS)]
         warm = [compiled(fast, "speed", True) for _ in range(REPEATS)]
         runs = [in_process(f"run_once({str(fast)!r})", cache) for _ in range(REPEATS)]
+        pairs = [in_process(f"run_once({str(fast)!r}, 2)", cache) for _ in range(REPEATS)]
         return {
             "network": name,
             "cold": cold,
@@ -137,6 +150,10 @@ def measure(name: str) -> Found:
             "small": compiled(small, "size", True),
             "load": min(run["load"] for run in runs),
             "memory": max(run["memory"] for run in runs),
+            "cpu": {n: min(r["cpu"] for r in found) for n, found in (("1", runs), ("2", pairs))},
+            "latency": {
+                n: min(r["latency"] for r in found) for n, found in (("1", runs), ("2", pairs))
+            },
         }
 
 
@@ -174,6 +191,8 @@ def size_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
     columns = [
         "network",
         "weights, MB",
+        "packed",
+        "for size",
         "artifact",
         "for size",
         "activations, MB",
@@ -191,6 +210,8 @@ def size_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
             [
                 r["network"],
                 f"{raw / 1e6:.1f}",
+                f"{fast['packed weights'] / raw:.2f}x",
+                f"{small['packed weights'] / raw:.2f}x",
                 f"{fast['artifact'] / raw:.2f}x",
                 f"{small['artifact'] / raw:.2f}x",
                 f"{fast['arena'] / 1e6:.2f}",
@@ -203,6 +224,44 @@ def size_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
     return columns, lines
 
 
+def run_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Column names and cells: CPU milliseconds of a run beside the milliseconds that it takes."""
+    columns = [
+        "network",
+        "CPU, ms",
+        "run, ms",
+        "CPU on two threads, ms",
+        "run, ms",
+        "CPU beside one thread's",
+    ]
+    lines = []
+    for r in results:
+        cpu, latency = r["cpu"], r["latency"]
+        cells = [f"{value * 1e3:.3g}" for n in "12" for value in (cpu[n], latency[n])]
+        lines.append([r["network"], *cells, f"{cpu['2'] / cpu['1']:.2f}x"])
+    return columns, lines
+
+
+def draw(results: Sequence[Mapping[str, Any]]) -> None:
+    """Writes docs/costs.svg: compile times, sizes and CPU time, of each a plain and a further figure."""
+    raw = [r["warm"]["raw weights"] for r in results]
+    sizes = [
+        (r["warm"]["artifact"] / w, r["small"]["artifact"] / w)
+        for r, w in zip(results, raw, strict=True)
+    ]
+    plans = [
+        (r["warm"]["arena"] / r["warm"]["live"], r["cpu"]["2"] / r["cpu"]["1"]) for r in results
+    ]
+    seconds = [(r["cold"]["compile"], r["kernels"]["compile"]) for r in results]
+    longest = max(cold for cold, _ in seconds)
+    panels = [
+        Panel("compile: cold, kernels cached", seconds, " s", longest),
+        Panel("artifact / weights: speed, size", sizes, "x", 3.0, 1.0),
+        Panel("activations / least; CPU, 2 threads / 1", plans, "x", 3.0, 1.0),
+    ]
+    write_panels(DOCS.with_suffix(".svg"), [r["network"] for r in results], panels)
+
+
 def phases_of(result: Mapping[str, Any]) -> str:
     """Where the time of a cold compile went."""
     phases = ", ".join(f"{name} {s:.2f} s" for name, s in result["cold"]["phases"].items())
@@ -210,7 +269,7 @@ def phases_of(result: Mapping[str, Any]) -> str:
 
 
 def write_docs(document: Mapping[str, Any]) -> None:
-    """Writes docs/costs.md."""
+    """Writes docs/costs.md and its chart."""
     facts, results = document["machine"], document["results"]
     imports = ", ".join(f"`{what}` {seconds:.2f} s" for what, seconds in facts["imports"].items())
     text = [
@@ -219,6 +278,8 @@ def write_docs(document: Mapping[str, Any]) -> None:
         f"Measured on {facts['date']} on {facts['cpus']} CPUs of {facts['cpu']} (load average "
         f"{facts['load_before']:.1f} before), Python {facts['python']}; each figure in a process of its own. "
         f"Imports: {imports}.",
+        "",
+        "![Compile times, sizes and CPU time](costs.svg)",
         "",
         "## Compiling",
         "",
@@ -229,17 +290,25 @@ def write_docs(document: Mapping[str, Any]) -> None:
         "",
         "## Disk and memory",
         "",
-        "The artifact (code, packed weights, description) beside the bytes of the model's own weights, by default and "
-        "with `--optimize size`; the memory for the activations of one image, beside the largest live set, which no "
-        "plan can go below; what loading and running add to a process at its peak, and how much of that is neither "
-        "packed weights nor activations (negative where a network doesn't touch all that it has mapped); loading with "
-        "the check of every weight.",
+        "The packed weights, and the artifact (code, packed weights, description), beside the bytes of the model's own "
+        "weights, each by default and with `--optimize size`; the memory for the activations of one image, beside the "
+        "largest live set, which no plan can go below; what loading and running add to a process at its peak, and how "
+        "much of that is neither packed weights nor activations (negative where a network doesn't touch all that it "
+        "has mapped); loading with the check of every weight.",
         "",
         *markdown(*size_table(results)),
+        "",
+        "## CPU time",
+        "",
+        "Of one image, runs back to back: the CPU time of all threads, also of those that wait for work within a call, "
+        "and the time that a run takes.",
+        "",
+        *markdown(*run_table(results)),
         "",
         "To measure again: `python -m benchmarks.costs --write-docs`.",
     ]
     DOCS.write_text("\n".join(text) + "\n")
+    draw(results)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -264,6 +333,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(phases_of(results[-1]))
     show(*compile_table(results))
     show(*size_table(results))
+    show(*run_table(results))
     document = {"machine": facts, "results": results}
     if given.json:
         given.json.write_text(json.dumps(document, indent=1) + "\n")

@@ -25,14 +25,21 @@ def result(**changes: Any) -> dict[str, Any]:
         "live": 3_000_000,
         "phases": {"machine code": 1.0},
     }
-    small = compiled | {"artifact": 10_100_000}
+    small = compiled | {"artifact": 10_100_000, "packed weights": 10_500_000}
     kinds = {"cold": compiled, "kernels": compiled, "warm": compiled, "small": small}
-    return {"network": "Net", **kinds, "load": 0.002, "memory": 16_000_000} | changes
+    times = {"cpu": {"1": 0.004, "2": 0.005}, "latency": {"1": 0.004, "2": 0.0025}}
+    return {"network": "Net", **kinds, **times, "load": 0.002, "memory": 16_000_000} | changes
 
 
 def test_sizes_stand_beside_the_weights() -> None:
     _, (line,) = costs.size_table([result()])
-    assert line == ["Net", "10.0", "1.20x", "1.01x", "4.00", "3.00", "16.0", "+1.0", "2.0"]
+    sizes = ["10.0", "1.10x", "1.05x", "1.20x", "1.01x"]
+    assert line == ["Net", *sizes, "4.00", "3.00", "16.0", "+1.0", "2.0"]
+
+
+def test_cpu_time_stands_beside_the_time_of_a_run() -> None:
+    _, (line,) = costs.run_table([result()])
+    assert line == ["Net", "4", "4", "5", "2.5", "1.25x"]
 
 
 def test_times_name_the_share_of_llvm() -> None:
@@ -44,7 +51,11 @@ def test_a_small_network_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(costs, "REPEATS", 1)
-    costs.main(["--models", "CNN 28x28", "--json", str(tmp_path / "costs.json")])
+    monkeypatch.setattr(costs, "DOCS", tmp_path / "costs.md")
+    monkeypatch.setattr(costs, "RESULTS", tmp_path)
+    costs.main(["--models", "CNN 28x28", "--write-docs"])
+    assert (tmp_path / "costs.svg").read_text().count("<rect") == 1 + 2 * 3
+    assert "| CNN 28x28 |" in (tmp_path / "costs.md").read_text()
     assert "CNN 28x28" in capsys.readouterr().out
     (found,) = json.loads((tmp_path / "costs.json").read_text())["results"]
     assert 0 < found["cold"]["llvm"] < found["cold"]["compile"]
