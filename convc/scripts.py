@@ -7,6 +7,7 @@ ones aren't installed.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -236,9 +237,11 @@ class LentModule(ModuleType):
             return lent[path]
         if any(known.startswith(f"{path}.") for known in lent):
             return LentModule(full, None)
-        known = ", ".join(["keras", *(n for n in lent if not n.startswith("__"))])
+        near = difflib.get_close_matches(path, list(lent), n=3)
         raise NotLentError(
-            f"tensorflow isn't installed: convc lends no {full}; of tf it has {known}"
+            f"tensorflow isn't installed: convc lends no {full}; of tf it has keras, GradientTape, Variable, function, "
+            f"data.Dataset, and much of what computes in tf itself, tf.math, tf.nn, tf.image and tf.random"
+            + (f" (did you mean tf.{' or tf.'.join(near)}?)" if near else "")
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from convc.keras import ops, random
+from convc.keras import ops, tensorflow_functions, tensorflow_images
 from convc.keras.training.eager import GradientTape
 from convc.keras.utils.seeding import set_random_seed
 from convc.types import DType
@@ -32,44 +32,20 @@ def list_physical_devices(device_type: str | None = None) -> list[Any]:
     return []
 
 
-def reduction(of: Callable[..., Any]) -> Callable[..., Any]:
-    """A reduction of keras.ops with TensorFlow's argument names."""
-
-    def reduce(
-        input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
-    ) -> Any:
-        del name
-        return of(input_tensor, axis, keepdims)
-
-    return reduce
-
-
 NAMES: dict[str, Any] = {
+    **tensorflow_functions.NAMES,
+    **tensorflow_images.NAMES,
     "GradientTape": GradientTape,
     "__version__": "2.16.0+convc",
-    "abs": ops.abs,
-    "cast": ops.cast,
     "concat": ops.concatenate,
     "config.list_physical_devices": list_physical_devices,
     "constant": constant,
     "convert_to_tensor": ops.convert_to_tensor,
-    "exp": ops.exp,
     "expand_dims": ops.expand_dims,
     "function": function,
-    "matmul": ops.matmul,
-    "maximum": ops.maximum,
-    "minimum": ops.minimum,
-    "random.normal": random.normal,
     "random.set_seed": set_random_seed,
-    "random.uniform": random.uniform,
-    "reduce_max": reduction(ops.max),
-    "reduce_mean": reduction(ops.mean),
-    "reduce_min": reduction(ops.min),
-    "reduce_sum": reduction(ops.sum),
     "reshape": ops.reshape,
     "shape": ops.shape,
-    "sqrt": ops.sqrt,
-    "square": ops.square,
     **{kind.value: kind.value for kind in DType},
 }
 """What convc lends by its dotted name under `tensorflow`. Element types are their names."""

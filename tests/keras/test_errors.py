@@ -75,7 +75,7 @@ ROWS = [
     (lambda: keras.Sequential([keras.Input((3,)), layers.Dense(2, name="first")]).get_layer("frist"),
      "has no layer 'frist' (did you mean 'first'?)"),
     (lambda: image()[:, 5], "index 5 is out of range for axis 1 of shape (None, 5, 5, 2)"),
-    (lambda: image()[0], "the batch axis of (None, 5, 5, 2) can't be indexed by 0"),
+    (lambda: image()[-1], "the batch axis of (None, 5, 5, 2) can't be indexed by -1"),
     (lambda: ops.reshape(image(), (7, -1)), "reshape: (7, -1) doesn't fit a tensor of shape (None, 5, 5, 2)"),
 ]  # fmt: skip
 

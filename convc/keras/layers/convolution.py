@@ -148,6 +148,8 @@ class BaseConv(ImageLayer):
         if self.bias is not None:
             bias = reshape(as_tensor(self.bias), (self.bias.shape[0], 1, 1))
             y = apply(broadcasting.Add(), y, bias)
+        if self.activation is None:  # as programs set it on trained models
+            return self._back(y)
         if activations.is_elementwise(self.activation):
             return self._back(as_tensor(self.activation(y)))
         return as_tensor(self.activation(self._back(y)))

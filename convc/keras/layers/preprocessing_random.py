@@ -18,6 +18,7 @@ from convc.graph.op import Op
 from convc.keras.engine.arguments import choice, is_integer, positive, refuse, title
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, evaluate
 from convc.keras.layers.preprocessing import ImageLayer
+from convc.keras.utils.pipelines import as_values
 from convc.ops.augment import Drawn, RandomAffine
 from convc.ops.augment import RandomBrightness as Brightness
 from convc.ops.augment import RandomContrast as Contrast
@@ -71,7 +72,7 @@ class RandomLayer(ImageLayer):
                 f"{title(self)}: expected images of rank 3 or 4; received shape {x.shape}"
             )
         result = self._drawn(batch) if training is not False else self._settled(batch)
-        return result if x.ndim == 4 else result[0]
+        return as_values(result if x.ndim == 4 else result[0])
 
     def _drawn(self, batch: NDArray[Any]) -> NDArray[Any]:
         key = self.seed if self.seed is not None else int(np.random.randint(1 << 31))

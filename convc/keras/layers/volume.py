@@ -165,7 +165,8 @@ class Conv3D(VolumeLayer):
         """With the bias and the activation, in the layer's format."""
         if self.bias is not None:
             y = apply(broadcasting.Add(), y, reshape(as_tensor(self.bias), (self.filters, 1, 1, 1)))
-        return as_tensor(self.activation(self._back(y)))
+        y = self._back(y)
+        return y if self.activation is None else as_tensor(self.activation(y))
 
 
 class Conv3DTranspose(Conv3D):

@@ -268,7 +268,11 @@ def _indexed(x: KerasTensor, keys: Sequence[Any]) -> KerasTensor:
             case slice():
                 parts = (key.start, key.stop, key.step)
             case _ if is_integer(key):
-                parts = _position(x, axis, int(key))
+                if key >= 0 and not isinstance(x.type.shape[axis], int):
+                    gathers.append((axis, np.asarray(int(key), np.int32)))
+                    parts = (None, None, None)
+                else:
+                    parts = _position(x, axis, int(key))
             case KerasTensor() | Variable() | list() | np.ndarray():
                 gathers.append((axis, key))
                 parts = (None, None, None)
@@ -309,7 +313,8 @@ def _position(x: KerasTensor, axis: int, position: int) -> tuple[int, int | None
     size = x.type.shape[axis]
     if not isinstance(size, int):
         _refuse(
-            f"the batch axis of {x.shape} can't be indexed by {position}: its size is known only at run time"
+            f"the batch axis of {x.shape} can't be indexed by {position}: its size is known only at run time; "
+            f"expected an index from the start"
         )
     if not -size <= position < size:
         _refuse(f"index {position} is out of range for axis {axis} of shape {x.shape}")

@@ -380,7 +380,7 @@ class Trainer(Customizable):
             if first is None:
                 raise DataError(f"model {self.name!r}: expected batches; the data had none")
             self.build_for(unpacked(first)[0])
-            return chain([first], running)
+            return chain([first], running) if running is x else x
         return x
 
     # ------------------------------------------------------------ evaluate, predict

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from convc.errors import InputFileError, UsageError
 from convc.keras.engine.arguments import choice, positive, refuse, whole
 from convc.keras.utils.arrays import to_categorical
+from convc.keras.utils.pipelines import as_values
 from convc.keras.utils.sequence import EpochDataset
 
 Array = NDArray[Any]
@@ -33,7 +34,7 @@ class Rows(EpochDataset):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.parts, self.batch_size, self.shuffle = parts, batch_size, shuffle
+        self.parts, self.batch_size, self.shuffles = parts, batch_size, shuffle
         self.seed = int(np.random.randint(1 << 31)) if seed is None else seed
 
     def __len__(self) -> int:
@@ -47,10 +48,10 @@ class Rows(EpochDataset):
 
     def batch(self, epoch: int, index: int) -> Any:
         order = np.arange(len(self.parts[0]))
-        if self.shuffle:
+        if self.shuffles:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
         chosen = order[self.batch_size * index : self.batch_size * (index + 1)]
-        found = tuple(self.rows(part, chosen) for part in self.parts)
+        found = tuple(as_values(self.rows(part, chosen)) for part in self.parts)
         return found[0] if len(found) == 1 else found
 
     def rows(self, part: Array, chosen: Array) -> Array:

@@ -17,6 +17,7 @@ from convc.keras.engine.arguments import choice, positive, refuse
 from convc.keras.engine.ordered import ordered_map
 from convc.keras.utils.arrays import to_categorical
 from convc.keras.utils.images import MODES, img_to_array, load_img
+from convc.keras.utils.pipelines import as_values
 from convc.keras.utils.sequence import EpochDataset
 from convc.ops.resize import Resize2d
 
@@ -165,7 +166,7 @@ class ImageFolder(EpochDataset):
             positive(OWNER, "image_size", image_size[0]),
             positive(OWNER, "image_size", image_size[1]),
         )
-        self.shuffle, self.seed = shuffle, seed
+        self.shuffles, self.seed = shuffle, seed
         self.interpolation, self.crop = interpolation, crop_to_aspect_ratio
         self.data_format = data_format
 
@@ -183,19 +184,23 @@ class ImageFolder(EpochDataset):
     def batch(self, epoch: int, index: int) -> Any:
         """The images of a batch, or (images, labels)."""
         order = np.arange(len(self.file_paths))
-        if self.shuffle:
+        if self.shuffles:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
         chosen = order[self.batch_size * index : self.batch_size * (index + 1)]
-        images = np.stack([self._read(self.file_paths[k]) for k in chosen])
+        images = as_values(np.stack([self._read(self.file_paths[k]) for k in chosen]))
+        labels = self._labels(self.labels[chosen])
+        return images if labels is None else (images, as_values(labels))
+
+    def _labels(self, numbers: NDArray[np.int32]) -> Array | None:
         match self.label_mode:
             case None:
-                return images
+                return None
             case "int":
-                return images, self.labels[chosen]
+                return numbers
             case "binary":
-                return images, self.labels[chosen].astype(np.float32)[:, None]
+                return numbers.astype(np.float32)[:, None]
             case _:
-                return images, to_categorical(self.labels[chosen], len(self.class_names))
+                return to_categorical(numbers, len(self.class_names))
 
     def _read(self, path: str) -> Array:
         image = img_to_array(load_img(path, self.color_mode), "channels_first", np.float32)

@@ -40,6 +40,9 @@ class Values(np.ndarray[Any, Any]):
     def __iter__(self) -> Iterator[Any]:
         return (self[k] for k in range(len(self)))
 
+    def __hash__(self) -> int:  # of single numbers, as numpy's
+        return hash(self.item())
+
 
 def as_values(array: Any) -> Values:
     """An array or a number as one with `numpy()`."""

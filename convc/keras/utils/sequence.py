@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from convc.errors import DataError
+from convc.keras.utils.pipelines import Pipelined
 
 
-class PyDataset:
+class PyDataset(Pipelined):
     """Base of data sets in Python: `len(data)` batches, of which `data[k]` is the k-th, `(x, y)` or `(x, y, weights)`.
 
     `__getitem__` may be called from several threads at once and in any order. `on_epoch_begin` and `on_epoch_end` are
