@@ -85,6 +85,8 @@ class Dim:
         return frozenset(s for monomial, _ in self.terms for s in monomial)
 
     def __add__(self, other: Extent) -> Extent:
+        if not isinstance(other, (int, Dim, np.integer)):  # a tensor, which knows better
+            return NotImplemented
         if other == 0:
             return self
         return _from_terms([*self.terms, *_terms(other)])
@@ -104,6 +106,8 @@ class Dim:
     def __mul__(self, other: Extent) -> Extent:
         if isinstance(other, int):
             return Dim(tuple([(m, c * other) for m, c in self.terms])) if other else 0
+        if not isinstance(other, (Dim, np.integer)):
+            return NotImplemented
         products = [
             (tuple(sorted((*m, *n))), a * b) for m, a in self.terms for n, b in _terms(other)
         ]

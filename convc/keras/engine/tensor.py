@@ -21,7 +21,7 @@ from convc.graph.op import Op, OpError
 from convc.keras.engine.naming import scope, scope_name, user_line
 from convc.keras.engine.open_sizes import Open, shown
 from convc.keras.engine.phase import training_now
-from convc.ops import elementwise, shape
+from convc.ops import elementwise, reduce, shape
 from convc.types import Dim, DType, Extent, Shape, TensorType
 
 Array = NDArray[np.generic]
@@ -498,7 +498,7 @@ def binary(name: str, a: Any, b: Any) -> Any:
     """An operator's result, or NotImplemented for operands that are no tensors."""
     for operand in (a, b):
         if not isinstance(
-            operand, (Operators, np.ndarray, np.generic, int, float, bool, list, tuple)
+            operand, (Operators, np.ndarray, np.generic, int, float, bool, list, tuple, Dim)
         ):
             return NotImplemented
     return FUNCTIONS[name](a, b)
@@ -520,9 +520,17 @@ def as_tensor(value: Any, dtype: Any = None) -> KerasTensor:
             tensor = value
         case Variable():
             tensor = KerasTensor(value.step, value.name)
+        case Dim():
+            tensor = _counted(value)
         case _:
             tensor = _constant(value, dtype)
     return tensor if dtype is None else cast(tensor, DType.of(dtype))
+
+
+def _counted(size: Dim) -> KerasTensor:
+    """A size that is known when the compiled program runs, such as the batch's, as an int32."""
+    one = _constant(1, "int32")
+    return apply(reduce.Count((0,)), apply(shape.Broadcast((size,)), one))
 
 
 def _constant(value: Any, dtype: Any) -> KerasTensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import DataError
+from convc.errors import ConvcError, DataError
 from convc.graph.ir import Graph
 from convc.keras import backend
 from convc.keras.engine.tensor import BATCH, Array, Variable
@@ -42,6 +42,8 @@ class OwnRun(Run):
         self._entries, self._defined, self._classes = {}, {}, {}
         self._traces: dict[str, StepTrace] = {}
         self._logs: tuple[list[str], list[Array]] = ([], [])
+        self._for_sizes = False
+        """Whether steps are traced for known numbers of rows: they can't be traced for all."""
 
     # ------------------------------------------------------------ data
 
@@ -97,9 +99,31 @@ class OwnRun(Run):
         self._logs = (names, self.session.step(entry, {**feeds, **controls}))
         self._writes += 1
 
+    def entry(self, kind: str, feeds: Feeds) -> str:
+        """The entry for arrays of these types; a step that fits one batch size only has one for each that comes."""
+        if self._for_sizes:
+            kind_of = {n: (a.dtype, a.shape) for n, a in feeds.items()}
+            key = (kind, tuple(kind_of.items()))
+            if self._stale or key not in self._entries:
+                self.take_over()
+                self._entries[key] = self.defined(kind, self.types_of(feeds))
+            return self._entries[key]
+        try:
+            return super().entry(kind, feeds)
+        except (ConvcError, TypeError) as error:
+            if self.model.remembers:
+                raise
+            self._for_sizes = True
+            try:
+                return self.entry(kind, feeds)
+            except (ConvcError, TypeError):
+                self._for_sizes = False
+                raise error from None
+
     def types_of(self, feeds: Feeds) -> dict[str, TensorType]:
         # States that are kept from batch to batch are for so many rows.
-        first = (lambda rows: rows) if self.model.remembers else (lambda rows: BATCH)
+        counted = self._for_sizes or self.model.remembers
+        first = (lambda rows: rows) if counted else (lambda rows: BATCH)
         return {
             name: TensorType(DType.of(a.dtype), (first(a.shape[0]), *a.shape[1:]) if a.ndim else ())
             for name, a in feeds.items()
@@ -108,7 +132,12 @@ class OwnRun(Run):
     def step_graph(self, kind: str, types: Mapping[str, TensorType]) -> Graph:
         step = self.model.train_step if kind == "train" else self.model.test_step
         known = set(self._plain)
-        graph, trace = traced_step(step, types, self._structures[tuple(types)], self._plain)
+        try:
+            graph, trace = traced_step(step, types, self._structures[tuple(types)], self._plain)
+        except Exception:
+            for variable in self._plain.keys() - known:
+                del self._plain[variable]
+            raise
         for variable, name in self._plain.items():
             if variable not in known:
                 self._take(variable, name)
