@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import warnings
@@ -178,7 +179,34 @@ def compile_graphs(
     options = options or Options()
     if options.tune is not None:
         return tune_graphs(name, graphs, target, options, trace, progress)
-    options, timings, key = with_records(options, target), Timings(), None
+    with uncollected():
+        return _compile(name, graphs, target, with_records(options, target), trace)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Python looks for cycles after the block only: a compilation makes a million objects that stay, and few cycles.
+
+    A seventh of the time of a compilation without a cache, for 4 MB.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _compile(
+    name: str,
+    graphs: Mapping[str, Graph],
+    target: Target,
+    options: Options,
+    trace: Trace | None,
+) -> Compiled:
+    """Compiles without tuning anything, and without asking for records."""
+    timings, key = Timings(), None
     cache = Cache(default_folder())
     if cache.folder is not None and options.keeps and trace is None:
         with timings.phase("cache"):
