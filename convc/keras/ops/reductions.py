@@ -118,7 +118,7 @@ def any(x: Any, axis: Any = None, keepdims: bool = False) -> KerasTensor:
 @operation
 def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> KerasTensor:
     """The position of the largest element (the first of equals), as int32."""
-    x = as_tensor(x)
+    x = _numbers(x)
     if axis is None:
         x, axis = reshape(x, (size_of(x.type.shape),)), 0
     found = apply(reduce.ArgMax(axis_of("argmax", axis, x.type.rank), keepdims), x)
@@ -128,7 +128,7 @@ def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> KerasTens
 @operation
 def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> KerasTensor:
     """The position of the smallest element (the first of equals), as int32."""
-    x = apply(elementwise.Neg(), x)
+    x = apply(elementwise.Neg(), _numbers(x))
     if axis is None:
         x, axis = reshape(x, (size_of(x.type.shape),)), 0
     found = apply(reduce.ArgMax(axis_of("argmin", axis, x.type.rank), keepdims), x)
