@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from convc.keras.engine.naming import entered, scope, unique_name
@@ -111,14 +111,18 @@ def record(
     outputs: Any,
     losses: list[KerasTensor] | None = None,
 ) -> Any:
-    """Remembers a call made outside of any other: the outputs again, each with its history."""
-    if scope() or not any(t.step.symbolic for t in flatten(outputs)):
+    """Remembers a call made outside of any other: the outputs again, each with its history.
+
+    An output that doesn't depend on the inputs, such as a table of positions, is a part of the model nevertheless.
+    """
+    if scope() or not any(t.step.symbolic for t in flatten((args, kwargs, outputs))):
         return outputs
     call = Call(operation, args, kwargs, index=len(operation.calls), losses=losses or [])
     operation.calls.append(call)
 
     def wrap(tensor: KerasTensor) -> KerasTensor:
-        found = KerasTensor(tensor.step, operation.name)
+        step = tensor.step if tensor.step.symbolic else replace(tensor.step, symbolic=True)
+        found = KerasTensor(step, operation.name)
         found.history, found.mask = (call, len(call.outputs)), tensor.mask
         found.step.name = found.step.name or operation.name
         call.outputs.append(found)

@@ -136,7 +136,8 @@ def metric_of(identifier: Any, y_true: tuple[Any, ...], y_pred: tuple[Any, ...])
     if not callable(found):
         raise ModelError(f"expected a metric; received {identifier!r}")
     if not isinstance(found, Metric):
-        found = MeanMetricWrapper(found)
+        own = getattr(found, "name", None) or snake_case(getattr(found, "__name__", "metric"))
+        found = MeanMetricWrapper(found, own)
     metric: Metric = found
     if isinstance(identifier, str):
         metric.name = identifier
