@@ -67,6 +67,11 @@ def time_text(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} µs"
 
 
+def ratio_text(ratio: float) -> str:
+    """Three digits, or all that stand before the point."""
+    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+
+
 def table_of(
     results: Mapping[str, Sequence[Mapping[str, Found]]],
 ) -> tuple[list[str], list[list[str]]]:
@@ -83,7 +88,7 @@ def table_of(
                 spread = max(abs(t / medians[name] - 1) for t in times)
                 cells.append(f"{time_text(medians[name])} ±{spread:.0%}")
             best = min((medians[name] for name in others), default=None)
-            ratio = "" if best is None else f"{best / medians[ours]:.3g}x as fast"
+            ratio = "" if best is None else f"{ratio_text(best / medians[ours])} as fast"
             lines.append([network, call, *cells, ratio])
     return columns, lines
 

@@ -20,14 +20,12 @@ from pathlib import Path
 
 import convc
 from benchmarks.contenders import environment
-from benchmarks.exporters.page import write_docs
+from benchmarks.exporters.page import TOLERANCE, write_docs
 from benchmarks.exporters.worker import arrays_of
 from benchmarks.inference import machine
 from convc.errors import ConvcError
 from convc.onnx.importer import import_model
 
-TOLERANCE = 5e-5
-"""Of the largest output: float32's error after a hundred layers."""
 ENGINES = ("convc", "onnxruntime")
 
 
