@@ -9,7 +9,7 @@ from convc.graph.ir import Graph, Node
 from convc.ops.base import Padding, Pair, numbers
 from convc.ops.conv import Conv2d, Conv2dWeightGradient, ConvTranspose2d
 from convc.ops.matmul import MatMul
-from convc.ops.shape import Reshape, Transpose
+from convc.ops.shape import Concat, Reshape, Slice, Transpose
 from convc.ops.winograd import WinogradInput, WinogradOutput
 from convc.ops.winograd_training import (
     WinogradFilter,
@@ -32,6 +32,10 @@ _PER_ELEMENT = 25
 _IMAGES = 32
 # Tiles from which on an image has a product of its own: 64 -> 32 channels at 28 x 28, batch 128, take 8 % less.
 _MANY_TILES = 32
+
+# A transformed filter, and the sums for its gradient, are made in parts of at most so many bytes, one after the other
+# in the same memory: 512 channels by 512 take 38 MB, more than a last-level cache has.
+_LARGEST = 12 << 20
 
 _GAIN = 1.1  # an estimate has to win by this much
 
@@ -56,6 +60,15 @@ class Correlation:
     def tiles(self, tile: Pair) -> int:
         """How many tiles an image has."""
         return -(-self.height // tile[0]) * -(-self.width // tile[1])
+
+    def parts(self, channels: int, tile: Pair) -> list[tuple[int, int]]:
+        """Ranges of `channels`, alike, in which a transformed filter, or the sums for its gradient, is made."""
+        high, wide = (m + k - 1 for m, k in zip(tile, self.kernel, strict=True))
+        size = high * wide * self.channels * self.outputs * DType.float32.itemsize
+        enough = (n for n in range(1, channels) if channels % n == 0 and size <= n * _LARGEST)
+        count = next(enough, channels)
+        each = channels // count
+        return [(first, first + each) for first in range(0, channels, each)]
 
     def cost(self, tile: Pair) -> float:
         """Estimated time of the transforms and products for one image, in multiply-adds at the peak rate."""
@@ -141,11 +154,27 @@ def full_padding(op: ConvTranspose2d, kernel: Pair) -> Padding | None:
     return None if op.output_padding != (0, 0) or min(*rows, *columns) < 0 else (rows, columns)
 
 
+def part(rewriter: Rewriter, name: str, axis: int, first: int, stop: int) -> str:
+    """A value from one index to another along an axis."""
+    shape = rewriter.types[name].shape
+    if (first, stop) == (0, shape[axis]):
+        return name
+    starts = tuple(first if d == axis else None for d in range(len(shape)))
+    ends = tuple(stop if d == axis else None for d in range(len(shape)))
+    return rewriter.add(Slice(starts, ends, (1,) * len(shape)), name)
+
+
+def together(rewriter: Rewriter, parts: list[str], axis: int) -> str:
+    """Values one after the other along an axis."""
+    return parts[0] if len(parts) == 1 else rewriter.add(Concat(axis), *parts)
+
+
 def emit(rewriter: Rewriter, node: Node, found: Correlation, tile: Pair) -> None:
     """The transforms and the products in a node's place.
 
     The tiles of all images stand in rows. Large images have tiles enough for products of their own: the rows of an
-    image lie closer together than those of a tap.
+    image lie closer together than those of a tap. Large filters are transformed in parts, by outputs, and the sums for
+    their gradients are made in parts, by channels: none ever stands whole in memory.
     """
     rewriter.layer = node.layer
     a, b = node.inputs
@@ -153,13 +182,23 @@ def emit(rewriter: Rewriter, node: Node, found: Correlation, tile: Pair) -> None
         v = rewriter.add(WinogradTiles(tile, found.kernel, found.padding), a)
         d = rewriter.add(WinogradGradientTiles(tile, found.kernel), b)
         counts = (-(-found.height // tile[0]), -(-found.width // tile[1]))
-        g = rewriter.add(WinogradSums(counts), v, d)
-        rewriter.apply(WinogradFilterGradient(tile, found.kernel), (g,), node)
+        gradients = []
+        for first, stop in found.parts(found.channels, tile):
+            g = rewriter.add(WinogradSums(counts), part(rewriter, v, 2, first, stop), d)
+            gradients.append(rewriter.add(WinogradFilterGradient(tile, found.kernel), g))
+        rewriter.replace(node.outputs[0], together(rewriter, gradients, 1))
         return
     flipped = isinstance(node.op, ConvTranspose2d)
-    weight = rewriter.add(Transpose((1, 0, 2, 3)), b) if flipped else b
-    u = rewriter.add(WinogradFilter(tile, flipped), weight)
+
+    def filters(first: int, stop: int) -> str:
+        """The transformed filters of some outputs."""
+        weight = part(rewriter, b, 1 if flipped else 0, first, stop)
+        if flipped:
+            weight = rewriter.add(Transpose((1, 0, 2, 3)), weight)
+        return rewriter.add(WinogradFilter(tile, flipped), weight)
+
     if found.tiles(tile) >= _MANY_TILES:
+        u = filters(0, found.outputs)
         apart = rewriter.add(WinogradInput(tile, found.kernel, found.padding), a)
         taps, inputs, outputs = rewriter.types[u].shape
         m = rewriter.add(MatMul(), apart, rewriter.add(Reshape((taps, 1, inputs, outputs)), u))
@@ -167,5 +206,6 @@ def emit(rewriter: Rewriter, node: Node, found: Correlation, tile: Pair) -> None
         rewriter.apply(image, (m,), node)
         return
     v = rewriter.add(WinogradTiles(tile, found.kernel, found.padding), a)
-    m = rewriter.add(MatMul(), v, u)
+    products = [rewriter.add(MatMul(), v, filters(*p)) for p in found.parts(found.outputs, tile)]
+    m = together(rewriter, products, 2)
     rewriter.apply(WinogradImage(tile, found.kernel, found.height, found.width), (m,), node)

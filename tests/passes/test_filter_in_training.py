@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convc import driver
 from convc.graph.interp import run_graph
 from convc.graph.ir import Builder, Graph
 from convc.graph.op import Op
@@ -17,8 +18,8 @@ from convc.types import Dim, DType, TensorType
 
 N = Dim.symbol("N")
 SAME, ODD = ((1, 1), (1, 1)), ((2, 0), (0, 1))
-FORWARD = ["winograd_filter", "winograd_tiles", "mat_mul", "winograd_image"]
-INPUT = ["transpose", *FORWARD]
+FORWARD = ["winograd_tiles", "winograd_filter", "mat_mul", "winograd_image"]
+INPUT = ["winograd_tiles", "transpose", *FORWARD[1:]]
 FILTER = ["winograd_tiles", "winograd_gradient_tiles", "winograd_sums", "winograd_filter_gradient"]
 
 
@@ -75,6 +76,37 @@ def test_convolutions_and_gradients_change_and_keep_their_numbers(
     for dtype, bound in ((DType.float64, 1e-12), (DType.float32, 5e-5)):
         got = run_graph(chosen, given, dtype=dtype)["y"]
         np.testing.assert_allclose(got, want, rtol=0, atol=bound * np.abs(want).max())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Conv2d(padding=SAME),
+        ConvTranspose2d(padding=SAME),
+        Conv2dWeightGradient(padding=SAME, kernel=(3, 3)),
+    ],
+    ids=["forward", "input", "filter"],
+)
+def test_large_filters_are_made_in_parts_with_the_same_bits(
+    op: Op, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = graph_of(op, 48, 96, (8, 8), 3)
+    whole = FilterInTraining(forced=(4, 4))(graph)
+    monkeypatch.setattr("convc.passes.filter_in_training._LARGEST", 200_000)  # of 663,552
+    parts = FilterInTraining(forced=(4, 4))(graph)
+    made = "winograd_sums" if isinstance(op, Conv2dWeightGradient) else "winograd_filter"
+    assert (names(whole).count(made), names(parts).count(made)) == (1, 4)
+    assert parts.types["y"] == graph.types["y"]
+    given = arrays(graph, 3)
+    results = []
+    for chosen in (whole, parts):
+        options = driver.Options("training", recall=False, verify=True)
+        graphs = {"step": chosen}
+        compiled = driver.compile_graphs("parts", graphs, driver.host_target(), options)
+        results.append(compiled.artifact.model(2)(given))
+        operators = {dict(k.notes)["ops"] for k in compiled.program.kernels.values()}
+        assert operators.isdisjoint({"concat", "slice"})  # parts are where they belong
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 @pytest.mark.parametrize("op", [Conv2d(padding=SAME), ConvTranspose2d(padding=SAME)])
