@@ -50,6 +50,8 @@ class Ports:
     input_keys: tuple[str, ...]
     """The keys of dicts of inputs."""
     output_keys: tuple[str, ...]
+    prepare: Callable[[Any], Any] | None = None
+    """What makes the inputs of the user's data, where these aren't the same (text, engine.hosted)."""
 
 
 def target_name(output: str) -> str:
@@ -164,7 +166,7 @@ def feeds_of(
     ports: Ports, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None
 ) -> Feeds:
     """All arrays of a batch or a data set. DataError names what doesn't fit."""
-    feeds = input_feeds(ports, x)
+    feeds = input_feeds(ports, x if ports.prepare is None else ports.prepare(x))
     if y is not None:
         feeds |= output_feeds(ports, "target", y, target_name)
     if sample_weight is not None:
@@ -202,10 +204,6 @@ def float_of(ports: Ports, name: str) -> Any:
 
 def class_weights(ports: Ports, feeds: Feeds, class_weight: Mapping[int, float]) -> Feeds:
     """Weights per sample from those of its class; classes that aren't named weigh 1."""
-    if not isinstance(class_weight, Mapping):
-        raise UsageError(
-            f"class_weight: expected a dict from classes to weights; received {class_weight!r}"
-        )
     if len(ports.outputs) != 1:
         raise UsageError("class_weight is only for models with a single output")
     (port,) = ports.outputs
@@ -214,11 +212,20 @@ def class_weights(ports: Ports, feeds: Feeds, class_weight: Mapping[int, float])
     if target_name(port.name) not in feeds:
         raise UsageError("class_weight needs targets y")
     labels: Any = feeds[target_name(port.name)]
+    return {weight_name(port.name): weights_of_classes(labels, class_weight, port.dtype.numpy)}
+
+
+def weights_of_classes(labels: Array, class_weight: Mapping[int, float], dtype: Any) -> Array:
+    """A weight for each label: a number, in a last axis of one, or the largest of one number for each class."""
+    if not isinstance(class_weight, Mapping):
+        raise UsageError(
+            f"class_weight: expected a dict from classes to weights; received {class_weight!r}"
+        )
     if labels.ndim > 1:
         labels = labels[..., 0] if labels.shape[-1] == 1 else np.argmax(labels, -1)
     classes, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
-    table = np.array([class_weight.get(int(c), 1.0) for c in classes], port.dtype.numpy)
-    return {weight_name(port.name): table[inverse].reshape(labels.shape)}
+    table = np.array([class_weight.get(int(c), 1.0) for c in classes], dtype)
+    return np.asarray(table[inverse].reshape(labels.shape))
 
 
 def unpacked(batch: Any) -> tuple[Any, Any, Any]:

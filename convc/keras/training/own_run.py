@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import ConvcError, DataError
+from convc.errors import ConvcError, DataError, UsageError
 from convc.graph.ir import Graph
 from convc.keras import backend
 from convc.keras.engine.tensor import BATCH, Array, Variable
 from convc.keras.metrics import Metric
-from convc.keras.training.data import Feeds, Source, feedable, plain_array, source
+from convc.keras.training.data import (
+    Feeds,
+    Source,
+    feedable,
+    plain_array,
+    source,
+    weights_of_classes,
+)
+from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.own_steps import LOGS, StepTrace, traced_step
 from convc.keras.training.run import Run
 from convc.keras.training.session import Session
@@ -42,6 +50,10 @@ class OwnRun(Run):
         self._entries, self._defined, self._classes = {}, {}, {}
         self._traces: dict[str, StepTrace] = {}
         self._logs: tuple[list[str], list[Array]] = ([], [])
+        self._number: int | None = None
+        """The place of `compile`'s optimizer among those of the steps, once one was traced."""
+        self._kept: dict[tuple[str, Variable | None], Array] = {}
+        """What that optimizer kept in another run, by slot, for variables and (None) for all, until a step takes it."""
         self._for_sizes = False
         """Whether steps are traced for known numbers of rows: they can't be traced for all."""
 
@@ -50,9 +62,12 @@ class OwnRun(Run):
     def feeds(self, x: Any, y: Any = None, weights: Any = None, classes: Any = None) -> Feeds:
         """The arrays of a batch, whatever their structure is, by the names of the step's inputs."""
         if classes is not None:
-            raise DataError(
-                "class_weight isn't known to a model's own train_step: weigh the loss there"
-            )
+            if weights is not None:
+                raise UsageError("class_weight and sample_weight can't be given at the same time")
+            if y is None or isinstance(y, (Mapping, list, tuple)):
+                raise UsageError("class_weight needs targets y: a single array of them")
+            floats = DType.of(backend.floatx()).numpy
+            weights = weights_of_classes(plain_array(y), classes, floats)
         found: Feeds = {}
         given = tuple(v for v in (x, y, weights) if v is not None)
         parts = (x, y, weights)[: 3 if weights is not None else len(given)]
@@ -141,9 +156,12 @@ class OwnRun(Run):
         for variable, name in self._plain.items():
             if variable not in known:
                 self._take(variable, name)
+        optimizers = [k for k, o in enumerate(trace.optimizers) if o is self.settings.optimizer]
+        self._number = optimizers[0] if optimizers else self._number
+        kept = self._restored()
         for name, array in trace.first.items():
             if name not in self.session:
-                self.session.write(name, self._waiting.pop(name, array))
+                self.session.write(name, self._waiting.pop(name, kept.get(name, array)))
         self._latest = trace
         return graph
 
@@ -174,14 +192,61 @@ class OwnRun(Run):
             self.session.write(name, arrays[name])
         self._writes += 1
 
+    def _slot(self, slot: str, variable: Variable | None) -> str:
+        """The name of what `compile`'s optimizer keeps for a variable, or for all; empty before a step needs it."""
+        if self._number is None or (variable is not None and variable not in self._plain):
+            return ""
+        if variable is None:
+            return f"{PREFIX}/{self._number}/{slot}"
+        return slot_name(f"{self._number}/{self._plain[variable]}", slot)
+
+    def _restored(self) -> dict[str, Array]:
+        """What is kept from another run, by its name here."""
+        return {self._slot(slot, v): array for (slot, v), array in self._kept.items()}
+
     def slots(self, slot: str) -> dict[Variable, Array]:
-        return {}
+        found = {v: a for (s, v), a in self._kept.items() if s == slot and v is not None}
+        for variable in self._plain:
+            name = self._slot(slot, variable)
+            if name in self.session:
+                found[variable] = self.session.read(name)
+        return found
+
+    def shared(self, name: str) -> Array | None:
+        place = self._slot(name, None)
+        return self.session.read(place) if place in self.session else self._kept.get((name, None))
+
+    def restore_shared(self, name: str, array: Array) -> None:
+        self._restore_slot(name, None, array)
+
+    def restore_slots(self, slot: str, arrays: Mapping[Variable, Array]) -> None:
+        for variable, array in arrays.items():
+            self._restore_slot(slot, variable, array)
+
+    def _restore_slot(self, slot: str, variable: Variable | None, array: Array) -> None:
+        self._kept[slot, variable] = array
+        if self._slot(slot, variable) in self.session:
+            self.session.write(self._slot(slot, variable), array)
+            self._writes += 1
 
     def follow(self, earlier: Run) -> None:
-        return
+        rule = self.settings.optimizer.rule
+        for slot in all_slots(rule):
+            self.restore_slots(slot, earlier.slots(slot))
+        for name in rule.scalars:
+            array = earlier.shared(name)
+            if array is not None:
+                self.restore_shared(name, array)
 
     def finish(self) -> None:
-        return
+        """Ends a training: with moving averages of the weights, these become the weights."""
+        if self.settings.optimizer is None or not self.settings.optimizer.rule.use_ema:
+            return
+        for variable, name in self._plain.items():
+            average = self._slot("average", variable)
+            if average in self.session:
+                self.session.write(name, self.session.view(average))
+        self._writes += 1
 
     def reset_metrics(self) -> None:
         for metric in self.model.tracked_metrics():
