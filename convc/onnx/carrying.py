@@ -64,6 +64,9 @@ class _Carrier(ModelImporter):
         super().__init__(model, folder, shapes, values)
         self.inferred = inferred_types(model)
 
+    def require(self, text: str, held: str) -> None:
+        """Other runtimes give as many rows as data have: nothing is required."""
+
     def as_output(self, value: Any) -> Any:
         return self.dimensions(value) if isinstance(value, Symbolic) else value
 

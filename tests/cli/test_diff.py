@@ -257,3 +257,16 @@ def test_a_wrong_peer_is_named(
     monkeypatch.setattr(comparing, "run_reference", wrong)
     result = found(capsys, path)
     assert [(f["who"], f["layer"]) for f in result["faults"]] == [("reference", "mean")]
+
+
+def test_outputs_may_be_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """An output of rank 0, and one whose rows were given and that data fill."""
+    made = [node("ReduceSum", "x", "total", keepdims=0), node("NonZero", "x", "places")]
+    model = model_of(made, {"x": f32(3, 4)}, ["total", "places"], {}, 17)
+    onnx.save(model, tmp_path / "number.onnx")
+    shape = ("--shape", "places=12")
+    assert outcome(capsys, "diff", tmp_path / "number.onnx", *shape)[0] == 0
+    smaller = tmp_path / "smaller.onnx"
+    assert outcome(capsys, "optimize", tmp_path / "number.onnx", *shape, "-o", smaller)[0] == 0
+    kinds = [n.op_type for n in onnx.load(smaller).graph.node]
+    assert kinds == ["ReduceSum", "NonZero"]

@@ -11,6 +11,7 @@ from convc.cli.differences.findings import Fault, Row, range_of
 from convc.cli.differences.rounding import Array, Difference, Oracle, distance, largest
 from convc.graph.interp import bind_symbols
 from convc.graph.ir import Graph, Node
+from convc.graph.requirements import results_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Truth:
 def truth_of(graph: Graph, inputs: Mapping[str, Array]) -> Truth:
     oracle = Oracle(graph, bind_symbols(graph, inputs))
     values = oracle.run(graph.nodes, inputs, None)
-    outputs = {n: values[n] for n in graph.outputs if n in values}
+    outputs = {n: values[n] for n in results_of(graph) if n in values}
     return Truth(values, outputs, oracle.spread(list(graph.nodes), inputs, outputs))
 
 

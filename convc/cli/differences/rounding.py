@@ -179,6 +179,5 @@ def distance(got: Array, exact: Array) -> float:
         return math.inf
     a, b = got.astype(np.float64), exact.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        apart = np.abs(a - b)
-    apart[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
+        apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     return float(np.nan_to_num(apart, nan=math.inf).max()) if apart.size else 0.0
