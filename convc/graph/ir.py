@@ -159,4 +159,5 @@ def type_of(array: Array) -> TensorType:
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:
     """The node with its inputs renamed."""
-    return replace(node, inputs=tuple(names.get(i, i) for i in node.inputs))
+    inputs = tuple([names.get(i, i) for i in node.inputs])
+    return node if inputs == node.inputs else replace(node, inputs=inputs)

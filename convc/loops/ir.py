@@ -36,6 +36,7 @@ import enum
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from operator import is_
 from typing import Union
 
@@ -402,7 +403,7 @@ class Kernel:
     body: Block
     notes: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
-    @property
+    @cached_property
     def symbols(self) -> tuple[str, ...]:
         """The symbols of the parameters' shapes, sorted: scalar parameters, in this order."""
         return tuple(

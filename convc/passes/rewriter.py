@@ -40,7 +40,8 @@ class Rewriter(Builder):
         """Emits an old node. Its types are inferred again only if those of its inputs changed."""
         new = self.resolve(node)
         types, old = self.types, self.graph.types
-        if all(types[a] == old[b] for a, b in zip(new.inputs, node.inputs, strict=True)):
+        pairs = zip(new.inputs, node.inputs, strict=True)
+        if all(types[a] is old[b] or types[a] == old[b] for a, b in pairs):
             for name in new.outputs:
                 self._define(name, old[name])
             self.nodes.append(new)
@@ -115,5 +116,6 @@ class Rewriter(Builder):
 
 def renamed_all(node: Node, names: Mapping[str, str]) -> Node:
     """The node with its inputs and outputs renamed."""
-    outputs = tuple(names.get(o, o) for o in node.outputs)
-    return replace(renamed(node, names), outputs=outputs)
+    outputs = tuple([names.get(o, o) for o in node.outputs])
+    node = renamed(node, names)
+    return node if outputs == node.outputs else replace(node, outputs=outputs)

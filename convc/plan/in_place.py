@@ -13,13 +13,22 @@ from convc.loops.ir import Kernel, Load, Role, Store, walk
 from convc.program.ir import Argument, Entry, Program, Region, RegionKind, Step
 from convc.program.replacing import replaceable
 
-Pairs = Mapping[str, tuple[tuple[int, int], ...]]
-"""By kernel: the inputs and outputs that may share their memory."""
+
+class Pairs(dict[str, tuple[tuple[int, int], ...]]):
+    """By kernel: the inputs and outputs that may share their memory, found when somebody asks."""
+
+    def __init__(self, kernels: Mapping[str, Kernel]) -> None:
+        super().__init__()
+        self.kernels = kernels
+
+    def __missing__(self, name: str) -> tuple[tuple[int, int], ...]:
+        self[name] = found = replaceable(self.kernels[name])
+        return found
 
 
 def states_in_place(program: Program) -> Program:
     """Lets steps that compute the next values of states do it in the states' own regions, where nothing forbids it."""
-    pairs = _pairs(program)
+    pairs = Pairs(program.kernels)
     entries = tuple(_with_states_in_place(program, entry, pairs) for entry in program.entries)
     return _without_unused(replace(program, entries=entries))
 
@@ -30,13 +39,9 @@ def reuse_in_place(program: Program) -> Program:
     That is the residual of a convolution's epilogue, or the operand of a pointwise kernel: same shape, same layout, and
     every read at an index that the same iteration stores to.
     """
-    pairs = _pairs(program)
+    pairs = Pairs(program.kernels)
     entries = (_renamed(e, _replacements(program, e, pairs)) for e in program.entries)
     return _without_unused(replace(program, entries=tuple(entries)))
-
-
-def _pairs(program: Program) -> Pairs:
-    return {name: replaceable(kernel) for name, kernel in program.kernels.items()}
 
 
 def _without_unused(program: Program) -> Program:

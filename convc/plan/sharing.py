@@ -95,7 +95,8 @@ class _Cuts:
         """For each step the position of its cut among the kernel's parallel loops."""
         for step in entry.steps:
             nest = self.nests[step.kernel]
-            costs = [self.cost(nest, step, at) for at in range(len(nest.loops))]
+            sizes = [self.size(*pair) for pair in zip(nest.kernel.params, step.args, strict=True)]
+            costs = [self.cost(nest, step, sizes, at) for at in range(len(nest.loops))]
             chosen = min(range(len(costs)), key=costs.__getitem__, default=0)
             for buffer, argument in self.written(nest, step):
                 moved = nest.span(buffer, chosen, self.symbols) if costs else 0.0
@@ -107,19 +108,22 @@ class _Cuts:
             if buffer.role is not Role.in_:
                 yield buffer, argument
 
-    def cost(self, nest: Nest, step: Step, at: int) -> float:
+    def size(self, buffer: Buffer, argument: Argument) -> int:
+        """Bytes of a parameter that are there."""
+        return min(
+            evaluate(buffer.size, self.symbols) * buffer.dtype.itemsize,
+            evaluate(self.regions[argument.region].size, self.symbols),
+        )
+
+    def cost(self, nest: Nest, step: Step, sizes: list[int], at: int) -> float:
         """Nanoseconds that two threads lose when a step is cut at a loop: foreign bytes, weights twice, odd shares."""
         extents = [evaluate(e, self.symbols) for e in nest.extents]
         length = prod(extents[at:])
         if extents[at] == 1 or length < 2:
             return 1e12 - at
         total = (-(-length // 2) * 2 / length - 1) / 2 * nest.nanoseconds(self.symbols)
-        for buffer, argument in zip(nest.kernel.params, step.args, strict=True):
+        for buffer, argument, size in zip(nest.kernel.params, step.args, sizes, strict=True):
             region = self.regions[argument.region]
-            size = min(
-                evaluate(buffer.size, self.symbols) * buffer.dtype.itemsize,
-                evaluate(region.size, self.symbols),
-            )
             span = nest.span(buffer, at, self.symbols)
             total += self.foreign(buffer, region, size, span) * _NANOSECONDS_PER_FOREIGN_BYTE
         return total
