@@ -21,6 +21,7 @@ from convc.keras.engine.serialization import (
     from_config,
     is_keras,
     plain,
+    saved_lambda,
     tagged_value,
     unknown_class,
 )
@@ -83,6 +84,8 @@ def _function_of(entry: dict[str, Any], name: str) -> Any:
             found = custom_object(name, function.get("registered_name"), called)
         case str() as called:
             found = custom_object(name, called)
+        case {"class_name": "__lambda__", "config": dict() as marshalled}:
+            found, called = custom_object(name) or saved_lambda(marshalled), ""
         case _:
             found, called = custom_object(name), ""
     if found is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import marshal
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -70,9 +73,7 @@ def _function(function: Any) -> Any:
     if name is None and function.__module__.startswith(OWN):
         return function.__name__
     if name is None and function.__name__ == "<lambda>":
-        raise ModelError(
-            "a lambda can't be saved: use a named function, under @register_keras_serializable() or custom_objects"
-        )
+        return _lambda(function)
     name = name or function.__name__
     return {
         "module": function.__module__,
@@ -80,6 +81,31 @@ def _function(function: Any) -> Any:
         "config": name,
         "registered_name": name,
     }
+
+
+_lambdas: dict[str, types.FunctionType] = {}
+"""The lambdas that this process has saved, by what files have of them."""
+
+
+def _lambda(function: types.FunctionType) -> dict[str, Any]:
+    """A lambda as Keras writes it, marshalled; what it refers to outside must be plain values."""
+    closure = tuple(cell.cell_contents for cell in function.__closure__ or ()) or None
+    try:
+        kept = serialize_keras_object([function.__defaults__, closure])
+    except ModelError:
+        raise ModelError(
+            "a lambda that refers to objects outside can't be saved: use a named function, under "
+            "@register_keras_serializable() or custom_objects"
+        ) from None
+    code = base64.encodebytes(marshal.dumps(function.__code__)).decode("ascii")
+    config = {"code": code, "defaults": kept[0], "closure": kept[1]}
+    _lambdas[json.dumps(config)] = function
+    return _tagged("__lambda__", **config)
+
+
+def saved_lambda(config: Any) -> types.FunctionType | None:
+    """The lambda itself, if this process saved it: bytecode that comes from elsewhere isn't run."""
+    return _lambdas.get(json.dumps(config))
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -183,6 +209,9 @@ def tagged_value(entry: dict[str, Any]) -> tuple[bool, Any]:
         case "DTypePolicy" | "Policy" | "FloatDTypePolicy", dict():
             return True, config.get("name")
         case "__lambda__", _:
+            known = saved_lambda(config)
+            if known is not None:
+                return True, known
             raise UnsupportedError(MARSHALLED)
     return False, None
 

@@ -13,7 +13,7 @@ import pytest
 from convc import keras
 from convc.errors import InputFileError, ModelError, OutputError, UnsupportedError, UsageError
 from convc.keras import layers, ops
-from convc.keras.engine import legacy_weights
+from convc.keras.engine import legacy_weights, serialization
 from tests.keras.running import run
 from tests.keras.saving.networks import arrays, networks, with_random_weights
 
@@ -137,9 +137,24 @@ def test_models_with_a_build_of_their_own_keep_the_weights_of_the_file(tmp_path:
     assert again.predict(x[:2], verbose=0).shape == (2, 2)
 
 
-def test_lambdas_are_not_saved(tmp_path: Path) -> None:
-    model = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x + 1)])
-    with pytest.raises(ModelError, match="a lambda can't be saved"):
+def test_lambdas_come_back_in_the_process_that_saved_them(tmp_path: Path) -> None:
+    path = tmp_path / "m.keras"
+    model = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x + 1, name="plus")])
+    model.save(path)
+    x = np.ones((2, 4), np.float32)
+    loaded = keras.models.load_model(path)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), x + 1)
+    others = dict(serialization._lambdas)
+    serialization._lambdas.clear()  # as in another process
+    with pytest.raises(UnsupportedError, match="'plus'.*marshalled Python bytecode"):
+        keras.models.load_model(path, safe_mode=False)
+    serialization._lambdas.update(others)
+
+
+def test_lambdas_with_objects_from_outside_are_not_saved(tmp_path: Path) -> None:
+    outside = object()
+    model = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: (x + 1, outside)[0])])
+    with pytest.raises(ModelError, match="a lambda that refers to objects outside can't be saved"):
         model.save(tmp_path / "m.keras")
     assert not list(tmp_path.iterdir())
 
