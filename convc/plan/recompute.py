@@ -9,7 +9,8 @@ the entry's calls move.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from convc.loops.ir import (
@@ -29,6 +30,7 @@ from convc.plan.reorder import Uses
 from convc.program.ir import Argument, Entry, Program, Region, Step
 from convc.program.turns import loops_of
 
+# MobileNetV2 at 224 x 224 takes 1 % longer with this share, and 22 % less memory; 4 % longer and 37 % less with all.
 _SHARE = 0.06
 
 # The values whose memory is worth a call of its own: they take this part of the peak at the least.
@@ -66,7 +68,7 @@ def _with_second_calls(program: Program, entry: Entry) -> tuple[Entry, list[Regi
     peak = max(alive)
     at = alive.index(peak)
     left = int(_SHARE * sum(uses.moved(c) for c in place))
-    cheap = {name for name, kernel in program.kernels.items() if is_elementwise(kernel)}
+    cheap = functools.cache(lambda kernel: is_elementwise(program.kernels[kernel]))
     found = [
         c
         for name in uses.sizes
@@ -82,7 +84,9 @@ def _with_second_calls(program: Program, entry: Entry) -> tuple[Entry, list[Regi
     return _emitted(program, entry, chosen)
 
 
-def _candidate(entry: Entry, uses: Uses, name: str, at: int, cheap: set[str]) -> Candidate | None:
+def _candidate(
+    entry: Entry, uses: Uses, name: str, at: int, cheap: Callable[[str], bool]
+) -> Candidate | None:
     """How to make a region again behind the call `at`, if it lives there for later calls alone and that is possible."""
     makers, readers = uses.writers.get(name, []), uses.readers.get(name, [])
     late = [r for r in readers if r > at]
@@ -91,13 +95,15 @@ def _candidate(entry: Entry, uses: Uses, name: str, at: int, cheap: set[str]) ->
     again = min(late)
     sources = frozenset[str]().union(*(uses.reads[m] for m in makers))
     alone = all(uses.writes[m] == {name} for m in makers)
-    if not sources or not alone or any(entry.steps[m].kernel not in cheap for m in makers):
+    if not sources or not alone:
         return None
     for source in sources:
         if any(w > makers[0] and w < again for w in uses.writers.get(source, ())):
             return None
         if source in uses.sizes and max(uses.touchers(source)) < again:
             return None  # it would have to live longer
+    if not all(cheap(entry.steps[m].kernel) for m in makers):
+        return None
     return Candidate(name, tuple(makers), again, sum(uses.moved(m) for m in makers))
 
 
@@ -118,11 +124,17 @@ def _emitted(
     steps: list[Step] = []
     for position, step in enumerate(entry.steps):
         for candidate in before.get(position, ()):
-            names[candidate.region] = f"{candidate.region}.again"
+            names[candidate.region] = _free(f"{candidate.region}.again", regions)
             steps += (replace(_renamed(entry.steps[m], names), value="") for m in candidate.makers)
         steps.append(_renamed(step, names))
     added = [replace(regions[c.region], name=names[c.region]) for c in chosen]
     return replace(entry, steps=tuple(steps)), added
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _renamed(step: Step, names: Mapping[str, str]) -> Step:
