@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from convc.keras import ops, tensorflow_functions, tensorflow_images
+import numpy as np
+
+from convc.keras import (
+    initializers,
+    losses,
+    metrics,
+    ops,
+    optimizers,
+    tensorflow_functions,
+    tensorflow_images,
+)
+from convc.keras.tensorflow_text import NAMES as TEXT
+from convc.keras.tensorflow_text import joined, or_text, whole
 from convc.keras.training.eager import GradientTape
 from convc.keras.utils.seeding import set_random_seed
 from convc.types import DType
@@ -37,15 +49,24 @@ NAMES: dict[str, Any] = {
     **tensorflow_images.NAMES,
     "GradientTape": GradientTape,
     "__version__": "2.16.0+convc",
-    "concat": ops.concatenate,
+    "concat": or_text(ops.concatenate, joined, several=True),
     "config.list_physical_devices": list_physical_devices,
-    "constant": constant,
-    "convert_to_tensor": ops.convert_to_tensor,
-    "expand_dims": ops.expand_dims,
+    "constant": or_text(constant, whole),
+    "convert_to_tensor": or_text(ops.convert_to_tensor, whole),
+    "expand_dims": or_text(ops.expand_dims, np.expand_dims),
     "function": function,
     "random.set_seed": set_random_seed,
-    "reshape": ops.reshape,
+    "reshape": or_text(ops.reshape, np.reshape),
     "shape": ops.shape,
+    "squeeze": or_text(tensorflow_functions.NAMES["squeeze"], np.squeeze),
+    "string": "string",
     **{kind.value: kind.value for kind in DType},
+    **TEXT,
+    **{
+        f"{module.__name__.rpartition('.')[2]}.{name}": getattr(module, name)
+        for module in (initializers, losses, metrics, optimizers)
+        for name in getattr(module, "__all__", dir(module))
+        if name[0] != "_"
+    },
 }
 """What convc lends by its dotted name under `tensorflow`. Element types are their names."""

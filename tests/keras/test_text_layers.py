@@ -83,10 +83,3 @@ def test_values_fall_into_bins() -> None:
     learned = layers.Discretization(num_bins=4)
     learned.adapt(np.arange(101.0))
     assert learned.bin_boundaries == [25.0, 50.0, 75.0]
-
-
-def test_strings_belong_before_the_model() -> None:
-    layer = layers.TextVectorization()
-    layer.adapt(DOCUMENTS)
-    with pytest.raises(ConvcError, match="isn't supported within a model, only on data"):
-        layer(keras.Input((1,)))

@@ -6,6 +6,7 @@ from typing import Any
 
 from convc.errors import ModelError
 from convc.keras.engine.call import Call
+from convc.keras.engine.hosted import Text
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import KerasTensor, extents, placeholder
 from convc.types import DType
@@ -28,7 +29,8 @@ class InputLayer(Layer):
     ) -> None:
         shape = kwargs.pop("input_shape", shape)
         batch_shape = kwargs.pop("batch_input_shape", batch_shape)
-        super().__init__(name=name, dtype=dtype, **kwargs)
+        self.takes_text = dtype in ("string", str)
+        super().__init__(name=name, dtype="int64" if self.takes_text else dtype, **kwargs)
         for argument, value in (("sparse", sparse), ("input_tensor", input_tensor)):
             if value is not None and value is not False:
                 raise ModelError(
@@ -46,8 +48,10 @@ class InputLayer(Layer):
                 f"Input {self.name!r}: sizes must be at least 1; received shape {tuple(batch_shape)}"
             )
         sizes = extents(batch_shape, f"Input {self.name!r}: shape")
-        kind = DType.of(dtype) if dtype is not None else self.dtype
+        kind = DType.of(dtype) if dtype is not None and not self.takes_text else self.dtype
         tensor = placeholder(self.name, sizes, kind)
+        if self.takes_text:
+            tensor.step.source = Text(self.name)
         call = Call(self, (), {}, [tensor])
         tensor.history = (call, 0)
         self.calls.append(call)
@@ -55,7 +59,7 @@ class InputLayer(Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        shape, dtype = list(self.batch_shape), self.input.dtype
+        shape, dtype = list(self.batch_shape), "string" if self.takes_text else self.input.dtype
         return {"name": self.name, "batch_shape": shape, "dtype": dtype, "sparse": False}
 
     def call(self, *args: Any, **kwargs: Any) -> Any:

@@ -16,6 +16,7 @@ from convc.keras.engine import revival, saving, summary
 from convc.keras.engine.call import collected_losses, collecting_losses, flatten, map_tensors
 from convc.keras.engine.configs import functional_config
 from convc.keras.engine.graphs import Viewed, graph_of_variables
+from convc.keras.engine.hosted import Text, fed, hosted_sizes, prepared
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.layer import Layer, inputs_like
 from convc.keras.engine.naming import (
@@ -156,7 +157,7 @@ class Model(Trainer):
     def specialized(self, sizes: Sizes) -> Network:
         """The model traced for inputs of these shapes, where it leaves sizes open."""
         traced = self.traced()
-        if not any(has_open(t.type.shape) for t in flatten(traced.inputs)):
+        if not self.has_open_sizes:
             return traced
         if traced.added_losses:
             raise UnsupportedError(
@@ -167,11 +168,13 @@ class Model(Trainer):
 
         def sized(tensor: KerasTensor) -> KerasTensor:
             name = next(names)
+            if name not in sizes:  # text, of which layers in Python make numbers
+                return tensor
             shape = closed(tensor.type.shape, sizes[name])
             return placeholder(name, shape, tensor.type.dtype)
 
         inputs = map_tensors(sized, traced.inputs)
-        with outermost(), collecting_losses() as losses, entered(""):
+        with outermost(), collecting_losses() as losses, entered(""), hosted_sizes(sizes):
             outputs = self.call(inputs)
         return Network(inputs, outputs, [], [], losses)
 
@@ -187,7 +190,30 @@ class Model(Trainer):
     @property
     def has_open_sizes(self) -> bool:
         """Whether an input leaves a size open, besides the batch."""
-        return any(has_open(t.type.shape) for t in flatten(self.traced().inputs))
+        return any(has_open(t.type.shape) for _, t in self.fed(self.traced()))
+
+    def fed(self, traced: Network) -> list[tuple[str, KerasTensor]]:
+        """What the graph takes: the inputs by name, numbers in place of text."""
+        if self._fed is None or self._fed[0] is not traced:
+            outputs = list(flatten(traced.outputs))
+            outputs += [t.mask for t in outputs if t.mask is not None] + traced.losses
+            found = fed(self.input_names, list(flatten(traced.inputs)), outputs)
+            self._fed = traced, found
+        return self._fed[1]
+
+    _fed: tuple[Network, list[tuple[str, KerasTensor]]] | None = None
+
+    def prepared(self, arrays: list[Any]) -> dict[str, Any]:
+        """What the graph takes, by name, of the data for the model's inputs."""
+        traced = self.traced()
+        return prepared(self.fed(traced), list(flatten(traced.inputs)), arrays)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.network is not None and args and not any(True for _ in flatten(args)):
+            sources = [t.step.source for t in flatten(self.network.inputs)]
+            if any(isinstance(s, Text) for s in sources):
+                return map_tensors(as_tensor, self.predict_on_batch(args[0]))
+        return super().__call__(*args, **kwargs)
 
     def graph_of_variables(
         self, losses: bool = False, sizes: Sizes | None = None, nominal: bool = False
@@ -200,7 +226,8 @@ class Model(Trainer):
         With `losses`, the masks of the `masked_outputs` come after the outputs, then what layers add to the loss.
         """
         traced = self.traced() if sizes is None else self.specialized(sizes)
-        open_inputs = [t for t in flatten(traced.inputs) if has_open(t.type.shape)]
+        taken = self.fed(traced)
+        open_inputs = [t for _, t in taken if has_open(t.type.shape)]
         if open_inputs and not nominal:
             (name, *_), shape = _names(open_inputs), open_inputs[0].shape
             raise UnsupportedError(
@@ -208,11 +235,10 @@ class Model(Trainer):
                 f"give the sizes in the script's Input, by --shape {name}=… or by "
                 f"load_model's input_shapes; fit and predict take them from the data"
             )
-        inputs = zip(self.input_names, flatten(traced.inputs), strict=True)
         outputs = list(flatten(traced.outputs))
         if losses:
             outputs += [t.mask for t in outputs if t.mask is not None] + traced.losses
-        return graph_of_variables("predict", inputs, outputs)
+        return graph_of_variables("predict", taken, outputs)
 
     @property
     def masked_outputs(self) -> list[int]:

@@ -12,14 +12,18 @@ import numpy as np
 from convc.errors import DataError, InputFileError, ModelError, UnsupportedError
 from convc.keras import backend
 from convc.keras.engine.arguments import choice, positive, refuse, title
+from convc.keras.engine.call import record
+from convc.keras.engine.hosted import Text, hosted
 from convc.keras.engine.layer import Layer
+from convc.keras.engine.open_sizes import Open
 from convc.keras.engine.tensor import Array, KerasTensor
+from convc.types import DType, TensorType
 
 MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 
 
 class HostLayer(Layer):
-    """Base of layers that compute at once, on arrays or lists, and aren't part of compiled models."""
+    """Base of layers that compute in Python, on arrays or lists: compiled models begin with what they make."""
 
     def compute(self, x: Array) -> Array:
         """What the layer gives for an array."""
@@ -32,10 +36,28 @@ class HostLayer(Layer):
         return self.compute(np.asarray(given))
 
     def _symbolic(self, inputs: KerasTensor) -> Any:
-        raise UnsupportedError(
-            f"{title(self)}: isn't supported within a model, only on data: call it on arrays first, "
-            f"x = layer(x); received {inputs}"
-        )
+        """What the graph takes in place of the input: the layer's numbers, which it makes of data in Python."""
+        made = hosted(self, inputs, self.made_of(inputs))
+        self.built = True
+        return record(self, (inputs,), {}, made)
+
+    def made_of(self, inputs: KerasTensor) -> TensorType:
+        """The type of what the layer makes of a batch."""
+        text = isinstance(inputs.step.source, Text)
+        sizes = [1 if e is None else e for e in inputs.shape[1:]]
+        sample = self.compute(self.sample(sizes, text))
+        if sample.dtype.kind in "US":
+            raise UnsupportedError(f"{title(self)}: gives strings, which no model computes with")
+        shape = [
+            n if e is not None else Open()
+            for n, e in zip(sample.shape[1:], inputs.shape[1:], strict=False)
+        ]
+        shape += sample.shape[1 + len(shape) :]
+        return TensorType(DType.of(sample.dtype), (inputs.type.shape[0], *shape))
+
+    def sample(self, sizes: list[int], text: bool) -> Array:
+        """One row of data of these sizes."""
+        return np.zeros((1, *sizes), "U1" if text else np.int64)
 
     def call(self, inputs: Any) -> Any:
         return self(inputs)
@@ -138,6 +160,12 @@ class IndexLookup(HostLayer):
         """The samples of a batch as lists of items."""
         rows = batch.reshape(len(batch), -1) if batch.ndim else batch.reshape(1, 1)
         return [[self.item(v) for v in row] for row in rows]
+
+    def sample(self, sizes: list[int], text: bool) -> Array:
+        """A row of something that is in the vocabulary."""
+        if not self.learned:
+            raise ModelError(f"{title(self)}: call adapt(data) or give a vocabulary first")
+        return np.full((1, *sizes), 0 if self.invert else self.learned[0])
 
     def item(self, value: Any) -> Any:
         """A value of data as the vocabulary has it."""

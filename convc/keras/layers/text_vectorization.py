@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from convc.keras.engine.arguments import choice, is_integer, positive, refuse
-from convc.keras.engine.tensor import Array
+from convc.keras.engine.open_sizes import Open
+from convc.keras.engine.tensor import Array, KerasTensor
 from convc.keras.layers.lookup import HostLayer, StringLookup
+from convc.types import DType, TensorType
 
 PUNCTUATION = re.compile(r"""[!"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']""")
 """What Keras strips."""
@@ -25,8 +27,8 @@ Tokens = list[str]
 class TextVectorization(HostLayer):
     """Strings (batch) as numbers of words (batch, words), 0 after the last; or as rows over the vocabulary.
 
-    Each string is standardized, split, put together to `ngrams`, and its words looked up. It computes on data, at once;
-    compiled models begin with its numbers.
+    Each string is standardized, split, put together to `ngrams`, and its words looked up. It computes on data, in Python;
+    a model that takes text is compiled from its numbers on.
     """
 
     def __init__(
@@ -136,6 +138,15 @@ class TextVectorization(HostLayer):
             table[k, : len(row)] = row[:length]
         found = self._lookup.encode(table)
         return found if x.ndim else found[0]
+
+    def made_of(self, inputs: KerasTensor) -> TensorType:
+        """Words of an open number, unless it is given; else rows over the vocabulary."""
+        batch = inputs.type.shape[0]
+        if self.output_mode == "int":
+            length = self.output_sequence_length
+            return TensorType(DType.int64, (batch, Open() if length is None else length))
+        sample = self.compute(np.array([self._lookup.learned[0] if self._lookup.learned else ""]))
+        return TensorType(DType.of(sample.dtype), (batch, *sample.shape[1:]))
 
     def _ids(self, row: Tokens) -> Array:
         if not row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -35,6 +36,7 @@ from convc.keras.training.data import (
     Source,
     feeds_of,
     is_array_like,
+    listed,
     source,
     split,
     unpacked,
@@ -215,14 +217,24 @@ class Trainer(Customizable):
     def ports(self) -> Ports:
         """The inputs and outputs as data are matched with them."""
         traced = self.traced()
-        inputs, outputs = list(flatten(traced.inputs)), list(flatten(traced.outputs))
+        taken, outputs = self.fed(traced), list(flatten(traced.outputs))
+        keys = keys_of(traced.inputs, self.input_names)
+        same = [n for n, _ in taken] == list(self.input_names)
         return Ports(
             self.name,
-            tuple(Port(n, t.type) for n, t in zip(self.input_names, inputs, strict=True)),
+            tuple(Port(n, t.type) for n, t in taken),
             tuple(Port(n, t.type) for n, t in zip(self.output_names, outputs, strict=True)),
-            keys_of(traced.inputs, self.input_names),
+            keys if same else tuple(n for n, _ in taken),
             keys_of(traced.outputs, self.output_names),
+            None if same else partial(self._prepared_of, keys),
         )
+
+    def _prepared_of(self, keys: tuple[str, ...], x: Any) -> Any:
+        """Numbers in place of the text in data."""
+        return self.prepared(listed(self.name, "input", keys, x))
+
+    fed: Any
+    prepared: Any
 
     @property
     def metrics_names(self) -> list[str]:
@@ -472,7 +484,8 @@ class Trainer(Customizable):
         return self._arranged(self._outputs(feeds_of(self.ports, x)))
 
     def _outputs(self, feeds: Feeds) -> list[Array]:
-        feeds = {n: a for n, a in feeds.items() if n in self.input_names}
+        taken = [n for n, _ in self.fed(self.traced())]
+        feeds = {n: a for n, a in feeds.items() if n in taken}
         if self.predicts_by_hand:
             return self._by_hand(feeds)
         if self._run is not None and self._run.has_state:

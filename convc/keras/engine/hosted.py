@@ -1,0 +1,120 @@
+"""What layers make of text before a model's graph begins: the graph takes their numbers in place of the text.
+
+Layers that look words up compute in Python, on arrays. Called on a model's input they give a placeholder, which says
+which layer makes its values of what; a model fed with data has these layers make them, batch by batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convc.errors import UnsupportedError
+from convc.keras.engine.naming import user_line
+from convc.keras.engine.tensor import Array, KerasTensor, Placeholder, Step, steps_to
+from convc.types import Shape, TensorType
+
+
+@dataclass(eq=False)
+class Text(Placeholder):
+    """A model input of strings."""
+
+
+@dataclass(eq=False)
+class Hosted(Placeholder):
+    """What a layer computes, in Python, of another placeholder's values."""
+
+    layer: Any = None
+    given: Step | None = None
+
+
+_sizes: ContextVar[Mapping[str, Shape] | None] = ContextVar("convc_keras_hosted_sizes", default=None)
+
+
+@contextmanager
+def hosted_sizes(sizes: Mapping[str, Shape]) -> Iterator[None]:
+    """Within it layers that make text into numbers do so in these shapes, by their names."""
+    token = _sizes.set(sizes)
+    try:
+        yield
+    finally:
+        _sizes.reset(token)
+
+
+def hosted(layer: Any, given: KerasTensor, type: TensorType) -> KerasTensor:
+    """A tensor that a layer is to compute of an input; UnsupportedError where that isn't one."""
+    if not isinstance(given.step.source, Placeholder):
+        raise UnsupportedError(
+            f"{user_line()}: layer {layer.name!r} ({layer_class(layer)}) computes on a model's inputs, in Python: call "
+            f"it on an Input or on another such layer's output; received {given}"
+        )
+    shape = (_sizes.get() or {}).get(layer.name, type.shape)
+    source = Hosted(layer.name, layer, given.step)
+    step = Step(
+        source, (), TensorType(type.dtype, shape), layer.name, symbolic=True, name=layer.name
+    )
+    return KerasTensor(step, layer.name)
+
+
+def layer_class(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def fed(
+    names: Sequence[str], inputs: Sequence[KerasTensor], outputs: Iterable[KerasTensor]
+) -> list[tuple[str, KerasTensor]]:
+    """What a graph takes: the model's inputs but for those that only layers in Python read, then what these make."""
+    reached = steps_to([t.step for t in outputs])
+    made = [s for s in reached if isinstance(s.source, Hosted)]
+    if not made:
+        return list(zip(names, inputs, strict=True))
+    here = {id(s) for s in reached}
+    read = {id(s) for step in made for s in _sources(step)}
+    kept = [
+        (name, tensor)
+        for name, tensor in zip(names, inputs, strict=True)
+        if id(tensor.step) in here or id(tensor.step) not in read
+    ]
+    taken = {name for name, _ in kept}
+    for step in made:
+        name, count = step.name, 1
+        while name in taken:
+            name, count = f"{step.name}_{count}", count + 1
+        taken.add(name)
+        kept.append((name, KerasTensor(step, name)))
+    return kept
+
+
+def _sources(step: Step) -> Iterator[Step]:
+    """The placeholders that a hosted one is computed of."""
+    while isinstance(step.source, Hosted):
+        assert step.source.given is not None
+        step = step.source.given
+        yield step
+
+
+def prepared(
+    wanted: Sequence[tuple[str, KerasTensor]], inputs: Sequence[KerasTensor], arrays: Sequence[Any]
+) -> dict[str, Array]:
+    """What a graph takes, by name, of the data for a model's inputs."""
+    values = {id(t.step): fitting(np.asarray(a), t) for t, a in zip(inputs, arrays, strict=True)}
+
+    def value(step: Step) -> Array:
+        if id(step) not in values:
+            source = step.source
+            assert isinstance(source, Hosted)
+            assert source.given is not None
+            values[id(step)] = np.asarray(source.layer.compute(value(source.given)))
+        return values[id(step)]
+
+    return {name: value(tensor.step) for name, tensor in wanted}
+
+
+def fitting(array: Array, tensor: KerasTensor) -> Array:
+    """Data (batch) for an input (batch, 1) with its last axis."""
+    return array[:, None] if array.ndim == 1 and tensor.shape[1:] == (1,) else array
