@@ -1,5 +1,16 @@
-"""Small image data sets, out of Keras' cache folder or from the network."""
+"""Small data sets, out of Keras' cache folder or from the network."""
 
-from convc.keras.datasets import cifar10, cifar100, fashion_mnist, mnist
+from convc.keras.datasets import (
+    boston_housing,
+    california_housing,
+    cifar10,
+    cifar100,
+    fashion_mnist,
+    imdb,
+    mnist,
+    reuters,
+)
 
-__all__ = ["cifar10", "cifar100", "fashion_mnist", "mnist"]
+__all__ = [
+    "boston_housing", "california_housing", "cifar10", "cifar100", "fashion_mnist", "imdb", "mnist", "reuters",
+]  # fmt: skip

@@ -17,6 +17,7 @@ from convc.keras.engine.hosted import Text, hosted
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.open_sizes import Open
 from convc.keras.engine.tensor import Array, KerasTensor
+from convc.keras.utils.pipelines import Values
 from convc.types import DType, TensorType
 
 MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
@@ -33,7 +34,8 @@ class HostLayer(Layer):
         if isinstance(inputs, KerasTensor) and inputs.step.symbolic:
             return self._symbolic(inputs)
         given = inputs.numpy() if isinstance(inputs, KerasTensor) else inputs
-        return self.compute(np.asarray(given))
+        made: Array = self.compute(np.asarray(given))
+        return made.view(type(given) if isinstance(given, Values) else Values)
 
     def _symbolic(self, inputs: KerasTensor) -> Any:
         """What the graph takes in place of the input: the layer's numbers, which it makes of data in Python."""

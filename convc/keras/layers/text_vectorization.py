@@ -27,7 +27,7 @@ Tokens = list[str]
 class TextVectorization(HostLayer):
     """Strings (batch) as numbers of words (batch, words), 0 after the last; or as rows over the vocabulary.
 
-    Each string is standardized, split, put together to `ngrams`, and its words looked up. It computes on data, in Python;
+    Each string is standardized, split, put together to `ngrams`, and its words looked up. It computes in Python;
     a model that takes text is compiled from its numbers on.
     """
 
