@@ -240,7 +240,7 @@ class KernelWriter(MemoryWriter):
         self.f.continue_in(join)
         (a, from_then), (b, from_else) = outcomes
         self.registers = {}
-        for element in a.keys() & b.keys():
+        for element in (e for e in a if e in b):  # in order: the same text each time
             merged = a[element]
             if merged != b[element]:
                 name = self.f.phi(join, merged.type)

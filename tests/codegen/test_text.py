@@ -1,0 +1,45 @@
+"""The LLVM text of a kernel follows from the kernel alone: objects are kept under hashes of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+KERNEL = """
+kernel f(in x: float32[8], out y: float32[8]) {
+  for t in 2 parallel {
+    alloc a: float32[4] register
+    alloc b: float32[] register
+    b[] = 1.0
+    for i in 4 unrolled { a[i] = 0.0 }
+    if t < 1 { for i in 4 unrolled { a[i] = x[t * 4 + i] } b[] = 2.0 }
+    for i in 4 unrolled { y[t * 4 + i] = a[i] + b[] }
+  }
+}
+"""
+SCRIPT = """
+import sys
+from convc.codegen.llvm import kernels_module
+from convc.loops.parser import parse_kernel
+from convc.target import TARGETS
+print(kernels_module([parse_kernel(sys.argv[1])], TARGETS["x86-64-avx2"]))
+"""
+
+
+def written(seed: int) -> str:
+    """The text of the kernel in a process that hashes strings differently."""
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, KERNEL],
+        env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+
+def test_a_kernels_text_is_the_same_in_every_process() -> None:
+    texts = {written(seed) for seed in range(3)}
+    (text,) = texts
+    assert text.count(" phi float") == 5
