@@ -17,7 +17,7 @@ from convc.ops.conv import Conv2d
 from convc.ops.integer import ShiftLeft, ShiftRight
 from convc.ops.ordering import BitCast, CumProd, LastPosition, Rank
 from convc.ops.random import RandomBits
-from convc.ops.sorting import Order, Positions, Scatter
+from convc.ops.sorting import Leading, Order, Positions, Scatter
 from convc.ops.suppression import NonMaxSuppression
 from convc.ops.trees import COUNT, FEATURE, FIRST, MODE, MODES, NO, TRACKS_MISSING, YES, TreeSums
 from convc.types import DType
@@ -67,6 +67,15 @@ def cum_prod(e: Emitter, op: CumProd, x: str) -> str:
     shape = e.extents([type.shape[axis], type.shape[axis], *[1] * (type.rank - axis - 1)])
     factors = e("Where", e("Reshape", before, shape), unsqueezed(e, cast, axis), e.scalar(1, cast))
     return e.cast(reduced(e, "ReduceProd", factors, axis + 1), type.dtype)
+
+
+def leading(e: Emitter, op: Leading, x: str) -> str:
+    axis = axis_of(op, op.axis, e.types[x].rank)
+    keys = e.cast(x, DType.float32) if e.types[x].dtype is DType.bfloat16 else x
+    count = e.integers([op.count], "count")
+    return e.second(
+        "TopK", DType.int64, keys, count, axis=axis, largest=int(op.descending), sorted=1
+    )
 
 
 def rank(e: Emitter, op: Rank, x: str) -> str:
@@ -259,6 +268,7 @@ RULES: dict[type[Op], Rule] = {
     BitCast: bit_cast,
     CumProd: cum_prod,
     LastPosition: last_position,
+    Leading: leading,
     NonMaxSuppression: non_max_suppression,
     Positions: positions,
     RandomBits: random_bits,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from convc.loops.ir import (
     Stmt,
     Var,
     binary,
+    const,
     index,
     maximum,
     minimum,
@@ -37,7 +39,7 @@ from convc.ops.base import (
     expect_number,
     fail,
 )
-from convc.ops.radix import Counter, Radix, sort_key
+from convc.ops.radix import Counter, Radix, key_dtype, sort_key
 from convc.ops.values import Value, values
 from convc.types import DType, Shape, TensorType
 
@@ -51,6 +53,9 @@ def each(names: Sequence[str], shape: Shape, body: Block) -> Block:
 
 RUN = 16
 """Elements of a run of the last dimension, which become lanes."""
+
+CHUNK = 4 * RUN
+"""Elements of which `Leading` looks at the first in order before it looks at each."""
 
 
 def runs(shape: Shape, make: Callable[..., Stmt]) -> Block:
@@ -123,6 +128,128 @@ class Order(Op):
         )
         others = [d for d in range(x.rank) if d != axis]
         return each([names[d] for d in others], [x.shape[d] for d in others], row)  # type: ignore[arg-type]
+
+
+@register
+@dataclass(frozen=True)
+class Leading(Op):
+    """The first `count` positions (int64) of `Order`: those of the largest elements, or of the smallest.
+
+    A few more keys than wanted are kept, of which those behind the last wanted one make room from time to time, by a
+    sort. So most elements are compared once with that one's key: the time is in line with the axis, and little more.
+    """
+
+    axis: int = 0
+    count: int = 1
+    descending: bool = True
+
+    def infer(self, x: TensorType) -> Types:
+        (order,) = self.order.infer(x)
+        axis = axis_of(self, self.axis, x.rank)
+        if not 1 <= self.count <= order.shape[axis]:  # type: ignore[operator]
+            raise fail(self, f"count expects 1 to {order.shape[axis]}, got {self.count}")
+        return (TensorType(DType.int64, (*x.shape[:axis], self.count, *x.shape[axis + 1 :])),)
+
+    @property
+    def order(self) -> Order:
+        return Order(self.axis, self.descending)
+
+    def reference(self, x: Array) -> Array:
+        return np.take(self.order.reference(x), np.arange(self.count), self.axis)
+
+    gradient = no_gradient
+
+    def radix(self, dtype: DType) -> Radix:
+        return Radix(dtype, max(4 * self.count, 2 * self.count + 16 * CHUNK))
+
+    def workspace(self, x: TensorType) -> tuple[TensorType, ...]:
+        """What the sort needs, and the least keys of a chunk, lane by lane."""
+        return (*self.radix(x.dtype).workspace(), TensorType(key_dtype(x.dtype), (RUN,)))
+
+    def procedure(self, y: Memory, space: Sequence[Memory], x: Tensor) -> Block:
+        axis = axis_of(self, self.axis, x.rank)
+        extent, radix, unsigned = x.shape[axis], self.radix(x.dtype), key_dtype(x.dtype)
+        assert isinstance(extent, int)
+        names = [f"r{d}" for d in range(x.rank)]
+        others = [d for d in range(x.rank) if d != axis]
+
+        def along(position: Expr) -> list[Expr]:
+            return [position if d == axis else Var(n) for d, n in enumerate(names)]
+
+        def key(position: Expr) -> Expr:
+            return sort_key(x(*along(position)), self.descending)
+
+        kept, worst, c = Counter("kept"), Counter("worst", unsigned), Var("c")
+        chunks = -(-extent // CHUNK)
+        left = minimum(index(CHUNK), index(extent) - c * CHUNK)
+        look: Block = (For("j", left, self.taken(key, space, kept, worst)),)
+        if extent >= CHUNK:
+            look = self.filtered(key, extent, space[5], kept, worst, look)
+        is_full = index(radix.most - CHUNK) < kept.now
+        room = If(is_full | c.eq(index(chunks - 1)), self.make_room(radix, space, kept, worst))
+        result = y.put(cast(space[2](Var("o")), INDEX), *along(Var("o")))
+        row: Block = (
+            *kept.begin(Const(0, INDEX)),
+            *worst.begin(const((1 << 8 * unsigned.itemsize) - 1, unsigned)),
+            For("c", index(chunks), (*look, room)),
+            For("o", index(self.count), (result,)),
+        )
+        return each([names[d] for d in others], [x.shape[d] for d in others], row)  # type: ignore[arg-type]
+
+    def taken(
+        self, key: Callable[[Expr], Expr], space: Sequence[Memory], kept: Counter, worst: Counter
+    ) -> Block:
+        """Element j of a chunk is kept, if it is before the last that is wanted or there are too few yet."""
+        e, mine = Var("e"), Var("mine", worst.dtype)
+        keep: Block = (
+            Let("at", kept.now),
+            space[0].put(mine, Var("at")),
+            space[2].put(cast(e, DType.int32), Var("at")),
+            kept.put(Var("at") + 1),
+        )
+        wanted = (mine < worst.now) | (kept.now < index(self.count))
+        return (Let("e", Var("c") * CHUNK + Var("j")), Let("mine", key(e)), If(wanted, keep))
+
+    def filtered(
+        self,
+        key: Callable[[Expr], Expr],
+        extent: int,
+        low: Memory,
+        kept: Counter,
+        worst: Counter,
+        look: Block,
+    ) -> Block:
+        """A chunk whose least key isn't wanted is left out. The last one is taken with what stands before it."""
+        lane = Var("l")
+        parts = [key(Var("from") + (q * RUN + lane)) for q in range(CHUNK // RUN)]
+        least = reduce(minimum, parts)
+        lows = reduce(minimum, [low(k) for k in range(RUN)])
+        wanted = (Var("least", worst.dtype) < worst.now) | (kept.now < index(self.count))
+        return (
+            Let("from", minimum(Var("c") * CHUNK, index(extent - CHUNK))),
+            For("l", index(RUN), (low.put(least, lane),)),
+            Let("least", lows),
+            If(wanted, look),
+        )
+
+    def make_room(
+        self, radix: Radix, space: Sequence[Memory], kept: Counter, worst: Counter
+    ) -> Block:
+        """Sorts the keys and leaves the first ones."""
+        a, count = Var("a"), index(self.count)
+        again: Block = radix.take(space, a, space[0](a), space[2](a))
+        odd = radix.passes % 2
+        back = (space[0].put(space[odd](a), a), space[2].put(space[2 + odd](a), a))
+        return (
+            radix.clear(space),
+            For("a", kept.now, again),
+            *radix.sort(space, kept.now),
+            *([For("a", minimum(kept.now, count), back)] if odd else []),
+            If(
+                count <= kept.now,
+                (kept.put(count), worst.put(space[0](count - 1))),
+            ),
+        )
 
 
 @register

@@ -11,6 +11,7 @@ from convc.graph.ir import Graph
 from convc.onnx.backend import CompiledRep
 from convc.onnx.importer import import_model
 from convc.ops.ordering import Rank
+from convc.ops.sorting import Order
 from tests.onnx.models import model_of, node
 
 RNG = np.random.default_rng(4)
@@ -74,3 +75,28 @@ def test_a_few_of_many(kind: str, k: int) -> None:
     np.testing.assert_array_equal(positions, order)
     np.testing.assert_array_equal(values, expected)
     assert not any(isinstance(n.op, Rank) for n in import_model(model).nodes)
+
+
+@pytest.mark.parametrize("order", ["random", "ascending", "descending", "equal", "nan"])
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize(("extent", "count"), [(2500, 9), (2500, 300), (130, 30), (5000, 1250)])
+def test_the_first_of_many_whatever_their_order(
+    extent: int, count: int, largest: int, order: str
+) -> None:
+    """Elements that come in the worst order make room again and again; equal ones stay in theirs, a NaN is largest."""
+    x = RNG.standard_normal((2, extent)).astype(np.float32)
+    match order:
+        case "ascending":
+            x = np.sort(x, 1)
+        case "descending":
+            x = np.sort(x, 1)[:, ::-1].copy()
+        case "equal":
+            x[:] = 3
+        case "nan":
+            x[:, ::7] = np.nan
+    nodes = [node("TopK", "x k", "v i", largest=largest)]
+    model = model_of(nodes, {"x": x}, ["v", "i"], {"k": np.array([count])})
+    values, positions = CompiledRep(model).run([x])
+    expected = Order(1, bool(largest)).reference(x)[:, :count]
+    np.testing.assert_array_equal(positions, expected)
+    np.testing.assert_array_equal(values, np.take_along_axis(x, expected, 1))

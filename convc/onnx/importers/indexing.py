@@ -36,7 +36,7 @@ from convc.ops.ordering import (
 )
 from convc.ops.reduce import ReduceMax, ReduceMin, ReduceProd, ReduceSum
 from convc.ops.shape import Broadcast, Concat, Gather, Pad
-from convc.ops.sorting import Order, Positions, Scatter
+from convc.ops.sorting import Leading, Order, Positions, Scatter
 from convc.types import DType, Extent
 
 
@@ -215,6 +215,9 @@ def top_k(c: Call) -> tuple[str, str]:
         raise Rejected(f"k = {count} of {extent} elements")
     if largest and 0 < count <= MOST_ROUNDS and extent >= 8 * count:
         return chosen_one_by_one(c, axis, extent, count)
+    if extent > MOST_RANKED and 0 < count <= extent // 4:
+        positions = c.add(Leading(axis, count, largest), c[0])
+        return c.add(GatherElements(axis), c[0], positions), positions
     if extent > MOST_RANKED:
         positions = c.slice(c.add(Order(axis, largest), c[0]), axis, 0, count)
         return c.add(GatherElements(axis), c[0], positions), positions

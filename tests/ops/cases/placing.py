@@ -17,7 +17,7 @@ from convc.ops.shape import (
     SpaceToDepth,
     Transpose,
 )
-from convc.ops.sorting import Order, Positions, Scatter
+from convc.ops.sorting import Leading, Order, Positions, Scatter
 from convc.ops.suppression import NonMaxSuppression
 from convc.ops.trees import TreeSums
 from convc.types import DType, TensorType
@@ -109,6 +109,14 @@ SORTING = [
     Case("order-int64", Order(0), (i64(30),), ((-5000, 5000),)),
     Case("order-bool", Order(0, True), (TensorType(DType.bool, (12,)),)),
     Case("order-long", Order(0), (i32(5000),), ((-(2**31), 2**31 - 1),)),
+    Case("leading", Leading(1, 3), (f32(N, 9),)),
+    Case("leading-ascending", Leading(-1, 9, False), (f32(N, 2, 9),), ((-0.002, 0.002),)),
+    Case("leading-first-axis", Leading(0, 5), (f16(150, N),)),
+    Case("leading-bfloat16", Leading(0, 4), (bf16(70),)),
+    Case("leading-float64", Leading(0, 20), (f64(200),)),
+    Case("leading-ties", Leading(1, 40), (i8(N, 700),), ((-2, 2),)),
+    Case("leading-uint8", Leading(1, 3, False), (u8(N, 65),), ((0, 255),)),
+    Case("leading-bool", Leading(0, 70), (TensorType(DType.bool, (1500,)),)),
     Case("positions", Positions(4), (TensorType(DType.bool, (9,)),)),
     Case("positions-fewer", Positions(9), (TensorType(DType.bool, (N,)),)),
     Case("scatter", Scatter(), (f32(7, 2), i64(9, 2), f32(9, 2)), ((-3, 3), (-1, 7), (-3, 3))),
