@@ -62,7 +62,7 @@ from convc.schedule.lanes import vectorize_lanes
 from convc.schedule.own_nests import schedule_own_nest
 from convc.schedule.phases import is_phase, split_phases
 from convc.schedule.sequences import schedule_sequence
-from convc.schedule.streams import ask_ahead, images_inside
+from convc.schedule.streams import ask_ahead, images_inside, places_inside
 from convc.schedule.structure import (
     Loop,
     Structure,
@@ -296,6 +296,7 @@ def _tiled(
     elif row is not None and not staged and weight.space is Space.constant:
         blocks_of_columns = -(-columns // width)
         kernel = images_inside(kernel, structure, still, moving, blocks_of_columns, target)
+        kernel = places_inside(kernel, structure, still, moving, row, target)
     if staged:
         kernel = vectorize(sink(relayout(kernel, "staged", Layout.permuted((1, 0))), "sl"), "sl")
     if weight.space is Space.constant:

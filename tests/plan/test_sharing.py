@@ -89,13 +89,18 @@ def test_winograd_is_cut_along_the_image_from_its_first_transform_to_its_last() 
     net = compiled(
         layers.Conv2D(32, 3, padding="same"),
         layers.Conv2D(32, 3, padding="same"),
+        layers.Conv2D(64, 3, padding="same"),
+        layers.Conv2D(128, 3, padding="same"),
         shape=(96, 96, 32),
     )
-    products = shared(net, "mat_mul")
+    *products, wide = shared(net, "mat_mul")
     transforms = shared(net, "winograd")
     assert products
     for product in products:
-        assert at(product, 1)[0] == 36  # a thread's stretch of tiles at each of 6 x 6 positions
+        rows, length = at(product, 1)
+        assert rows == 1  # a thread's tiles, each with its 6 x 6 positions
+        assert length % 36 == 0
+    assert at(wide, 1)[0] > 36  # weights that don't stay: a stretch of tiles at each position
     for transform in transforms:
         rows, length = at(transform, 1)
         assert rows == 1
