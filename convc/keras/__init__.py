@@ -8,10 +8,12 @@ from convc.keras import (
     config,
     constraints,
     datasets,
+    dtype_policies,
     initializers,
     layers,
     losses,
     metrics,
+    mixed_precision,
     models,
     ops,
     optimizers,
@@ -19,11 +21,14 @@ from convc.keras import (
     random,
     regularizers,
     saving,
+    tree,
     utils,
     visualization,
 )
 from convc.keras import backend_functions as _backend_functions  # noqa: F401 - fills K in
+from convc.keras.dtype_policies import DTypePolicy, FloatDTypePolicy
 from convc.keras.engine.input import Input
+from convc.keras.engine.input_spec import InputSpec
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.model import Model, Sequential
 from convc.keras.engine.tensor import KerasTensor, Variable
@@ -37,10 +42,15 @@ from convc.keras.training.eager import GradientTape
 __version__ = "3.0.0"
 """The version of Keras whose names and defaults these are."""
 
+def version() -> str:
+    """The version of Keras whose names and defaults these are."""
+    return __version__
+
+
 __all__ = [
-    "GradientTape", "Initializer", "Input", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Optimizer",
-    "Regularizer", "Sequential", "Variable", "activations", "applications", "backend", "callbacks", "config",
-    "constraints", "datasets", "initializers", "layers", "losses", "metrics", "models", "ops",
-    "optimizers", "preprocessing", "random", "regularizers", "saving", "utils",
-    "visualization",
+    "DTypePolicy", "FloatDTypePolicy", "GradientTape", "Initializer", "Input", "InputSpec", "KerasTensor", "Layer",
+    "Loss", "Metric", "Model", "Optimizer", "Regularizer", "Sequential", "Variable", "activations", "applications",
+    "backend", "callbacks", "config", "constraints", "datasets", "dtype_policies", "initializers", "layers",
+    "losses", "metrics", "mixed_precision", "models", "ops", "optimizers", "preprocessing", "random",
+    "regularizers", "saving", "tree", "utils", "version", "visualization",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ _settings: dict[str, Any] = {
     "epsilon": 1e-7,
     "progress_style": "keras3",
     "threads": None,
+    "policy": None,
 }
 _STYLES = ("keras3", "classic")
 
@@ -58,6 +59,28 @@ def set_floatx(value: str) -> None:
             f"set_floatx: expected float16, bfloat16, float32 or float64; received {value!r}"
         )
     _settings["floatx"] = dtype.value
+
+
+def standardize_policy(name: Any) -> str:
+    """The name of a dtype or of a mixed policy; ModelError for others."""
+    text = str(name)
+    if text in ("mixed_float16", "mixed_bfloat16"):
+        return text
+    try:
+        return DType.of(text).value
+    except (TypeError, ValueError):
+        raise ModelError(
+            f"dtype policy: expected a dtype, 'mixed_float16' or 'mixed_bfloat16'; received {name!r}"
+        ) from None
+
+
+def policy() -> str:
+    """The policy of layers which say nothing: the default float, unless another was set."""
+    return str(_settings["policy"] or floatx())
+
+
+def set_policy(name: str | None) -> None:
+    _settings["policy"] = name
 
 
 def epsilon() -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from convc.errors import ModelError, UnsupportedError
 from convc.keras import backend, constraints, initializers, regularizers
+from convc.keras.dtype_policies import DTypePolicy
 from convc.keras.engine.call import (
     Call,
     collected_losses,
@@ -171,6 +172,16 @@ class Layer:
         if recording_now() is not None:
             self._recorded_losses = None if scope() else tuple(losses)
         return record(self, args, kwargs, outputs, losses)
+
+    @property
+    def compute_dtype(self) -> str:
+        """What the layer computes in."""
+        return self.dtype_policy.compute_dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        """What its weights are kept in."""
+        return self.dtype_policy.variable_dtype
 
     def _scope_part(self) -> str:
         return self.name
@@ -541,15 +552,16 @@ def _known_as_built(build: Callable[..., Any]) -> Callable[..., Any]:
     return building
 
 
-def _policy(name: str, dtype: Any) -> tuple[DType, str]:
+def _policy(name: str, dtype: Any) -> tuple[DType, DTypePolicy]:
     """The element type of the weights and its policy's name; "mixed_float16" computes in float32 here."""
     if isinstance(dtype, dict):
         dtype = (dtype.get("config") or {}).get("name")
     dtype = getattr(dtype, "name", dtype) if not isinstance(dtype, (str, DType)) else dtype
+    dtype = backend.policy() if dtype is None else dtype
     if isinstance(dtype, str) and dtype.startswith("mixed_"):
-        return DType.float32, dtype
+        return DType.float32, DTypePolicy(dtype)
     kind = _dtype(name, dtype)
-    return kind, kind.value
+    return kind, DTypePolicy(kind.value)
 
 
 def _parameters(cls: type) -> list[str]:

@@ -4,6 +4,7 @@ from typing import Any as _Any
 from typing import NoReturn as _NoReturn
 
 from convc.keras.engine.input import Input, InputLayer
+from convc.keras.engine.input_spec import InputSpec
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.naming import missing as _missing
 from convc.keras.engine.registry import LAYERS as _LAYERS
@@ -94,6 +95,20 @@ from convc.keras.layers.pool import (
     MaxPooling2D,
 )
 from convc.keras.layers.preprocessing import CenterCrop, Resizing
+from convc.keras.layers.preprocessing_colours import (
+    AutoContrast,
+    RandomColorDegeneration,
+    RandomColorJitter,
+    RandomErasing,
+    RandomGaussianBlur,
+    RandomGrayscale,
+    RandomHue,
+    RandomInvert,
+    RandomPosterization,
+    RandomSaturation,
+    RandomSharpness,
+    Solarization,
+)
 from convc.keras.layers.preprocessing_random import (
     RandomBrightness,
     RandomContrast,
@@ -155,6 +170,7 @@ from convc.keras.layers.volume import (
 from convc.keras.layers.wrappers import Bidirectional, TimeDistributed, Wrapper
 
 __all__ = [
+    "AutoContrast",
     "ELU",
     "GRU",
     "LSTM",
@@ -227,6 +243,7 @@ __all__ = [
     "Identity",
     "Input",
     "InputLayer",
+    "InputSpec",
     "IntegerLookup",
     "LSTMCell",
     "Lambda",
@@ -249,10 +266,20 @@ __all__ = [
     "Permute",
     "RMSNormalization",
     "RandomBrightness",
+    "RandomColorDegeneration",
+    "RandomColorJitter",
     "RandomContrast",
     "RandomCrop",
+    "RandomErasing",
     "RandomFlip",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
+    "RandomHue",
+    "RandomInvert",
+    "RandomPosterization",
     "RandomRotation",
+    "RandomSaturation",
+    "RandomSharpness",
     "RandomTranslation",
     "RandomZoom",
     "ReLU",
@@ -267,6 +294,7 @@ __all__ = [
     "SimpleRNN",
     "SimpleRNNCell",
     "Softmax",
+    "Solarization",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
