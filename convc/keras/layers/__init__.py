@@ -95,20 +95,6 @@ from convc.keras.layers.pool import (
     MaxPooling2D,
 )
 from convc.keras.layers.preprocessing import CenterCrop, Resizing
-from convc.keras.layers.preprocessing_colours import (
-    AutoContrast,
-    RandomColorDegeneration,
-    RandomColorJitter,
-    RandomErasing,
-    RandomGaussianBlur,
-    RandomGrayscale,
-    RandomHue,
-    RandomInvert,
-    RandomPosterization,
-    RandomSaturation,
-    RandomSharpness,
-    Solarization,
-)
 from convc.keras.layers.preprocessing_random import (
     RandomBrightness,
     RandomContrast,
@@ -170,7 +156,6 @@ from convc.keras.layers.volume import (
 from convc.keras.layers.wrappers import Bidirectional, TimeDistributed, Wrapper
 
 __all__ = [
-    "AutoContrast",
     "ELU",
     "GRU",
     "LSTM",
@@ -266,20 +251,10 @@ __all__ = [
     "Permute",
     "RMSNormalization",
     "RandomBrightness",
-    "RandomColorDegeneration",
-    "RandomColorJitter",
     "RandomContrast",
     "RandomCrop",
-    "RandomErasing",
     "RandomFlip",
-    "RandomGaussianBlur",
-    "RandomGrayscale",
-    "RandomHue",
-    "RandomInvert",
-    "RandomPosterization",
     "RandomRotation",
-    "RandomSaturation",
-    "RandomSharpness",
     "RandomTranslation",
     "RandomZoom",
     "ReLU",
@@ -294,7 +269,6 @@ __all__ = [
     "SimpleRNN",
     "SimpleRNNCell",
     "Softmax",
-    "Solarization",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
