@@ -101,7 +101,7 @@ def test_tests_verify_unless_told_otherwise() -> None:
     ("place", "change", "message"),
     [
         ("convc.driver.lower", lambda p: replace(p, weights={}), r"^lowered program: .*no array"),
-        ("convc.schedule.cpu.finish", twice, r"^schedule of \w+: kernel .*parallel loops"),
+        ("convc.schedule.tiled.finish", twice, r"^schedule of \w+: kernel .*parallel loops"),
         ("convc.driver.plan_memory", overlapping, r"^planned program: .*workspace has 0 bytes"),
     ],
 )

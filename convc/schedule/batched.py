@@ -9,7 +9,7 @@ from __future__ import annotations
 from convc.loops.ir import Expr, Load
 from convc.loops.rewrites import reorder, split
 from convc.loops.simplify import simplify_kernel
-from convc.schedule.structure import Loop, Structure, analyse, loads_of, moves_with
+from convc.schedule.structure import Loop, Structure, analysed, loads_of, moves_with
 
 # Bytes of a row that a task reads side by side at the least: a few cache lines, for which memory pays.
 _SIDE_BY_SIDE = 1 << 10
@@ -56,9 +56,7 @@ def block_rows(
     others = [x.var for x in structure.outputs if x.var not in (row.var, batch.var)]
     for outer in [*reversed(others), "ti"]:
         kernel = reorder(kernel, outer, "pb")
-    again = analyse(simplify_kernel(kernel))
-    assert again is not None
-    return again, Loop("pi", None)
+    return analysed(simplify_kernel(kernel)), Loop("pi", None)
 
 
 def pairs_together(batch: Loop, size: int) -> int:

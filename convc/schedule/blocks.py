@@ -5,7 +5,7 @@ from __future__ import annotations
 from convc.loops.ir import Var
 from convc.loops.rewrites import split
 from convc.loops.simplify import simplify_kernel
-from convc.schedule.structure import Structure, analyse
+from convc.schedule.structure import Structure, analysed
 
 
 def split_blocks(structure: Structure) -> Structure:
@@ -22,9 +22,7 @@ def split_blocks(structure: Structure) -> Structure:
         if block is None or loop.extent is None or loop.extent % block or loop.extent == block:
             continue
         kernel = split(structure.kernel, loop.var, block, loop.var, f"{loop.var}_column")
-        again = analyse(simplify_kernel(kernel))
-        assert again is not None
-        structure = again
+        structure = analysed(simplify_kernel(kernel))
     return structure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convc.loops.ir import Binary, Const, expressions, subexpressions, walk
 from convc.loops.rewrites import reorder, split
 from convc.loops.simplify import simplify_kernel
-from convc.schedule.structure import Loop, Structure, analyse, depends_on
+from convc.schedule.structure import Loop, Structure, analysed, depends_on
 
 _PHASE = "_phase"
 
@@ -32,9 +32,7 @@ def split_phases(structure: Structure) -> Structure:
         around = [x.var for x in structure.outputs]
         for outer in reversed(around[: around.index(loop.var) + 1]):
             kernel = reorder(kernel, outer, phase)
-        again = analyse(simplify_kernel(kernel))
-        assert again is not None
-        structure = again
+        structure = analysed(simplify_kernel(kernel))
     return structure
 
 

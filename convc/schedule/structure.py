@@ -184,6 +184,13 @@ def analyse(kernel: Kernel) -> Structure | None:
     )
 
 
+def analysed(kernel: Kernel) -> Structure:
+    """The structure of a kernel that was rewritten from one that has it."""
+    structure = analyse(kernel)
+    assert structure is not None
+    return structure
+
+
 def _last_store(block: Block) -> Store | None:
     """The store that ends a nest's body, behind its guard if it has one."""
     if not block:
