@@ -39,10 +39,11 @@ def load_data(
     random = np.random.RandomState(seed)
     parts = []
     for x, y in (found[:2], found[2:]):
-        rows, labels = splits.shuffled((x, y), random)
-        parts.append(splits.shorter(splits.marked(rows, start_char, index_from), labels, maxlen))
-    rows = [row for part, _ in parts for row in part]
-    rows = splits.limited(rows, num_words, skip_top, oov_char)
+        reviews, labels = splits.shuffled((x, y), random)
+        made = splits.marked(reviews, start_char, index_from)
+        parts.append(splits.shorter(made, labels, maxlen))
+    both = [row for part, _ in parts for row in part]
+    rows = splits.limited(both, num_words, skip_top, oov_char)
     at = len(parts[0][0])
     train, test = splits.ragged(rows[:at]), splits.ragged(rows[at:])
     return (train, parts[0][1]), (test, parts[1][1])

@@ -91,7 +91,7 @@ def shuffled(arrays: Sequence[Array], random: np.random.RandomState) -> list[Arr
 
 
 def marked(
-    sequences: Sequence[Any], start_char: int | None, index_from: int | None
+    sequences: Any, start_char: int | None, index_from: int | None
 ) -> list[list[int]]:
     """Sequences with a mark in front, their numbers from `index_from` on."""
     first = [] if start_char is None else [start_char]

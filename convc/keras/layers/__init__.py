@@ -58,6 +58,7 @@ from convc.keras.layers.convolutional_recurrent import ConvLSTM1D, ConvLSTM2D, C
 from convc.keras.layers.einsum_dense import EinsumDense
 from convc.keras.layers.embedding import Embedding
 from convc.keras.layers.group_normalization import GroupNormalization, RMSNormalization
+from convc.keras.layers.hashing import HashedCrossing, Hashing
 from convc.keras.layers.lookup import IntegerLookup, StringLookup
 from convc.keras.layers.merging import (
     Add,
@@ -225,6 +226,8 @@ __all__ = [
     "GlobalMaxPooling3D",
     "GroupNormalization",
     "GroupQueryAttention",
+    "HashedCrossing",
+    "Hashing",
     "Identity",
     "Input",
     "InputLayer",

@@ -15,7 +15,11 @@ from convc.types import DType
 
 
 class Embedding(Layer):
-    """Row i of the weight `embeddings` (input_dim, output_dim) for every number i of its input."""
+    """Row i of the weight `embeddings` (input_dim, output_dim) for every number i of its input.
+
+    A number from input_dim on takes the last row, where Keras on TensorFlow's CPU raises (on a GPU it gives zeros);
+    one below 0 counts from the end, or takes the first row.
+    """
 
     def __init__(
         self,

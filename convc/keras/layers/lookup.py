@@ -11,12 +11,13 @@ import numpy as np
 
 from convc.errors import DataError, InputFileError, ModelError, UnsupportedError
 from convc.keras import backend
-from convc.keras.engine.arguments import choice, positive, refuse, title
+from convc.keras.engine.arguments import choice, positive, refuse, title, whole
 from convc.keras.engine.call import record
 from convc.keras.engine.hosted import Text, hosted
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.open_sizes import Open
 from convc.keras.engine.tensor import Array, KerasTensor
+from convc.keras.layers.fingerprints import fingerprint
 from convc.keras.utils.pipelines import Values
 from convc.types import DType, TensorType
 
@@ -107,8 +108,9 @@ class IndexLookup(HostLayer):
             setattr(self, name, arguments[name])
         if self.max_tokens is not None:
             positive(self, "max_tokens", self.max_tokens)
-        if arguments["num_oov_indices"] not in (0, 1):
-            refuse(self, "num_oov_indices", "0 or 1", self.num_oov_indices)
+        whole(self, "num_oov_indices", self.num_oov_indices)
+        if self.invert and self.num_oov_indices > 1:
+            refuse(self, "num_oov_indices", "0 or 1 with invert=True", self.num_oov_indices)
         choice(self, "output_mode", self.output_mode, MODES)
         if arguments["sparse"]:
             refuse(self, "sparse", "False", True)
@@ -210,16 +212,26 @@ class IndexLookup(HostLayer):
         if self.invert:
             return self._inverted(x, vocabulary)
         places = {token: k for k, token in enumerate(vocabulary)}
-        unknown = vocabulary.index(self.oov_token) if self.num_oov_indices else None
+        first = vocabulary.index(self.oov_token) if self.num_oov_indices else None
         ids = np.empty(x.shape, np.int64)
         for position, value in np.ndenumerate(x):
-            found = places.get(self.item(value), unknown)
+            found = places.get(self.item(value))
+            if found is None or (self.num_oov_indices and found == first):
+                found = None if first is None else first + self.unknown(self.item(value))
             if found is None:
                 raise DataError(
                     f"{title(self)}: {self.item(value)!r} isn't in the vocabulary, and num_oov_indices is 0"
                 )
             ids[position] = found
         return self.encode(ids)
+
+    def unknown(self, item: Any) -> int:
+        """Which of the numbers for unknown items one has."""
+        if self.num_oov_indices == 1:
+            return 0
+        if isinstance(item, str):
+            return fingerprint(item.encode("utf-8")) % self.num_oov_indices
+        return int(item) % self.num_oov_indices
 
     def encode(self, ids: Array) -> Array:
         """Numbers as `output_mode` says."""
