@@ -16,6 +16,7 @@ import numpy as np
 from convc.errors import ModelError, UnsupportedError
 from convc.keras import backend, ops
 from convc.keras.engine.arguments import fraction, is_integer
+from convc.keras.engine.call import collected_losses
 from convc.keras.engine.naming import scope, scope_name, user_line
 from convc.keras.engine.tensor import KerasTensor, Variable, apply, as_tensor, cast, extents
 from convc.keras.training.seeds import next_key
@@ -77,13 +78,25 @@ def _generator(seed: Any) -> np.random.Generator:
     return np.random.default_rng(next_key() if seed is None else int(seed))
 
 
+_counted: list[Any] = [None, 0]
+"""The call that is being traced, by its list of losses, and how often it has drawn."""
+
+
+def _number_within() -> int:
+    """Which draw it is of the outermost call that is being traced: others get other numbers."""
+    current = collected_losses()
+    _counted[:] = [current, _counted[1] + 1 if _counted[0] is current else 0]
+    return int(_counted[1])
+
+
 def _bits(shape: Shape, seed: Any) -> KerasTensor:
     """Uniform uint32 numbers within a program."""
     key = seed._initial_seed if isinstance(seed, SeedGenerator) else seed or 0
-    place = zlib.crc32(scope_name().encode())
+    number = _number_within()
+    place = zlib.crc32(f"{scope_name()}/{number}".encode())
     constant = as_tensor(np.array([key & 0xFFFFFFFF, place], np.uint32))
     if seed is None or isinstance(seed, SeedGenerator):
-        own = seed._initial_seed & 0xFFFFFFFF if isinstance(seed, SeedGenerator) else None
+        own = zlib.crc32(f"{key}/{number}".encode()) if isinstance(seed, SeedGenerator) else None
         constant = apply(FreshSeed(own), constant)
     else:
         constant = as_tensor(np.array([key & 0xFFFFFFFF, 0], np.uint32))

@@ -9,7 +9,8 @@ from typing import Any
 from convc.errors import ModelError
 from convc.keras.engine.call import Call, flatten, map_tensors, sole
 from convc.keras.engine.input import InputLayer
-from convc.keras.engine.tensor import KerasTensor
+from convc.keras.engine.masks import masked
+from convc.keras.engine.tensor import KerasTensor, cast, reshape
 
 
 @dataclass(eq=False)
@@ -38,8 +39,7 @@ class Network:
         if len(given) != len(wanted):
             names = ", ".join(t.name for t in wanted)
             raise ModelError(f"model expects {len(wanted)} inputs ({names}); received {len(given)}")
-        for mine, tensor in zip(wanted, given, strict=True):
-            _check_fits(mine, tensor)
+        given = [_fitted(mine, tensor) for mine, tensor in zip(wanted, given, strict=True)]
         values = dict(zip(map(_key, wanted), given, strict=True))
         for call in self.calls:
             if all(_key(t) in values for t in call.outputs):
@@ -65,6 +65,17 @@ class Network:
                 )
             return flatten([inputs[n] for n in self.inputs])
         return flatten(inputs)
+
+
+def _fitted(mine: KerasTensor, given: KerasTensor) -> KerasTensor:
+    """The tensor as the input has it: with its axis of size 1 at the end or without, in its element type."""
+    if given.ndim == mine.ndim - 1 and mine.shape[-1] == 1:
+        given = masked(reshape(given, (*given.type.shape, 1)), given.mask)
+    elif given.ndim == mine.ndim + 1 and given.shape[-1] == 1:
+        given = masked(reshape(given, given.type.shape[:-1]), given.mask)
+    _check_fits(mine, given)
+    same = given.type.dtype is mine.type.dtype
+    return given if same else masked(cast(given, mine.type.dtype), given.mask)
 
 
 def _check_fits(mine: KerasTensor, given: KerasTensor) -> None:

@@ -29,6 +29,24 @@ def inner_layers(layer: Layer) -> Iterator[Layer]:
         yield from inner_layers(inner)
 
 
+def within(layer: Layer) -> Iterator[Layer]:
+    """The layer and all those inside it."""
+    yield layer
+    for inner in layer.sublayers:
+        yield from within(inner)
+
+
+def asks_for_training(layer: Layer) -> bool:
+    """Whether a layer of the user's has to do with `training` in its call: as an argument, or for a layer inside."""
+    if getattr(layer, "traced_in_training", False):
+        return True
+    code = getattr(type(layer).call, "__code__", None)
+    if code is None or str(type(layer).call.__module__).startswith("convc."):
+        return False
+    passed = [name for names in code.co_consts if isinstance(names, tuple) for name in names]
+    return "training" in (*code.co_varnames, *passed)
+
+
 class Customizable(Layer):
     """The steps of Keras, written as a user would: `fit` traces them where a subclass overrides one of them."""
 
@@ -38,6 +56,11 @@ class Customizable(Layer):
 
     @property
     def has_own_steps(self) -> bool:
+        """Whether steps are traced from Python: those of the class, or layers of the user's that train otherwise."""
+        return self.overrides_steps or any(map(asks_for_training, within(self)))
+
+    @property
+    def overrides_steps(self) -> bool:
         """Whether the class has steps of its own."""
         base = Customizable
         own = any(getattr(type(self), name) is not getattr(base, name) for name in OWN_STEPS)

@@ -99,7 +99,7 @@ class Tape:
         self.losses: list[KerasTensor] = []
         self._made: dict[int, weakref.ref[KerasTensor]] = {}
         self._draws: dict[Step, int] = {}
-        self._seed = np.array([next_key(), 0], np.uint32)
+        self._seed = np.array([next_key(), next_key() & 0xFFFFFFFF], np.uint32)
         self._waiting: dict[Variable, Step] = {}
 
     # ------------------------------------------------------------ what is recorded

@@ -53,9 +53,14 @@ def standalone(model: Any, dtypes: Mapping[str, DType] = MappingProxyType({})) -
     output's name) that come in another dtype than the model's: kernels cast them. UnsupportedError for a learning rate
     or a metric that only Python can compute.
     """
-    if model.has_own_steps:
+    if model.overrides_steps:
         raise UnsupportedError(
             f"model {model.name!r}: {type(model).__name__}'s own train_step isn't supported outside of Python"
+        )
+    if model.has_own_steps:
+        raise UnsupportedError(
+            f"model {model.name!r}: layers whose call() asks for training aren't supported outside of Python: expected "
+            f"Keras' own, such as Dropout, which know by themselves"
         )
     run = model.started_run()
     refuse_functions(run.settings.optimizer)

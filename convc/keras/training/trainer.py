@@ -169,6 +169,7 @@ class Trainer(Customizable):
             self._drop_run()
         if self._run is None:
             if self.has_own_steps:
+                self._loss_tracker = self._loss_tracker or Mean(name="loss")
                 self._run = OwnRun(self, settings, next_key())
             else:
                 self._run = Run(self, settings, self.ports, next_key())

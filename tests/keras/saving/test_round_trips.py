@@ -146,7 +146,7 @@ def test_lambdas_come_back_in_the_process_that_saved_them(tmp_path: Path) -> Non
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), x + 1)
     others = dict(serialization._lambdas)
     serialization._lambdas.clear()  # as in another process
-    with pytest.raises(UnsupportedError, match="'plus'.*marshalled Python bytecode"):
+    with pytest.raises(UnsupportedError, match=r"'plus'.*marshalled Python bytecode"):
         keras.models.load_model(path, safe_mode=False)
     serialization._lambdas.update(others)
 
