@@ -188,7 +188,7 @@ def integer_conv(e: Emitter, op: Conv2d, x: str, w: str) -> str:
             tap = e("Slice", x, e.integers(at, "starts"), ends, axes, steps)
             taps.append(e("Reshape", tap, shape))
     columns = e("Concat", *taps, axis=2) if len(taps) > 1 else taps[0]
-    rows = e.extents([op.groups, outputs // op.groups, per_group * len(taps)])  # type: ignore[operator]
+    rows = e.extents([op.groups, outputs // op.groups, per_group * len(taps)])
     matrix = e("Reshape", e("Transpose", w, perm=[0, 2, 3, 1]), rows)
     sums = e("MatMul", e.cast(matrix, made.dtype), e.cast(columns, made.dtype))
     return e("Reshape", sums, e.extents(made.shape))

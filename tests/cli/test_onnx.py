@@ -48,7 +48,7 @@ def test_verify_chooses_sizes_that_are_free(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, dtype: Any
 ) -> None:
     weights = {"w": np.random.default_rng(0).standard_normal((2, 1, 9, 9)).astype(dtype)}
-    types = {"x": (dtype, ["n", 1, "height", "width"])}
+    types: Any = {"x": (dtype, ["n", 1, "height", "width"])}
     path = tmp_path / "free.onnx"
     onnx.save(model_of([node("Conv", "x w")], types, ["y"], weights, 17), path)
     code, out, err = outcome(capsys, "verify", path, "--json", "--tolerance", "1e-2")
@@ -59,7 +59,7 @@ def test_verify_chooses_sizes_that_are_free(
 
 
 def test_sizes_that_may_help_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    types = {"x": (np.float32, ["n", 1, "height", "width"])}
+    types: Any = {"x": (np.float32, ["n", 1, "height", "width"])}
     path = tmp_path / "free.onnx"
     pool = node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])
     onnx.save(model_of([pool], types, ["y"], {}, 17), path)

@@ -111,6 +111,7 @@ def test_a_number_of_rows_by_shape_serves_all_data() -> None:
 @pytest.mark.parametrize("operator", ["NonMaxSuppression", "NonZero", "Compress"])
 def test_data_that_give_more_rows_than_there_are_is_an_error(operator: str, count: int) -> None:
     """12 rows are compiled for: the runtime in Python refuses more, whatever the operator."""
+    given: tuple[Any, ...]
     x = np.zeros(40, np.float32)
     x[np.arange(count) * 3] = 1
     match operator:
