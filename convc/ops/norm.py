@@ -165,6 +165,52 @@ class BatchNorm(Op):
 
 @register
 @dataclass(frozen=True)
+class MaskedBatchNorm(Op):
+    """A `BatchNorm` whose statistics, in training, are those of the elements that a mask lets through.
+
+    The mask has x's axes but the last. `least` is added to the number of elements that count.
+    """
+
+    axis: int = -1
+    epsilon: float = 1e-3
+    least: float = 1e-7
+
+    @property
+    def plain(self) -> BatchNorm:
+        """What it is outside of training."""
+        return BatchNorm(self.axis, self.epsilon)
+
+    def infer(self, x: TensorType, *others: TensorType) -> Types:
+        *statistics, mask = others
+        expect_dtype(self, "mask", mask, DType.bool)
+        expect_shape(self, "mask", mask, x.shape[:-1])
+        return self.plain.infer(x, *statistics)
+
+    def reference(self, x: Array, *others: Array) -> Array:
+        return self.plain.reference(x, *others[:-1])
+
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        return (*self.plain.gradient(builder, inputs[:5], outputs, output_gradients), None)
+
+    def decompose(self, builder: Builder, *inputs: str) -> tuple[str]:
+        return self.plain.decompose(builder, *inputs[:5])
+
+    def trained(self, x: Value, gamma: Value, beta: Value, mask: Value) -> tuple[Value, ...]:
+        """y, and the mean and the variance of what the mask lets through."""
+        others, shape = per_channel(x, axis_of(self, self.axis, x.rank))
+        counts = mask.reshape((*mask.shape, 1)).broadcast(x.shape)
+        count = counts.cast(x.dtype).sum(others) + self.least
+        mean = counts.where(x, 0).sum(others) / count
+        centred = x - mean.reshape(shape)
+        variance = counts.where(centred, 0).square().sum(others) / count
+        scale = gamma * (variance + self.epsilon).apply("rsqrt")
+        return centred * scale.reshape(shape) + beta.reshape(shape), mean, variance
+
+
+@register
+@dataclass(frozen=True)
 class BatchNormTraining(Op):
     """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta per index of `axis`, with x's own statistics.
 

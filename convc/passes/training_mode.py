@@ -13,7 +13,7 @@ from convc.graph.op import Op
 from convc.ops.augment import Drawn
 from convc.ops.broadcasting import Where
 from convc.ops.elementwise import Dropout, Identity
-from convc.ops.norm import BatchNorm, BatchNormTraining
+from convc.ops.norm import BatchNorm, BatchNormTraining, MaskedBatchNorm
 from convc.ops.random import SEED, DropoutMask
 from convc.ops.values import Value, values
 from convc.passes.fold_constants import FoldConstants
@@ -57,7 +57,7 @@ def training_mode(
     if unknown:
         raise ModelError(f"training: the graph has no weight {unknown[0]!r}")
     moving = {
-        name for node in graph.nodes if is_training_norm(node, momenta) for name in node.inputs[3:]
+        name for node in graph.nodes if is_training_norm(node, momenta) for name in node.inputs[3:5]
     }
     graph = with_inputs(graph, {*parameters, *moving})
     for run in FORWARD:
@@ -89,18 +89,24 @@ def with_inputs(graph: Graph, weights: Collection[str]) -> Graph:
 
 
 def is_training_norm(node: Node, momenta: Mapping[str, float]) -> bool:
-    return isinstance(node.op, BatchNorm) and node.layer in momenta
+    return isinstance(node.op, (BatchNorm, MaskedBatchNorm)) and node.layer in momenta
 
 
 def trained_norm(builder: Builder, node: Node, momentum: float) -> dict[str, str]:
     """The norm with the batch's statistics under its old name, and the next moving ones by the old ones' names."""
-    assert isinstance(node.op, BatchNorm)
     (output,) = node.outputs
-    statistics = (builder.fresh(f"{output}/mean"), builder.fresh(f"{output}/variance"))
-    op = BatchNormTraining(node.op.axis, node.op.epsilon)
-    builder.emit(Node(op, node.inputs[:3], (output, *statistics), node.layer))
+    if isinstance(node.op, MaskedBatchNorm):
+        x, gamma, beta, _, _, mask = values(builder, node.inputs)
+        y, mean, variance = node.op.trained(x, gamma, beta, mask)
+        builder.emit(Node(Identity(), (y.name,), node.outputs, node.layer))
+        statistics = (mean.name, variance.name)
+    else:
+        assert isinstance(node.op, BatchNorm)
+        statistics = (builder.fresh(f"{output}/mean"), builder.fresh(f"{output}/variance"))
+        op = BatchNormTraining(node.op.axis, node.op.epsilon)
+        builder.emit(Node(op, node.inputs[:3], (output, *statistics), node.layer))
     found = {}
-    for old, new in zip(node.inputs[3:], statistics, strict=True):
+    for old, new in zip(node.inputs[3:5], statistics, strict=True):
         before, batch = values(builder, (old, new))
         found[old] = (before * momentum + batch * (1 - momentum)).name
     return found

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import ModelError, UnsupportedError
-from convc.keras import constraints, initializers, regularizers
+from convc.errors import ModelError
+from convc.keras import backend, constraints, initializers, regularizers
 from convc.keras.engine.arguments import axis_of, fraction, is_integer, number, refuse
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.phase import training_now
@@ -106,26 +106,38 @@ class BatchNormalization(Layer):
         )
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        if mask is not None:
-            raise UnsupportedError(
-                f"layer {self.name!r} (BatchNormalization): statistics of masked steps aren't supported"
-            )
         x = floating(inputs)
         axis = axis_of(self, self.axis, x.type.rank)
         size, dtype = self.moving_mean.shape, x.type.dtype.numpy
         gamma = self.gamma if self.gamma is not None else as_tensor(np.ones(size, dtype))
         beta = self.beta if self.beta is not None else as_tensor(np.zeros(size, dtype))
+        mask = None if mask is None else self._matching(mask, x)
         if training_now() and self.trainable:
-            return self._trained(x, axis, gamma, beta)
+            return self._trained(x, axis, gamma, beta, mask)
+        if mask is not None:
+            masked = norm.MaskedBatchNorm(axis, self.epsilon, backend.epsilon())
+            return apply(masked, x, gamma, beta, self.moving_mean, self.moving_variance, mask)
         op = norm.BatchNorm(axis, self.epsilon)
         return apply(op, x, gamma, beta, self.moving_mean, self.moving_variance)
 
-    def _trained(self, x: KerasTensor, axis: int, gamma: Any, beta: Any) -> KerasTensor:
+    def _matching(self, mask: Any, x: KerasTensor) -> KerasTensor:
+        """The mask as a tensor; ModelError unless it has x's axes but the last."""
+        found = as_tensor(mask, "bool")
+        if found.ndim != x.ndim - 1:
+            refuse(self, "mask", f"one axis less than the inputs' shape {x.shape}", found.shape)
+        return found
+
+    def _trained(
+        self, x: KerasTensor, axis: int, gamma: Any, beta: Any, mask: KerasTensor | None
+    ) -> KerasTensor:
         """In a step of the user's own: by the batch's statistics, which the moving ones follow."""
         others = tuple(d for d in range(x.type.rank) if d != axis)
-        mean = apply(reduce.ReduceMean(others, True), x)
-        apart = apply(broadcasting.Sub(), x, mean)
-        variance = apply(reduce.ReduceMean(others, True), apply(elementwise.Square(), apart))
+        if mask is None:
+            mean = apply(reduce.ReduceMean(others, True), x)
+            apart = apply(broadcasting.Sub(), x, mean)
+            variance = apply(reduce.ReduceMean(others, True), apply(elementwise.Square(), apart))
+        else:
+            mean, apart, variance = self._masked_moments(x, others, mask)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             latest = apply(elementwise.StopGradient(), reshape(batch, moving.shape))
             moving.assign(moving * self.momentum + latest * (1 - self.momentum))
@@ -134,6 +146,23 @@ class BatchNormalization(Layer):
         shape = tuple(e if d == axis else 1 for d, e in enumerate(x.type.shape))
         wide = apply(broadcasting.Mul(), scaled, reshape(as_tensor(gamma), shape))
         return apply(broadcasting.Add(), wide, reshape(as_tensor(beta), shape))
+
+    def _masked_moments(
+        self, x: KerasTensor, others: tuple[int, ...], mask: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
+        """The mean of what the mask lets through, x apart from it, and the variance."""
+        counts = apply(shapes.Broadcast(x.type.shape), reshape(mask, (*mask.type.shape, 1)))
+        total = apply(reduce.ReduceSum(others, True), as_tensor(counts, x.dtype))
+        total = apply(broadcasting.Add(), *promoted(total, backend.epsilon()))
+        zero = as_tensor(0, x.dtype)
+
+        def mean_of(values: KerasTensor) -> KerasTensor:
+            through = apply(broadcasting.Where(), counts, values, zero)
+            return apply(broadcasting.Div(), apply(reduce.ReduceSum(others, True), through), total)
+
+        mean = mean_of(x)
+        apart = apply(broadcasting.Sub(), x, mean)
+        return mean, apart, mean_of(apply(elementwise.Square(), apart))
 
 
 class LayerNormalization(Layer):

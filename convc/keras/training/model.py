@@ -21,7 +21,7 @@ from convc.keras.training.penalties import constraints_of, regularization
 from convc.keras.training.rules import Rule
 from convc.keras.training.step import ITERATIONS, Scorer, test_step, train_step
 from convc.ops.elementwise import Cast
-from convc.ops.norm import BatchNorm
+from convc.ops.norm import BatchNorm, MaskedBatchNorm
 from convc.passes.rewriter import renamed_all
 from convc.passes.training_mode import training_mode, with_inputs
 from convc.types import DType, TensorType
@@ -174,7 +174,7 @@ def momenta(
     }
     found = {}
     for node in graph.nodes:
-        if isinstance(node.op, BatchNorm) and node.inputs[3] in weights:
+        if isinstance(node.op, (BatchNorm, MaskedBatchNorm)) and node.inputs[3] in weights:
             layer = owners.get(id(weights[node.inputs[3]].variable))
             if layer is not None:
                 found[node.layer] = layer.momentum

@@ -462,3 +462,32 @@ def test_validation_split_counts_rows_where_all_arguments_are_dicts() -> None:
     (source,), (output,) = model.input_names, model.output_names
     x, y, given = {source: IMAGES}, {output: LABELS}, {output: weights}
     assert model.fit(x, y, sample_weight=given, **settings).history == plain
+
+
+@pytest.mark.parametrize("own_step", [False, True])
+def test_batch_statistics_are_of_what_a_mask_lets_through(own_step: bool) -> None:
+    class Stepping(keras.Model):
+        def train_step(self, data: Any) -> Any:
+            x, y = data
+            with keras.GradientTape() as tape:
+                loss = keras.ops.mean(keras.ops.square(y - self(x, training=True)))
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            return {"loss": loss}
+
+    x = np.random.default_rng(2).normal(size=(6, 5, 4)).astype(np.float32)
+    x[2:, 3:] = -1
+    kept = (x != -1).any(-1)
+    source = keras.Input((5, 4))
+    norm = layers.BatchNormalization(momentum=0.75)
+    output = norm(layers.Masking(-1.0)(source))
+    model = (Stepping if own_step else keras.Model)(source, output)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(x, x, batch_size=6, verbose=0)
+    mean, variance = x[kept].mean(0), x[kept].var(0)
+    np.testing.assert_allclose(norm.moving_mean.numpy(), 0.25 * mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance.numpy(), 0.75 + 0.25 * variance, rtol=1e-5)
+    wanted = (x - 0.25 * mean) / np.sqrt(0.75 + 0.25 * variance + 1e-3)
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0)[kept], wanted[kept], rtol=1e-4, atol=1e-5
+    )

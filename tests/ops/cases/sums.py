@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from convc.ops.loss import SigmoidCrossentropy, SoftmaxCrossentropy, SparseSoftmaxCrossentropy
 from convc.ops.matmul import MatMul
-from convc.ops.norm import BatchNorm, BatchNormTraining, LayerNorm, LogSoftmax, Softmax
+from convc.ops.norm import (
+    BatchNorm,
+    BatchNormTraining,
+    LayerNorm,
+    LogSoftmax,
+    MaskedBatchNorm,
+    Softmax,
+)
 from convc.ops.reduce import (
     ArgMax,
     FirstEqual,
@@ -14,7 +21,7 @@ from convc.ops.reduce import (
     ReduceProd,
     ReduceSum,
 )
-from tests.ops.cases.case import Case, N, bf16, f16, f32, i8, i32, i64, u8
+from tests.ops.cases.case import Case, N, bf16, boolean, f16, f32, i8, i32, i64, u8
 
 MATMUL = [
     Case("mat_mul-plain", MatMul(), (f32(N, 7), f32(7, 5))),
@@ -74,6 +81,12 @@ NORM = [
         BatchNorm(-1, 1e-5),
         (f32(N, 5), *[f32(5)] * 4),
         (*[(-3.0, 3.0)] * 4, (0.1, 4)),
+    ),
+    Case(
+        "masked_batch_norm",
+        MaskedBatchNorm(),
+        (f32(N, 6, 5), *[f32(5)] * 4, boolean(N, 6)),
+        (*[(-3.0, 3.0)] * 4, (0.1, 4), (0, 1)),
     ),
     Case("batch_norm_training", BatchNormTraining(), (f32(N, 5, 4, 3), f32(5), f32(5))),
     Case("batch_norm_training-last", BatchNormTraining(-1, 1e-5), (f32(N, 7, 5), f32(5), f32(5))),
