@@ -23,12 +23,16 @@ _BATCH = 32
 # Regions of fewer bytes don't count: of what a step reads, hundreds of small vectors.
 _LEAST = 1 << 14
 
+# An order is taken if its peak is no more than this part of the given one's: that has values read soon after they are
+# computed. (64 and 32 filters with pools between take 2 % longer in an order with 8 % less.)
+_ENOUGH = 0.9
+
 # Two blocks change places if that saves this part of the entry's peak: others stay next to what they read.
 _WORTH = 0.01
 
 
 def shorten_lifetimes(program: Program) -> Program:
-    """The program with the steps of each entry in an order that has a lower peak of live bytes, where one is found."""
+    """The program with the steps of each entry in an order with a much lower peak of live bytes, where one is found."""
     return replace(program, entries=tuple(_shortened(program, e) for e in program.entries))
 
 
@@ -40,7 +44,7 @@ def _shortened(program: Program, entry: Entry) -> Entry:
     before = uses.peak(given, given)
     order = _hoisted(uses, _sunk(uses, given))
     order = _swapped(uses, order, int(before * _WORTH))
-    if uses.peak(order, _places(order)) >= before:
+    if uses.peak(order, _places(order)) > before * _ENOUGH:
         return entry
     return replace(entry, steps=tuple(entry.steps[i] for i in order))
 
