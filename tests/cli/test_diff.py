@@ -266,6 +266,9 @@ def test_outputs_may_be_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     onnx.save(model, tmp_path / "number.onnx")
     shape = ("--shape", "places=12")
     assert outcome(capsys, "diff", tmp_path / "number.onnx", *shape)[0] == 0
+    code, _, err = outcome(capsys, "diff", tmp_path / "number.onnx", "--shape", "places=11")
+    assert (code, len(err)) == (DataError.exit_code, 1)
+    assert "these data need more than the model is compiled for: places: 11 rows at most" in err[0]
     smaller = tmp_path / "smaller.onnx"
     assert outcome(capsys, "optimize", tmp_path / "number.onnx", *shape, "-o", smaller)[0] == 0
     kinds = [n.op_type for n in onnx.load(smaller).graph.node]

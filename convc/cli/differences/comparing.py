@@ -22,6 +22,7 @@ from convc.graph.ir import Graph
 from convc.onnx.importer import Imported, import_traced
 from convc.onnx.peers import PeerError, run_onnxruntime, run_reference
 from convc.onnx.reading import read_whole_model
+from convc.program.ir import REQUIRE
 from convc.types import symbols_of
 
 PEERS = ("float64", "reference", "onnxruntime")
@@ -57,6 +58,7 @@ def compare(
     graph = built.graphs[entry.name]
     inputs = inputs_of(graph, given, batch, seed)
     truth = truth_of(graph, inputs)
+    require_held(truth)
     rows: list[Row] = []
     faults: list[Fault] = []
     notes: list[str] = []
@@ -80,6 +82,16 @@ def compare(
     outputs = output_rows(truth, {"convc": ours, against: theirs})
     faults += unplaced(outputs, faults, tolerance)
     return Comparison(built.name, rows, outputs, faults, notes)
+
+
+def require_held(truth: Truth) -> None:
+    """DataError where the inputs need more than the model was compiled for: its runs fail then."""
+    for name, held in truth.values.items():
+        if name.startswith(REQUIRE) and not held:
+            raise DataError(
+                f"these data need more than the model is compiled for: {name.removeprefix(REQUIRE)}: give others by "
+                f"--input, or more by --shape"
+            )
 
 
 def inputs_of(graph: Graph, given: Mapping[str, Array], batch: int, seed: int) -> dict[str, Array]:
