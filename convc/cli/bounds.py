@@ -27,11 +27,10 @@ from convc.loops.ir import (
     Store,
     Var,
     const,
-    expressions,
     index,
-    subexpressions,
     walk,
 )
+from convc.loops.walking import expressions, subexpressions
 from convc.program.ir import Program, RegionKind, Step
 from convc.target import Target, target
 from convc.types import DType, evaluate

@@ -24,10 +24,10 @@ from convc.loops.ir import (
     Select,
     Var,
     binary,
-    children,
     index,
 )
 from convc.loops.simplify import Range, bounds, simplify
+from convc.loops.walking import children
 from convc.types import DType
 
 # C++ precedences, higher binds tighter.

@@ -42,11 +42,10 @@ from convc.loops.ir import (
     Var,
     Window,
     binary,
-    expressions,
-    subexpressions,
     walk,
 )
 from convc.loops.simplify import SYMBOL_RANGE, bounds, loop_range, refine
+from convc.loops.walking import expressions, subexpressions
 from convc.types import DType
 
 STATIC_SHARED_LIMIT = 48 * 1024

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from convc.loops.ir import INDEX, Binary, Const, Expr, Load, Reduce, Select, Var, children
+from convc.loops.ir import INDEX, Binary, Const, Expr, Load, Reduce, Select, Var
+from convc.loops.walking import children
 
 
 @dataclass

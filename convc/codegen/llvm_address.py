@@ -5,19 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from convc.codegen.llvm_registers import RegisterWriter
-from convc.loops.ir import (
-    INDEX,
-    Binary,
-    Buffer,
-    Const,
-    Expr,
-    Kernel,
-    Var,
-    binary,
-    index,
-    subexpressions,
-)
+from convc.loops.ir import INDEX, Binary, Buffer, Const, Expr, Kernel, Var, binary, index
 from convc.loops.simplify import Linear, linear, simplify
+from convc.loops.walking import subexpressions
 from convc.target import Target
 
 # Accesses that start from one pointer, from which on LLVM isn't to look for other pointers for them.

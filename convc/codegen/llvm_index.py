@@ -7,21 +7,9 @@ from abc import ABC, abstractmethod
 from convc.codegen import llvm_ops
 from convc.codegen.llvm_ops import Value
 from convc.codegen.llvm_scope import Scope
-from convc.loops.ir import (
-    INDEX,
-    Binary,
-    Call,
-    Cast,
-    Const,
-    Expr,
-    Load,
-    Select,
-    Var,
-    children,
-    subexpressions,
-    substitute,
-)
+from convc.loops.ir import INDEX, Binary, Call, Cast, Const, Expr, Load, Select, Var
 from convc.loops.simplify import bounds, from_linear, linear, simplify
+from convc.loops.walking import children, subexpressions, substitute
 
 
 class IndexWriter(Scope, ABC):

@@ -36,11 +36,10 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    subexpressions,
-    substitute,
     walk,
 )
 from convc.loops.simplify import bounds, loop_range, simplify
+from convc.loops.walking import subexpressions, substitute
 from convc.target import Target
 
 

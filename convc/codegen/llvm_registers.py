@@ -21,9 +21,9 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    subexpressions,
     walk,
 )
+from convc.loops.walking import subexpressions
 from convc.target import Target
 
 

@@ -26,10 +26,9 @@ from convc.loops.ir import (
     Role,
     Store,
     Var,
-    expressions,
-    subexpressions,
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, Ranges, bounds, loop_range
+from convc.loops.walking import expressions, subexpressions
 from convc.types import Dim, Extent, evaluate, size_of, symbols_of
 
 Loops = Mapping[str, Extent]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from convc.loops.ir import INDEX, Binary, Const, Expr, Var, subexpressions
+from convc.loops.ir import INDEX, Binary, Const, Expr, Var
 from convc.loops.simplify import Linear, Ranges, bounds, linear
+from convc.loops.walking import subexpressions
 
 
 def are_distinct(

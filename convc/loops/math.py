@@ -29,16 +29,14 @@ from convc.loops.ir import (
     Store,
     Var,
     Window,
-    children,
     const,
-    rebuild,
     select,
-    subexpressions,
     walk,
 )
 from convc.loops.math_emit import Emit
 from convc.loops.math_formulas import FORMULAS, NARROW_FORMULAS, ROUNDINGS, TESTS
 from convc.loops.printer import print_expr
+from convc.loops.walking import children, rebuild, subexpressions
 from convc.types import DType
 
 EXPANDED = frozenset([*FORMULAS, *NARROW_FORMULAS, *TESTS])

@@ -24,10 +24,8 @@ from convc.loops.ir import (
     Var,
     Window,
     binary,
-    children,
-    rebuild,
-    same,
 )
+from convc.loops.walking import children, rebuild, same
 from convc.types import DType
 
 Range = tuple[float, float]

@@ -34,10 +34,10 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    subexpressions,
 )
 from convc.loops.printer import print_buffer, print_expr, print_head
 from convc.loops.scalars import limits
+from convc.loops.walking import subexpressions
 from convc.types import DType, symbols_of
 
 STATIC_KINDS = (LoopKind.vectorized, LoopKind.unrolled)

@@ -13,7 +13,8 @@ from convc.graph.op import Op
 from convc.graph.state import NEXT
 from convc.graph.view import Part
 from convc.loops.formula import Tensor
-from convc.loops.ir import Cast, Const, Expr, Load, Reduce, Var, children, subexpressions
+from convc.loops.ir import Cast, Const, Expr, Load, Reduce, Var
+from convc.loops.walking import children, subexpressions
 from convc.types import TensorType
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from convc.graph.ir import Graph, Node
 from convc.graph.op import Op
 from convc.loops.formula import Tensor
-from convc.loops.ir import Binary, Call, Expr, Load, Reduce, Var, subexpressions
+from convc.loops.ir import Binary, Call, Expr, Load, Reduce, Var
+from convc.loops.walking import subexpressions
 from convc.lower.groups import Group, is_pointwise
 from convc.types import TensorType, symbols_of
 

@@ -28,15 +28,12 @@ from convc.loops.ir import (
     Store,
     Var,
     binary,
-    children,
     const,
-    expressions,
     fma,
     index,
-    rebuild,
-    subexpressions,
 )
 from convc.loops.simplify import simplify_kernel
+from convc.loops.walking import children, expressions, rebuild, subexpressions
 from convc.types import DType
 
 _LOOP_NAMES = {1: "i", 2: "n o", 3: "n o i", 4: "n o i j"}

@@ -22,9 +22,9 @@ from convc.loops.ir import (
     Space,
     Store,
     Var,
-    subexpressions,
     walk,
 )
+from convc.loops.walking import subexpressions
 from convc.types import Shape
 
 # Columns that stand together, by preference: whole vectors of every target, few enough for a register tile.

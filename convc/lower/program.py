@@ -25,13 +25,12 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    children,
     const,
-    expressions,
     index,
     walk,
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range, simplify_kernel
+from convc.loops.walking import children, expressions
 from convc.lower.groups import Group, group_nodes
 from convc.lower.inlining import inline_cheap, own_nest
 from convc.lower.nest import loop_names, naive_kernel, naive_kernel_of, nest_kernel

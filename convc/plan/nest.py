@@ -27,11 +27,9 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    children,
-    expressions,
-    subexpressions,
 )
 from convc.loops.tasks import parallel_loops
+from convc.loops.walking import children, expressions, subexpressions
 from convc.program.ir import Cut
 from convc.types import Dim, Extent, evaluate, size_of
 

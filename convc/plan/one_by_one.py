@@ -28,9 +28,8 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    expressions,
-    subexpressions,
 )
+from convc.loops.walking import expressions, subexpressions
 from convc.program.ir import Entry, Program, Region, RegionKind, Step
 from convc.program.turns import own_regions, step_of
 from convc.target import Target

@@ -13,19 +13,8 @@ import functools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from convc.loops.ir import (
-    Call,
-    Expr,
-    Kernel,
-    Load,
-    Role,
-    Stmt,
-    Store,
-    expressions,
-    index,
-    subexpressions,
-    walk,
-)
+from convc.loops.ir import Call, Expr, Kernel, Load, Role, Stmt, Store, index, walk
+from convc.loops.walking import expressions, subexpressions
 from convc.plan.reorder import Uses
 from convc.program.ir import Argument, Entry, Program, Region, Step
 from convc.program.turns import loops_of

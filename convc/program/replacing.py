@@ -21,10 +21,9 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    expressions,
-    subexpressions,
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, loop_range
+from convc.loops.walking import expressions, subexpressions
 
 Place = tuple[tuple[Expr, ...], tuple[int, ...]]
 """An index, and the loops around that its variables belong to: the same place in another loop is another one."""

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from convc.loops.ir import Block, For, Kernel, Load, LoopKind, Role, Stmt, map_block
+from convc.loops.ir import Block, For, Kernel, Load, LoopKind, Role, Stmt
 from convc.loops.rewrites import use_border
 from convc.loops.simplify import simplify_kernel
+from convc.loops.walking import map_block
 from convc.schedule.accumulated import accumulated
 from convc.schedule.blocks import split_blocks
 from convc.schedule.choices import DEFAULT, Choice, Picker

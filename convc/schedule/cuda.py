@@ -20,9 +20,6 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    children,
-    expressions,
-    subexpressions,
     walk,
 )
 from convc.loops.math import expand_math
@@ -36,6 +33,7 @@ from convc.loops.rewrites.grid import (
 )
 from convc.loops.rewrites.nest import bind, fuse, reorder
 from convc.loops.simplify import linear, simplify_kernel
+from convc.loops.walking import children, expressions, subexpressions
 from convc.schedule.dependence import goes_back
 
 THREADS = 256

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from convc.loops.ir import (
-    Alloc,
-    Expr,
-    Kernel,
-    Let,
-    Role,
-    Space,
-    Store,
-    Var,
-    expressions,
-    subexpressions,
-    walk,
-)
+from convc.loops.ir import Alloc, Expr, Kernel, Let, Role, Space, Store, Var, walk
 from convc.loops.simplify import Range, bounds, simplify
+from convc.loops.walking import expressions, subexpressions
 from convc.schedule.structure import loads_in, loads_of
 
 

@@ -17,13 +17,12 @@ from convc.loops.ir import (
     Let,
     LoopKind,
     Store,
-    expressions,
-    subexpressions,
     walk,
 )
 from convc.loops.math import expand_math
 from convc.loops.rewrites import drop_unit_loops, parallelize, split_fma
 from convc.loops.simplify import simplify_kernel
+from convc.loops.walking import expressions, subexpressions
 from convc.target import Target
 
 

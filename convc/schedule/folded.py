@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from convc.loops.ir import Expr, Kernel, Select, subexpressions
+from convc.loops.ir import Expr, Kernel, Select
 from convc.loops.rewrites import fuse, reduction_over, split_reduction, unroll, vectorize
 from convc.loops.simplify import simplify_kernel
+from convc.loops.walking import subexpressions
 from convc.schedule.finishing import finish, parallel_top
 from convc.schedule.nesting import runs_on
 from convc.schedule.structure import Structure, analyse, depends_on, loads_of

@@ -16,10 +16,9 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    map_block,
-    subexpressions,
     walk,
 )
+from convc.loops.walking import map_block, subexpressions
 from convc.schedule.dependence import never_meet
 from convc.schedule.structure import Places, loads_in, places_of
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from convc.loops.ir import Binary, Const, expressions, subexpressions, walk
+from convc.loops.ir import Binary, Const, walk
 from convc.loops.rewrites import reorder, split
 from convc.loops.simplify import simplify_kernel
+from convc.loops.walking import expressions, subexpressions
 from convc.schedule.structure import Loop, Structure, analysed, depends_on
 
 _PHASE = "_phase"

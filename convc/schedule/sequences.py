@@ -24,15 +24,11 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    expressions,
     index,
-    map_block,
-    map_expr,
-    subexpressions,
-    substitute_block,
     walk,
 )
 from convc.loops.rewrites import sink, split, unroll, vectorize
+from convc.loops.walking import expressions, map_block, map_expr, subexpressions, substitute_block
 from convc.schedule.dependence import are_slices
 from convc.schedule.finishing import finish, has_loop
 from convc.schedule.lanes import is_straight, may_be_lanes

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from math import prod
 
-from convc.loops.ir import Buffer, Expr, For, Kernel, Load, Space, Var, subexpressions
+from convc.loops.ir import Buffer, Expr, For, Kernel, Load, Space, Var
 from convc.loops.rewrites import Stream, prefetch_block, reorder
+from convc.loops.walking import subexpressions
 from convc.schedule.structure import Loop, Structure, depends_on, loads_of, moves_with
 from convc.target import Target
 

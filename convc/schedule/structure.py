@@ -25,12 +25,11 @@ from convc.loops.ir import (
     Store,
     Var,
     binary,
-    expressions,
     index,
-    subexpressions,
     walk,
 )
 from convc.loops.simplify import SYMBOL_RANGE, Linear, Range, linear, loop_range, simplify
+from convc.loops.walking import expressions, subexpressions
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from convc.loops.ir import Kernel, Load, Select, Var, subexpressions
+from convc.loops.ir import Kernel, Load, Select, Var
 from convc.loops.rewrites import sink, speculate, split, unroll, vectorize
 from convc.loops.simplify import simplify_kernel
+from convc.loops.walking import subexpressions
 from convc.schedule.choices import Picker
 from convc.schedule.constants import lanes_innermost, pad_vectors
 from convc.schedule.finishing import finish, has_loop, parallel_top

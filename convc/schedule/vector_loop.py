@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from convc.loops.ir import Binary, Const, Load, Role, subexpressions
+from convc.loops.ir import Binary, Const, Load, Role
 from convc.loops.rewrites import split
 from convc.loops.simplify import simplify_kernel
+from convc.loops.walking import subexpressions
 from convc.schedule.constants import is_constant
 from convc.schedule.structure import Loop, Structure, analysed, depends_on, moves_with
 from convc.target import Target

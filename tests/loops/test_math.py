@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from convc.loops.interp import run_kernel
-from convc.loops.ir import Call, Kernel, Select, expressions, subexpressions, walk
+from convc.loops.ir import Call, Kernel, Select, walk
 from convc.loops.math import EXPANDED, expand_math
 from convc.loops.parser import parse_kernel
 from convc.loops.printer import print_kernel
 from convc.loops.verify import verify_kernel
+from convc.loops.walking import expressions, subexpressions
 from convc.types import DType
 from tests.loops.arrays import run_elementwise
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from convc.graph.op import Op
 from convc.loops.formula import Tensor
-from convc.loops.ir import Binary, Cast, Expr, Load, Reduce, Select, Var, subexpressions
+from convc.loops.ir import Binary, Cast, Expr, Load, Reduce, Select, Var
 from convc.loops.printer import print_expr
+from convc.loops.walking import subexpressions
 from convc.ops.activations import Gelu
 from convc.ops.conv import Conv2d, ConvTranspose2d
 from convc.ops.matmul import MatMul

@@ -27,13 +27,11 @@ from convc.loops.ir import (
     Load,
     Role,
     Var,
-    expressions,
-    map_expr,
-    subexpressions,
     walk,
 )
 from convc.loops.math import expand_math
 from convc.loops.parser import parse_kernel
+from convc.loops.walking import expressions, map_expr, subexpressions
 from convc.lower.nest import naive_kernel
 from convc.ops.activations import Relu
 from convc.ops.broadcasting import Add

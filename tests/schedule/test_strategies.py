@@ -9,8 +9,9 @@ import pytest
 
 from convc import driver, keras
 from convc.keras import layers
-from convc.loops.ir import Call, Select, expressions, subexpressions, walk
+from convc.loops.ir import Call, Select, walk
 from convc.loops.parser import parse_kernel
+from convc.loops.walking import expressions, subexpressions
 from convc.schedule.cpu import schedule_kernel
 from convc.target import TARGETS
 

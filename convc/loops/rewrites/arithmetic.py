@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from convc.loops.ir import Call, Expr, Kernel, binary, map_block, map_expr
+from convc.loops.ir import Call, Expr, Kernel, binary
+from convc.loops.walking import map_block, map_expr
 
 
 def split_fma(kernel: Kernel) -> Kernel:

@@ -28,17 +28,13 @@ from convc.loops.ir import (
     Store,
     Var,
     binary,
-    children,
     const,
-    map_block,
-    map_expr,
     minimum,
-    rebuild,
     select,
-    subexpressions,
     walk,
 )
 from convc.loops.rewrites.nest import at_loops
+from convc.loops.walking import children, map_block, map_expr, rebuild, subexpressions
 
 
 def fresh(kernel: Kernel, wish: str) -> str:

@@ -24,11 +24,7 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    children,
     index,
-    map_block,
-    rebuild,
-    subexpressions,
     walk,
 )
 from convc.loops.simplify import (
@@ -40,6 +36,7 @@ from convc.loops.simplify import (
     loop_range,
     simplify_kernel,
 )
+from convc.loops.walking import children, map_block, rebuild, subexpressions
 from convc.types import Dim
 
 

@@ -20,11 +20,9 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    map_block,
-    map_expr,
-    substitute,
     walk,
 )
+from convc.loops.walking import map_block, map_expr, substitute
 
 
 def _with_buffer(kernel: Kernel, name: str, change: Callable[[Buffer], Buffer]) -> Kernel:

@@ -27,13 +27,10 @@ from convc.loops.ir import (
     Var,
     Window,
     binary,
-    map_block,
-    map_expr,
     minimum,
-    subexpressions,
-    substitute_block,
     walk,
 )
+from convc.loops.walking import map_block, map_expr, subexpressions, substitute_block
 
 
 def at_loops(kernel: Kernel, var: str, change: Callable[[For], Block]) -> Kernel:

@@ -25,13 +25,11 @@ from convc.loops.ir import (
     Window,
     binary,
     const,
-    expressions,
     index,
-    subexpressions,
-    substitute,
     walk,
 )
 from convc.loops.simplify import simplify_kernel
+from convc.loops.walking import expressions, subexpressions, substitute
 
 
 def prefetch_results(kernel: Kernel, lane: str) -> Kernel:

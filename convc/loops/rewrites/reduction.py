@@ -27,14 +27,11 @@ from convc.loops.ir import (
     Var,
     binary,
     const,
-    map_block,
-    map_expr,
-    subexpressions,
-    substitute,
     walk,
 )
 from convc.loops.rewrites.grid import fresh
 from convc.loops.scalars import limits
+from convc.loops.walking import map_block, map_expr, subexpressions, substitute
 from convc.types import DType
 
 
