@@ -13,6 +13,7 @@ from convc.keras import (
     metrics,
     ops,
     optimizers,
+    random,
     tensorflow_functions,
     tensorflow_images,
 )
@@ -38,6 +39,14 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
     return ops.broadcast_to(found, shape) if found.ndim == 0 else ops.reshape(found, shape)
 
 
+def categorical(
+    logits: Any, num_samples: int, dtype: Any = None, seed: Any = None, name: Any = None
+) -> Any:
+    """Classes drawn by each row of logits."""
+    del name
+    return random.categorical(logits, num_samples, dtype or "int64", seed)
+
+
 def list_physical_devices(device_type: str | None = None) -> list[Any]:
     """None: the processor needs no choice."""
     del device_type
@@ -55,6 +64,7 @@ NAMES: dict[str, Any] = {
     "convert_to_tensor": or_text(ops.convert_to_tensor, whole),
     "expand_dims": or_text(ops.expand_dims, np.expand_dims),
     "function": function,
+    "random.categorical": categorical,
     "random.set_seed": set_random_seed,
     "reshape": or_text(ops.reshape, np.reshape),
     "shape": ops.shape,

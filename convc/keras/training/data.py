@@ -50,6 +50,8 @@ class Ports:
     input_keys: tuple[str, ...]
     """The keys of dicts of inputs."""
     output_keys: tuple[str, ...]
+    scored: int | None = None
+    """The one output of several that has a loss: what targets are for, if they aren't a structure."""
     prepare: Callable[[Any], Any] | None = None
     """What makes the inputs of the user's data, where these aren't the same (text, engine.hosted)."""
 
@@ -152,6 +154,8 @@ def output_feeds(ports: Ports, what: str, value: Any, name: Callable[[str], str]
     keys = ports.output_keys
     if isinstance(value, Mapping) and not set(value) - set(keys):
         value = {key: value.get(key) for key in keys}
+    elif ports.scored is not None and not isinstance(value, (list, tuple, Mapping)):
+        value = [value if k == ports.scored else None for k in range(len(keys))]
     elif what == "sample_weight" and not isinstance(value, (list, tuple, dict)):
         value = [value] * len(keys) if len(keys) > 1 else value
     items = listed(ports.owner, f"{what} for output", keys, value)

@@ -30,8 +30,11 @@ class Values(np.ndarray[Any, Any]):
     """An array with `numpy()`, as tensors have it; so have its parts."""
 
     def numpy(self) -> Any:
-        """The array, or its only item."""
-        return np.asarray(self) if self.ndim else np.asarray(self)[()]
+        """The array, or its only item; strings as bytes, as TensorFlow has them."""
+        array = np.asarray(self)
+        if array.dtype.kind == "U":
+            array = np.char.encode(array, "utf-8").astype(object)
+        return array if self.ndim else array[()]
 
     def __getitem__(self, key: Any) -> Any:
         found = super().__getitem__(key)
