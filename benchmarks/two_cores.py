@@ -11,7 +11,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from convc_runtime.memory import Mapping, aligned, map_code
@@ -103,7 +103,7 @@ def streaming(threads: int) -> float:
     return size * max(rate(together(runs)) for _ in range(_RUNS))
 
 
-def together(runs: list[Callable[[], object]]) -> list[tuple[float, float]]:
+def together(runs: Sequence[Callable[[], object]]) -> list[tuple[float, float]]:
     """When each run began and ended, in seconds: all at the same time, on CPUs of their own as far as there are any."""
     gate = threading.Barrier(len(runs))
     spans: list[tuple[float, float]] = []
