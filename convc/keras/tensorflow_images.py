@@ -28,10 +28,15 @@ def resize(
     x = as_tensor(images)
     size = tuple(int(s) for s in size)
     if preserve_aspect_ratio:
-        rows, columns = x.shape[-3:-1]
-        scale = min(size[0] / rows, size[1] / columns)  # type: ignore[operator]
-        size = (round(rows * scale), round(columns * scale))  # type: ignore[operator]
+        rows, columns = _sides(x)
+        scale = min(size[0] / rows, size[1] / columns)
+        size = (round(rows * scale), round(columns * scale))
     return ops.image.resize(x, size, method, antialias=antialias and method != "nearest")
+
+
+def _sides(x: Any) -> tuple[int, int]:
+    rows, columns = x.shape[-3:-1]
+    return int(rows), int(columns)
 
 
 def resize_with_crop_or_pad(image: Any, target_height: int, target_width: int) -> Any:
@@ -71,9 +76,9 @@ def pad_to_bounding_box(
 def central_crop(image: Any, central_fraction: float) -> Any:
     """The middle share of the rows and columns."""
     x = as_tensor(image)
-    cuts = [int((s - s * central_fraction) / 2) for s in x.shape[-3:-1]]  # type: ignore[operator]
-    rows, columns = x.shape[-3:-1]
-    return crop_to_bounding_box(x, *cuts, rows - 2 * cuts[0], columns - 2 * cuts[1])  # type: ignore[operator]
+    rows, columns = _sides(x)
+    top, left = (int((s - s * central_fraction) / 2) for s in (rows, columns))
+    return crop_to_bounding_box(x, top, left, rows - 2 * top, columns - 2 * left)
 
 
 def flip_left_right(image: Any) -> Any:
@@ -246,13 +251,14 @@ def ssim(
     k2: float = 0.03,
 ) -> Any:
     """The structural similarity of each image (Wang et al., IEEE Trans. Image Processing 13, 2004)."""
-    x, y = ops.cast(img1, "float32"), ops.cast(img2, "float32")
+    x: Any = ops.cast(img1, "float32")
+    y: Any = ops.cast(img2, "float32")
     single = x.ndim == 3
     x, y = (ops.expand_dims(t, 0) if single else t for t in (x, y))
     at = np.arange(filter_size) - (filter_size - 1) / 2
     line = np.exp(-0.5 * (at / filter_sigma) ** 2)
     plane = np.outer(line, line) / line.sum() ** 2
-    kernel = np.repeat(plane[:, :, None, None], x.shape[-1], axis=2).astype(np.float32)  # type: ignore[call-overload]
+    kernel = np.repeat(plane[:, :, None, None], int(x.shape[-1]), axis=2).astype(np.float32)
 
     def mean(t: Any) -> Any:
         return ops.depthwise_conv(t, kernel, data_format="channels_last")

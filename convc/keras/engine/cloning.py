@@ -53,9 +53,10 @@ def copied(layer: Any) -> Any:
     """A layer of the same class and config with new weights; a Lambda layer has the same function."""
     if isinstance(layer, Model):
         return clone_model(layer)
-    if type(layer) is LAYERS["Lambda"]:
-        return type(layer)(**{**layer.init_arguments, "name": layer.name})
-    return type(layer).from_config(layer.get_config())
+    cls: Any = type(layer)
+    if cls is LAYERS["Lambda"]:
+        return cls(**{**layer.init_arguments, "name": layer.name})
+    return cls.from_config(layer.get_config())
 
 
 def _into_models(clone: Clone, call: Callable[..., Any]) -> Clone:
@@ -102,7 +103,8 @@ def _functional(model: Any, input_tensors: Any, clone: Clone, call: Callable[...
         values = {_place(mine): tensor for mine, tensor in zip(wanted, given, strict=True)}
 
     def new(tensor: KerasTensor) -> KerasTensor:
-        return values.get(_place(tensor), tensor)
+        found: KerasTensor = values.get(_place(tensor), tensor)
+        return found
 
     with outermost():
         for each in network.calls:

@@ -89,7 +89,7 @@ class Dense(Layer):
         y = apply(matmul.MatMul(), x, self.kernel)
         if self.bias is not None:
             y = apply(broadcasting.Add(), y, self.bias)
-        return y if self.activation is None else self.activation(y)
+        return y if self.activation is None else self.activation(y)  # type: ignore[redundant-expr]
 
 
 class Activation(Layer):

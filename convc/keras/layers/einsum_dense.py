@@ -116,7 +116,7 @@ class EinsumDense(Layer):
         y = ops.einsum(f"{a},{b}->{c}", x, self.kernel)
         if self.bias is not None:
             y = ops.add(y, self.bias)
-        return y if self.activation is None else as_tensor(self.activation(y))
+        return y if self.activation is None else as_tensor(self.activation(y))  # type: ignore[redundant-expr]
 
 
 class Fanned(initializers.Initializer):

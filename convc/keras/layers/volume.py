@@ -166,7 +166,7 @@ class Conv3D(VolumeLayer):
         if self.bias is not None:
             y = apply(broadcasting.Add(), y, reshape(as_tensor(self.bias), (self.filters, 1, 1, 1)))
         y = self._back(y)
-        return y if self.activation is None else as_tensor(self.activation(y))
+        return y if self.activation is None else as_tensor(self.activation(y))  # type: ignore[redundant-expr]
 
 
 class Conv3DTranspose(Conv3D):

@@ -16,15 +16,12 @@ from convc.keras.engine.call import operation
 from convc.keras.engine.naming import user_line
 from convc.keras.engine.tensor import (
     KerasTensor,
-    apply,
     as_tensor,
     cast,
     floating,
-    promoted,
     transpose,
 )
-from convc.keras.ops import elementwise, nn, reductions, shaping
-from convc.ops import shape as kernels
+from convc.keras.ops import elementwise, nn, shaping
 
 Weights = NDArray[np.float64]
 
@@ -296,10 +293,12 @@ def resampling(size: int, target: int, method: str, antialias: bool) -> Weights:
         edges = np.arange(target + 1) * ratio
         cells = np.arange(size)
         upper = np.minimum(edges[1:, None], cells + 1)
-        return np.maximum(upper - np.maximum(edges[:-1, None], cells), 0.0) / ratio
+        covered = np.maximum(upper - np.maximum(edges[:-1, None], cells), 0.0)
+        return np.asarray(covered / ratio, np.float64)
     scale = max(ratio, 1.0) if antialias else 1.0
     centres = (np.arange(target) + 0.5) * ratio - 0.5
-    weights = _KERNELS[method]((centres[:, None] - np.arange(size)) / scale)
+    distances = np.asarray((centres[:, None] - np.arange(size)) / scale, np.float64)
+    weights = _KERNELS[method](distances)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -353,40 +352,11 @@ def _of_ratio(
     if crop:
         high, wide = min(rows, by_width) or rows, min(columns, by_height) or columns
         top, left = (rows - high) // 2, (columns - wide) // 2
-        return x[:, top : top + high, left : left + wide]
+        return as_tensor(x[:, top : top + high, left : left + wide])
     high, wide = max(rows, by_width), max(columns, by_height)
     top, left = (high - rows) // 2, (wide - columns) // 2
     around = [(0, 0), (top, high - rows - top), (left, wide - columns - left), (0, 0)]
     return shaping.pad(x, around, constant_values=fill_value)
-
-
-# ---------------------------------------------------------------- blocks of pixels, and how alike images are
-
-
-def _blocks(owner: str, x: Any, data_format: str, op: Any) -> KerasTensor:
-    image, last = nn._image(owner, x, data_format)
-    return nn._back(apply(op, image), last)
-
-
-@operation
-def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> KerasTensor:
-    """Blocks of channels as block_size x block_size pixels, channels ordered (row, column, channel)."""
-    return _blocks("depth_to_space", x, data_format, kernels.DepthToSpace(int(block_size)))
-
-
-@operation
-def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> KerasTensor:
-    """block_size x block_size pixels as channels: the inverse of `depth_to_space`."""
-    return _blocks("space_to_depth", x, data_format, kernels.SpaceToDepth(int(block_size)))
-
-
-@operation
-def psnr(x1: Any, x2: Any, max_val: float) -> KerasTensor:
-    """The peak signal-to-noise ratio of two tensors in decibels: 10 log10(max_val² / their mean square error)."""
-    a, b = promoted(floating(x1), floating(x2))
-    error = reductions.mean(elementwise.square(a - b))
-    found: KerasTensor = 20.0 * math.log10(max_val) - 10.0 * elementwise.log10(error)
-    return found
 
 
 __all__ = [

@@ -262,7 +262,8 @@ def get_item(x: Any, key: Any) -> KerasTensor:
 def _indexed(x: KerasTensor, keys: Sequence[Any]) -> KerasTensor:
     """Slices first, in one operator; then integers and None by reshaping; then a gather."""
     real = [k for k in keys if k is not None]
-    starts, ends, steps, gathers = [], [], [], []
+    starts, ends, steps = [], [], []
+    gathers: list[tuple[int, Any]] = []
     for axis, key in enumerate(real):
         match key:
             case slice():

@@ -225,11 +225,12 @@ def weights_of_classes(labels: Array, class_weight: Mapping[int, float], dtype: 
         raise UsageError(
             f"class_weight: expected a dict from classes to weights; received {class_weight!r}"
         )
-    if labels.ndim > 1:
-        labels = labels[..., 0] if labels.shape[-1] == 1 else np.argmax(labels, -1)
-    classes, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
+    numbers: Any = labels
+    if numbers.ndim > 1:
+        numbers = numbers[..., 0] if numbers.shape[-1] == 1 else np.argmax(numbers, -1)
+    classes, inverse = np.unique(np.round(numbers).astype(np.int64), return_inverse=True)
     table = np.array([class_weight.get(int(c), 1.0) for c in classes], dtype)
-    return np.asarray(table[inverse].reshape(labels.shape))
+    return np.asarray(table[inverse].reshape(numbers.shape))
 
 
 def unpacked(batch: Any) -> tuple[Any, Any, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Values(np.ndarray[Any, Any]):
     def __iter__(self) -> Iterator[Any]:
         return (self[k] for k in range(len(self)))
 
-    def __hash__(self) -> int:  # of single numbers, as numpy's
+    def __hash__(self) -> int:  # type: ignore[override] # of single numbers, as numpy's
         return hash(self.item())
 
 
@@ -296,7 +297,8 @@ class Dataset:
         step, length = shift or size, (size - 1) * stride + 1
 
         def make() -> Iterator[Any]:
-            running, held = self._make(), []
+            running = self._make()
+            held: list[Any] = []
             ended = False
             while True:
                 while len(held) < length and not ended:
@@ -306,7 +308,7 @@ class Dataset:
                 if not held or (drop_remainder and len(held) < length):
                     return
                 inside = held[:length:stride]
-                yield Dataset(lambda inside=inside: iter(inside), len(inside))
+                yield Dataset(partial(iter, inside), len(inside))
                 gone = step - len(held)
                 held = held[step:]
                 if gone > 0:
@@ -421,9 +423,12 @@ class Pipelined:
             count = UNKNOWN
         return Dataset(make, count)
 
-    def shuffle(self, buffer_size: Any, *others: Any, **settings: Any) -> Dataset:
+    def _shuffled(self, buffer_size: Any, *others: Any, **settings: Any) -> Dataset:
         """The batches in another order in each pass."""
         return self.pipeline().shuffle(buffer_size, *others, **settings)
+
+    shuffle: Any = _shuffled
+    """A method; data sets of the user's may call something else so."""
 
     def unbatch(self) -> Dataset:
         """The rows of the batches."""
@@ -584,10 +589,11 @@ def _together(window: Dataset) -> Any:
     first = next(window._make(), None)
     if not isinstance(first, tuple):
         return window
-    return tuple(
-        Dataset(lambda k=k: (e[k] for e in window._make()), window._count)
-        for k in range(len(first))
-    )
+    return tuple(Dataset(partial(_part, window, k), window._count) for k in range(len(first)))
+
+
+def _part(window: Dataset, k: int) -> Iterator[Any]:
+    return (element[k] for element in window._make())
 
 
 def _shapes(padded_shapes: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from convc.keras import layers, ops
 class Own(keras.Model):
     """Keras' step, traced from Python."""
 
-    def compute_loss(
+    def compute_loss(  # type: ignore[override, unused-ignore]
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None
     ) -> Any:
         return super().compute_loss(x, y, y_pred, sample_weight)
