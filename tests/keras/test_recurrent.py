@@ -186,3 +186,15 @@ def test_a_config_makes_the_layer_again(make: Any, tmp_path: Any) -> None:
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_an_open_number_of_steps_is_not_unrolled_before_data_come() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((None, 3)),
+            layers.RNN(layers.GRUCell(2, reset_after=False), return_sequences=True),
+        ]
+    )
+    assert model.output_shape == (None, None, 2)
+    assert len(model.graph_of_variables(nominal=True)[0].nodes) < 60
+    assert model.predict(np.ones((2, 7, 3)), verbose=0).shape == (2, 7, 2)

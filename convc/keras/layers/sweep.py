@@ -7,6 +7,7 @@ from typing import Any
 
 from convc.errors import UnsupportedError
 from convc.keras.engine.call import flatten, map_tensors
+from convc.keras.engine.open_sizes import Open
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, reshape
 from convc.keras.layers.cells import Cell, States, flipped, mul, part, state_at, where, zeros
 from convc.ops import elementwise
@@ -65,6 +66,8 @@ class Sweep:
     def _turns(self, x: KerasTensor) -> list[int]:
         """The numbers of the steps in the order in which they are taken."""
         steps = x.type.shape[1]
+        if isinstance(steps, Open):
+            return [0]  # For the shapes: what is compiled is traced for the number that data have.
         if not isinstance(steps, int) or steps > LONGEST:
             raise UnsupportedError(
                 f"{self.owner}: expected up to {LONGEST} steps; received {steps}"
@@ -89,7 +92,7 @@ class Sweep:
                 new = [where(inside, n, old) for n, old in zip(new, states, strict=True)]
             states = new
             outputs.append(states[0])
-        return self._gathered(outputs), states
+        return self._gathered(outputs, x), states
 
     def _of_any(
         self, cell: Any, x: KerasTensor, states: Any, counted: KerasTensor | None
@@ -109,13 +112,16 @@ class Sweep:
                 new = unless(inside, new, states)
             outputs.append(output)
             states = new
-        return self._gathered(outputs), states
+        return self._gathered(outputs, x), states
 
-    def _gathered(self, outputs: list[KerasTensor]) -> KerasTensor:
+    def _gathered(self, outputs: list[KerasTensor], x: KerasTensor) -> KerasTensor:
         if not self.whole:
             return outputs[-1]
         batch, *features = outputs[0].type.shape
         rows = [reshape(o, (batch, 1, *features)) for o in outputs]
+        steps = x.type.shape[1]
+        if isinstance(steps, Open):
+            return apply(shapes.Broadcast((batch, steps, *features)), rows[0])
         return apply(shapes.Concat(1), *rows) if len(rows) > 1 else rows[0]
 
 

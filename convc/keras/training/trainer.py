@@ -227,8 +227,17 @@ class Trainer(Customizable):
             tuple(Port(n, t.type) for n, t in zip(self.output_names, outputs, strict=True)),
             keys if same else tuple(n for n, _ in taken),
             keys_of(traced.outputs, self.output_names),
+            self._single_loss(len(outputs)),
             None if same else partial(self._prepared_of, keys),
         )
+
+    def _single_loss(self, outputs: int) -> int | None:
+        """The place of the only loss among those of several outputs."""
+        losses = None if self._settings is None else self._settings.loss
+        if outputs < 2 or not isinstance(losses, (list, tuple)) or len(losses) != outputs:
+            return None
+        places = [k for k, loss in enumerate(losses) if loss is not None]
+        return places[0] if len(places) == 1 else None
 
     def _prepared_of(self, keys: tuple[str, ...], x: Any) -> Any:
         """Numbers in place of the text in data."""

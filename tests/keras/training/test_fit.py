@@ -491,3 +491,14 @@ def test_batch_statistics_are_of_what_a_mask_lets_through(own_step: bool) -> Non
     np.testing.assert_allclose(
         model.predict(x, verbose=0)[kept], wanted[kept], rtol=1e-4, atol=1e-5
     )
+
+
+def test_targets_are_for_the_only_output_with_a_loss() -> None:
+    inputs = keras.Input((3,))
+    first = layers.Dense(2)(inputs)
+    model = keras.Model(inputs, [layers.Dense(1)(first), first])
+    model.compile("sgd", loss=["mse", None])
+    x, y = np.ones((4, 3), np.float32), np.zeros((4, 1), np.float32)
+    history = model.fit(x, y, verbose=0, validation_data=(x, y))
+    assert set(history.history) == {"loss", "val_loss"}
+    assert np.isclose(model.evaluate(x, y, verbose=0), history.history["val_loss"][0])
