@@ -19,24 +19,17 @@ WHY = {
     "distribution": "one machine",
     "export": "`convc compile` writes artifacts, C libraries and ONNX files",
     "legacy.saving": "see `saving`",
-    "dtype_policies": "layers take `dtype=` and policies' names",
-    "tree": "not a part of models",
 }
 """Why whole modules are missing."""
 
 REASONS: dict[str, str] = {
     "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper": "of other frameworks",
-    "Hashing HashedCrossing": "TensorFlow's FarmHash and SipHash",
     "MelSpectrogram STFTSpectrogram STFT STFTInitializer stft fft fft2 ifft2 rfft irfft istft": "Fourier transforms",
     "OrbaxCheckpoint": "a format of JAX's",
     "RemoteMonitor": "sends to a server",
-    "ConvLSTM1D ConvLSTM2D ConvLSTM3D RNN GRUCell LSTMCell SimpleRNNCell StackedRNNCells": "cells outside of layers",
-    "cholesky cholesky_inverse det eig eigh inv linalg logdet lstsq lu_factor matrix_rank pinv qr slogdet solve "
-    "solve_triangular svd": "decompositions of matrices",
+    "eig lu_factor": "complex numbers, pivots",
     "angle conj conjugate imag real view_as_complex view_as_real isreal polar": "complex numbers",
-    "cond fori_loop scan associative_scan switch while_loop map vectorized_map vectorize custom_gradient jvp": (
-        "loops and branches at run time"
-    ),
+    "custom_gradient jvp vectorize": "functions of functions",
     "device name_scope remat RematScope StatelessScope SymbolicScope distillation src wrappers": "of Keras' machinery",
     "LossScaleOptimizer": "float16 gradients",
     "JaxTrainer FeatureSpace": "of data pipelines",
