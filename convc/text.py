@@ -1,4 +1,4 @@
-"""The tokenizer that the IRs' parsers share, with errors that point at the place."""
+"""The tokenizer that the IRs' parsers share, with sizes and types, and errors that point at the place."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from convc.errors import IRError
+from convc.types import Dim, DType, Extent, TensorType
 
 # Order matters: longer operators come before their prefixes.
 _PATTERN = re.compile(
@@ -98,6 +99,44 @@ class Tokens:
         if not text.isdigit():
             self.fail(f"expected {meaning}, got {text!r}", start.offset)
         return -int(text) if negative else int(text)
+
+    def separator(self, end: str) -> None:
+        """Takes the comma between two parts; before the end there may be one or none."""
+        if not self.at(end):
+            self.expect(",")
+
+    def extent(self) -> Extent:
+        """Takes a polynomial over symbols: products of integers and symbols, added and subtracted."""
+        total = self.product()
+        while self.at("+") or self.at("-"):
+            sign = 1 if self.next().text == "+" else -1
+            total = total + self.product() * sign
+        return total
+
+    def product(self) -> Extent:
+        """Takes a product of integers and symbols, with an optional minus sign."""
+        value: Extent = -1 if self.accept("-") else 1
+        value = value * self._factor()
+        while self.accept("*"):
+            value = value * self._factor()
+        return value
+
+    def _factor(self) -> Extent:
+        return Dim.symbol(self.name()) if self.token.kind == "name" else self.integer()
+
+    def tensor_type(self) -> TensorType:
+        """Takes a type like `float32[N, 4]`."""
+        at = self.token
+        word = self.name("a dtype")
+        dtype = {d.value: d for d in DType}.get(word)
+        if dtype is None:
+            self.fail(f"expected a dtype, got {word!r}", at.offset)
+        self.expect("[")
+        shape: list[Extent] = []
+        while not self.accept("]"):
+            shape.append(self.extent())
+            self.separator("]")
+        return TensorType(dtype, tuple(shape))
 
     def describe(self) -> str:
         """The next token for an error message."""

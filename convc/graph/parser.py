@@ -12,7 +12,7 @@ import numpy as np
 from convc.graph.ir import Array, Builder, Graph, Node, type_of
 from convc.graph.op import OPERATORS, Op, OpError
 from convc.text import Tokens
-from convc.types import Dim, DType, Extent, TensorType, size_of
+from convc.types import DType, TensorType, size_of
 
 WORDS: dict[str, Any] = {
     "none": None, "true": True, "false": False, "inf": float("inf"), "nan": float("nan"),
@@ -56,7 +56,7 @@ class _Parser:
         self.tokens.expect("(")
         while not self.tokens.accept(")"):
             self.define(self.builder.input)
-            self.separator(")")
+            self.tokens.separator(")")
         self.tokens.expect("->")
         self.tokens.expect("(")
         outputs = self.names(")")
@@ -77,30 +77,19 @@ class _Parser:
     def define(self, add: Any) -> None:
         at = self.tokens.token.offset
         name = self.name("a value's name")
-        type = self.tensor_type()
+        self.tokens.expect(":")
+        type = self.tokens.tensor_type()
         try:
             add(name, type)
         except OpError as error:
             self.tokens.fail(str(error), at)
 
-    def tensor_type(self) -> TensorType:
-        self.tokens.expect(":")
-        at = self.tokens.token
-        dtype = WORDS.get(self.tokens.name("a dtype"))
-        if not isinstance(dtype, DType):
-            self.tokens.fail(f"expected a dtype, got {at.text!r}", at.offset)
-        self.tokens.expect("[")
-        shape: list[Extent] = []
-        while not self.tokens.accept("]"):
-            shape.append(self.extent())
-            self.separator("]")
-        return TensorType(dtype, tuple(shape))
-
     def weight(self) -> None:
         self.tokens.expect("weight")
         at = self.tokens.token.offset
         name = self.name("the weight's name")
-        type = self.tensor_type()
+        self.tokens.expect(":")
+        type = self.tokens.tensor_type()
         if name in self.builder.types:
             self.tokens.fail(f"value {name!r} is defined twice", at)
         if self.tokens.accept("="):
@@ -118,7 +107,7 @@ class _Parser:
         values = []
         while not self.tokens.accept("]"):
             values.append(self.literal())
-            self.separator("]")
+            self.tokens.separator("]")
         count = size_of(wanted.shape)
         if len(values) != count:
             self.tokens.fail(f"{wanted} expects {count} values, got {len(values)}", at)
@@ -160,7 +149,7 @@ class _Parser:
                     )
                 self.tokens.expect("=")
                 attributes[name] = self.literal()
-                self.separator("}")
+                self.tokens.separator("}")
         return cls(**attributes)
 
     # ------------------------------------------------------------ words
@@ -173,12 +162,8 @@ class _Parser:
         found = []
         while not self.tokens.accept(end):
             found.append(self.name("a value's name"))
-            self.separator(end)
+            self.tokens.separator(end)
         return tuple(found)
-
-    def separator(self, end: str) -> None:
-        if not self.tokens.at(end):
-            self.tokens.expect(",")
 
     def string(self) -> str:
         return str(json.loads(self.tokens.take("string", "a string").text))
@@ -192,7 +177,7 @@ class _Parser:
             values = []
             while not self.tokens.accept(")"):
                 values.append(self.literal())
-                self.separator(")")
+                self.tokens.separator(")")
             return tuple(values)
         if token.text in WORDS:
             return WORDS[self.tokens.next().text]
@@ -200,7 +185,7 @@ class _Parser:
         if after == "inf":
             self.tokens.next(), self.tokens.next()
             return -float("inf")
-        return self.extent() if after.isdigit() or after.isidentifier() else self.real()
+        return self.tokens.extent() if after.isdigit() or after.isidentifier() else self.real()
 
     def real(self) -> float:
         sign = -1.0 if self.tokens.accept("-") else 1.0
@@ -209,22 +194,3 @@ class _Parser:
             return sign * float(self.tokens.take("number", "a value").text)
         except ValueError:
             self.tokens.fail(f"expected a number, got {at.text!r}", at.offset)
-
-    def extent(self) -> Extent:
-        """A sum of products of integers and symbols."""
-        total = self.product()
-        while self.tokens.accept("+"):
-            total = total + self.product()
-        return total
-
-    def product(self) -> Extent:
-        value: Extent = -1 if self.tokens.accept("-") else 1
-        value = value * self.factor()
-        while self.tokens.accept("*"):
-            value = value * self.factor()
-        return value
-
-    def factor(self) -> Extent:
-        if self.tokens.token.kind == "name":
-            return Dim.symbol(self.tokens.name())
-        return self.tokens.integer()

@@ -41,7 +41,7 @@ from convc.loops.ir import (
 )
 from convc.loops.printer import PRECEDENCE, SUFFIXES
 from convc.text import Token, Tokens
-from convc.types import Dim, DType, Extent, Shape
+from convc.types import DType, Extent, Shape
 
 COMBINERS = ("sum", "max", "min", "prod")
 _DTYPES = {d.value: d for d in DType}
@@ -146,29 +146,10 @@ class _Parser:
         self.tokens.expect("[")
         extents = []
         while not self.tokens.accept("]"):
-            extents.append(self.extent())
+            extents.append(self.tokens.extent())
             if not self.tokens.at("]"):
                 self.tokens.expect(",")
         return tuple(extents)
-
-    def extent(self) -> Extent:
-        """A polynomial over symbols."""
-        total = self.extent_product()
-        while self.tokens.at("+") or self.tokens.at("-"):
-            sign = 1 if self.tokens.next().text == "+" else -1
-            total = total + self.extent_product() * sign
-        return total
-
-    def extent_product(self) -> Extent:
-        product: Extent = self.extent_factor()
-        while self.tokens.accept("*"):
-            product = product * self.extent_factor()
-        return product
-
-    def extent_factor(self) -> Extent:
-        if self.tokens.token.kind == "name":
-            return Dim.symbol(self.tokens.next().text)
-        return self.tokens.integer("an extent")
 
     def layout(self, rank: int) -> Layout:
         layout = Layout.dense(rank)
@@ -444,7 +425,7 @@ class _Parser:
         while not self.tokens.accept("]"):
             name = self.tokens.name("a reduction variable")
             self.tokens.expect(":")
-            axes.append((name, self.extent()))
+            axes.append((name, self.tokens.extent()))
             if not self.tokens.at("]"):
                 self.tokens.expect(",")
         outer = dict(self.names)

@@ -22,7 +22,7 @@ from convc.program.ir import (
     Step,
 )
 from convc.text import Tokens
-from convc.types import Dim, DType, Extent, TensorType
+from convc.types import Extent
 
 
 def parse_program(
@@ -106,17 +106,17 @@ class _Parser:
         name = self.string("the region's name")
         self.tokens.expect(":")
         size = self.bytes()
-        offset = self.extent() if self.tokens.accept("at") else None
+        offset = self.tokens.extent() if self.tokens.accept("at") else None
         return Region(name, kind, size, offset, self.held())
 
     def held(self) -> Held | None:
         if not self.tokens.accept("holds"):
             return None
-        type = self.type()
+        type = self.tokens.tensor_type()
         return Held(type, parse_layout(self.tokens, type.rank))
 
     def bytes(self) -> Extent:
-        size = self.extent()
+        size = self.tokens.extent()
         self.tokens.expect("bytes")
         return size
 
@@ -151,24 +151,11 @@ class _Parser:
         while not self.tokens.accept(")"):
             name = self.name("a port's name")
             self.tokens.expect(":")
-            type = self.type()
+            type = self.tokens.tensor_type()
             self.tokens.expect("in")
             found.append(Port(name, type, self.string("a region")))
-            self.separator(")")
+            self.tokens.separator(")")
         return tuple(found)
-
-    def type(self) -> TensorType:
-        at = self.tokens.token
-        word = self.tokens.name("a dtype")
-        dtype = {d.value: d for d in DType}.get(word)
-        if dtype is None:
-            self.tokens.fail(f"expected a dtype, got {word!r}", at.offset)
-        self.tokens.expect("[")
-        shape: list[Extent] = []
-        while not self.tokens.accept("]"):
-            shape.append(self.extent())
-            self.separator("]")
-        return TensorType(dtype, tuple(shape))
 
     def step(self) -> Step:
         value = ""
@@ -181,7 +168,7 @@ class _Parser:
         while not self.tokens.accept(")"):
             region = self.string("a region")
             args.append(Argument(region, self.tokens.integer() if self.tokens.accept("+") else 0))
-            self.separator(")")
+            self.tokens.separator(")")
         share = self.share() if self.is_share() else None
         layers = []
         if self.tokens.accept("from"):
@@ -204,11 +191,11 @@ class _Parser:
         least = None if alone else 1
         condition = self.tokens.token
         if not alone and self.tokens.accept("if"):
-            product = self.product()
+            product = self.tokens.product()
             self.tokens.expect(">=")
             least = self.tokens.integer()
         self.tokens.expect(",")
-        share = Share(cut, single, self.extent(), least)
+        share = Share(cut, single, self.tokens.extent(), least)
         self.tokens.expect("ns")
         if least is not None and least > 1 and product != share.product:
             self.tokens.fail(
@@ -218,9 +205,9 @@ class _Parser:
         return share
 
     def cut(self) -> Cut:
-        rows = self.extent()
+        rows = self.tokens.extent()
         self.tokens.expect("x")
-        return Cut(rows, self.extent())
+        return Cut(rows, self.tokens.extent())
 
     # ------------------------------------------------------------ words
 
@@ -231,25 +218,3 @@ class _Parser:
 
     def string(self, meaning: str) -> str:
         return str(json.loads(self.tokens.take("string", meaning).text))
-
-    def separator(self, end: str) -> None:
-        if not self.tokens.at(end):
-            self.tokens.expect(",")
-
-    def extent(self) -> Extent:
-        """A sum of products of integers and symbols."""
-        total = self.product()
-        while self.tokens.accept("+"):
-            total = total + self.product()
-        return total
-
-    def product(self) -> Extent:
-        value = self.factor()
-        while self.tokens.accept("*"):
-            value = value * self.factor()
-        return value
-
-    def factor(self) -> Extent:
-        if self.tokens.token.kind == "name":
-            return Dim.symbol(self.tokens.name())
-        return self.tokens.integer()
