@@ -64,10 +64,11 @@ def cbrt(x: Any) -> KerasTensor:
 @operation
 def trunc(x: Any) -> KerasTensor:
     """x without its fraction."""
-    x = as_tensor(x)
-    if not x.type.dtype.is_float:
-        return x
-    return elementwise.where(elementwise.less(x, 0), elementwise.ceil(x), elementwise.floor(x))
+    given = as_tensor(x)
+    if not given.type.dtype.is_float:
+        return given
+    below = elementwise.less(given, 0)
+    return elementwise.where(below, elementwise.ceil(given), elementwise.floor(given))
 
 
 @operation

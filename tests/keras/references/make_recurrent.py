@@ -63,7 +63,7 @@ def masked_with_states(given: bool, **settings: bool) -> Make:
 def own_cell(layers: Any, units: int) -> Any:
     """A cell as people write them: its state and the number of steps, which scales the output."""
 
-    class Counting(layers.Layer):  # type: ignore[misc, name-defined]
+    class Counting(layers.Layer):
         def __init__(self) -> None:
             super().__init__()
             self.state_size = [units, 1]

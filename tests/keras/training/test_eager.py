@@ -86,7 +86,7 @@ def test_what_regularizers_and_layers_add_is_among_the_losses() -> None:
     model = keras.Sequential(
         [keras.Input((6,)), layers.Dense(2, kernel_regularizer="l2", activity_regularizer="l2")]
     )
-    kernel = model.layers[0].kernel.numpy()
+    kernel = model.get_weights()[0]
     with keras.GradientTape() as tape:
         y = model(X)
         loss = sum(model.losses)
