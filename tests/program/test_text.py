@@ -9,13 +9,23 @@ import pytest
 
 from convc.errors import IRError
 from convc.loops.parser import parse_kernel
-from convc.program.ir import Argument, Entry, Port, Program, Region, RegionKind, Step
+from convc.program.ir import (
+    Argument,
+    Cut,
+    Entry,
+    Port,
+    Program,
+    Region,
+    RegionKind,
+    Share,
+    Step,
+)
 from convc.program.parser import parse_program
-from convc.program.printer import print_program
+from convc.program.printer import print_program, print_share
 from convc.types import Dim, DType, TensorType
-from tests.program.programs import TEXT, two_layers
+from tests.program.programs import TEXT, parsed, two_layers
 
-N = Dim.symbol("N")
+M, N = Dim.symbol("M"), Dim.symbol("N")
 
 
 def test_a_program_parses_back_with_its_kernels() -> None:
@@ -60,6 +70,33 @@ def test_strange_names_survive() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("alone 1 x 40, 3200 ns", Share(Cut(1, 40), None, 3200, None)),
+        ("share 36 x 64, 52000 ns", Share(Cut(36, 64), None, 52000, 1)),
+        (
+            "share N x 16 or 1 x 16*N if N >= 12, 524*N + 22 ns",
+            Share(Cut(1, 16 * N), Cut(N, 16), 524 * N + 22, 12),
+        ),
+        ("share 4 x N if M*N >= 3, 2200*M*N ns", Share(Cut(4, N), None, 2200 * N * M, 3)),
+    ],
+)
+def test_shares_parse_back(text: str, share: Share) -> None:
+    assert print_share(share) == text
+    line = 'copy("x", "t")'
+    program = parsed(TEXT.replace(line, f'{line} {text} from "a"'))
+    step = program.entries[0].steps[1]
+    assert (step.share, step.layers) == (share, ("a",))
+    assert parse_program(print_program(program), program.kernels, program.weights) == program
+
+
+def test_a_kernel_may_be_called_share() -> None:
+    program = parsed(re.sub(r"\bcopy\(", "share(", TEXT))
+    assert program.entries[0].steps[1].kernel == "share"
+    assert not any(step.share for step in program.entries[0].steps)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("program two", "graph two", "line 1, column 1: expected 'program', got 'graph'"),
@@ -72,6 +109,12 @@ def test_strange_names_survive() -> None:
         ("x: float32[N, 4]", "x: float31[N, 4]", "expected a dtype, got 'float31'"),
         ('copy("x", "t")', 'copy("x" + n, "t")', "expected an integer, got 'n'"),
         ('copy("x", "t")', 'copy("x", t)', "expected a region, got 't'"),
+        ('copy("x", "t")', 'copy("x", "t") share 4, 9 ns', "expected 'x', got ','"),
+        (
+            'copy("x", "t")',
+            'copy("x", "t") share 1 x N if M >= 2, 9*N ns',
+            "expected a condition on N, as the time has it, got M",
+        ),
         ("in x: float32[N, 4],", "in x: float32[N, 4] @(e0),", "line 12, column"),
     ],
 )
