@@ -232,9 +232,9 @@ def notes(results: Iterable[Row], facts: Row) -> list[str]:
 
 
 def report(results: Sequence[Row], facts: Row) -> None:
-    """Prints the table and the notes."""
+    """Prints the table, the notes, and what two threads have of the machine."""
     show(*table_of(results), title="milliseconds")
-    for note in notes(results, facts):
+    for note in (*notes(results, facts), *distance(results), *streams(facts)):
         Console(width=160, highlight=False).print(note, markup=False)
 
 
