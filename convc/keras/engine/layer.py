@@ -193,7 +193,8 @@ class Layer:
         training = kwargs.get("training")
         if training and not stepping() and recording_now() is None:
             raise UnsupportedError(
-                f"{user_line()}: layer {self.name!r}: training=True isn't supported in prediction; expected False"
+                f"{user_line()}: layer {self.name!r}: training=True isn't supported in prediction; expected False: "
+                f"fit computes as in training anyway, and so does a model called on arrays with training=True"
             )
         for name in ("training", "mask"):
             if name in kwargs and name not in parameters and not takes_any:
