@@ -52,7 +52,7 @@ def each(names: Sequence[str], shape: Shape, body: Block) -> Block:
 
 
 RUN = 16
-"""Elements of a run of the last dimension, which become lanes."""
+"""Elements of a run of the last dimension, which compute neighbours."""
 
 CHUNK = 4 * RUN
 """Elements of which `Leading` looks at the first in order before it looks at each."""
@@ -64,14 +64,14 @@ def runs(shape: Shape, make: Callable[..., Stmt]) -> Block:
         return (make(),)
     *others, last = shape
     names = [f"r{d}" for d in range(len(others))]
-    at, lane = [Var(n) for n in names], Var("l")
+    at, place = [Var(n) for n in names], Var("l")
     if not isinstance(last, int) or last <= RUN:
-        return each([*names, "l"], shape, (make(*at, lane),))
+        return each([*names, "l"], shape, (make(*at, place),))
     whole, rest = divmod(last, RUN)
-    run = For("l", index(RUN), (make(*at, Var("q") * RUN + lane),))
+    run = For("l", index(RUN), (make(*at, Var("q") * RUN + place),))
     parts: Block = (For("q", index(whole), (run,)),)
     if rest:
-        parts = (*parts, For("l", index(rest), (make(*at, lane + whole * RUN),)))
+        parts = (*parts, For("l", index(rest), (make(*at, place + whole * RUN),)))
     return each(names, tuple(others), parts)
 
 
@@ -163,7 +163,7 @@ class Leading(Op):
         return Radix(dtype, max(4 * self.count, 2 * self.count + 16 * CHUNK))
 
     def workspace(self, x: TensorType) -> tuple[TensorType, ...]:
-        """What the sort needs, and the least keys of a chunk, lane by lane."""
+        """What the sort needs, and the least keys of a chunk, of each place in a run."""
         return (*self.radix(x.dtype).workspace(), TensorType(key_dtype(x.dtype), (RUN,)))
 
     def procedure(self, y: Memory, space: Sequence[Memory], x: Tensor) -> Block:
@@ -220,14 +220,14 @@ class Leading(Op):
         look: Block,
     ) -> Block:
         """A chunk whose least key isn't wanted is left out. The last one is taken with what stands before it."""
-        lane = Var("l")
-        parts = [key(Var("from") + (q * RUN + lane)) for q in range(CHUNK // RUN)]
+        place = Var("l")
+        parts = [key(Var("from") + (q * RUN + place)) for q in range(CHUNK // RUN)]
         least = reduce(minimum, parts)
         lows = reduce(minimum, [low(k) for k in range(RUN)])
         wanted = (Var("least", worst.dtype) < worst.now) | (kept.now < index(self.count))
         return (
             Let("from", minimum(Var("c") * CHUNK, index(extent - CHUNK))),
-            For("l", index(RUN), (low.put(least, lane),)),
+            For("l", index(RUN), (low.put(least, place),)),
             Let("least", lows),
             If(wanted, look),
         )
