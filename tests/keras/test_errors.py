@@ -145,15 +145,15 @@ def test_training_needs_compile() -> None:
 
 
 def test_layers_and_functions_that_convc_lacks_are_named() -> None:
-    with pytest.raises(UnsupportedError, match="layers has no 'ConvLSTM2D'"):
-        _ = layers.ConvLSTM2D
+    with pytest.raises(UnsupportedError, match="layers has no 'FlaxLayer'"):
+        _ = layers.FlaxLayer
     with pytest.raises(UnsupportedError, match=r"ops has no 'fft2'"):
         _ = ops.fft2
     with pytest.raises(
         UnsupportedError, match=r"'Conv2DTransposed' \(did you mean 'Conv2DTranspose'\?\)"
     ):
         _ = layers.Conv2DTransposed
-    assert not hasattr(layers, "ConvLSTM2D")
+    assert not hasattr(layers, "FlaxLayer")
 
 
 def test_the_layers_have_no_other_name_among_them() -> None:

@@ -196,13 +196,6 @@ def test_gradients_of_other_values_than_variables() -> None:
     assert found["slope"] == pytest.approx((3 * X.astype(np.float64) ** 2).sum(), rel=1e-5)
 
 
-def test_what_belongs_into_a_step_says_so_elsewhere() -> None:
-    with pytest.raises(ConvcError, match=r"GradientTape belongs into a model's train_step"):
-        keras.GradientTape().__enter__()
-    with pytest.raises(ConvcError, match=r"Adam\.apply belongs into"):
-        keras.optimizers.Adam().apply([1.0], [keras.Variable(1.0)])
-
-
 def test_a_step_that_returns_no_logs_is_told() -> None:
     class Silent(keras.Model):
         def train_step(self, data: Any) -> Any:

@@ -8,23 +8,11 @@ import numpy as np
 import pytest
 
 from convc import keras
-from convc.errors import ModelError, UnsupportedError
+from convc.errors import ModelError
 from convc.keras import layers
 
 X = np.zeros((6, 4), np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
-
-
-class OwnStep(keras.Model):  # type: ignore[misc, unused-ignore]
-    def predict_step(self, data: Any) -> dict[str, float]:
-        return {"loss": 0.0}
-
-
-def test_a_step_of_the_users_own_is_refused() -> None:
-    i = keras.Input((4,))
-    model = OwnStep(i, layers.Dense(1)(i))
-    with pytest.raises(UnsupportedError, match=r"OwnStep\.predict_step isn't supported"):
-        model.compile("sgd", "mse")
 
 
 @pytest.mark.parametrize(
