@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 from typing import Any
 
 from convc.codegen import resident
@@ -55,7 +56,7 @@ def version() -> str:
 @functools.cache
 def package_version() -> str:
     """The version of llvmlite, LLVM's with it, without loading it."""
-    return str(importlib.import_module("importlib.metadata").version("llvmlite"))
+    return importlib.metadata.version("llvmlite")
 
 
 def give_back() -> None:
