@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from convc.loops.ir import Expr, Kernel, Select
-from convc.loops.rewrites import fuse, reduction_over, split_reduction, unroll, vectorize
+from convc.loops.rewrites import reduction_over, split_reduction, unroll, vectorize
 from convc.loops.simplify import simplify_kernel
 from convc.loops.walking import subexpressions
 from convc.schedule.finishing import finish, parallel_top
-from convc.schedule.nesting import runs_on
-from convc.schedule.structure import Structure, analyse, depends_on, loads_of
+from convc.schedule.nesting import joined, runs_on
+from convc.schedule.structure import Structure, depends_on, loads_of
 from convc.schedule.vector_loop import lanes_for
 from convc.target import Target
 
@@ -43,11 +43,8 @@ def _one_reduction(structure: Structure) -> Structure:
         outer, inner = structure.reductions[-2:]
         if inner.extent is None or outer.extent is None or not runs_on(structure, outer, inner):
             break
-        fused = f"{outer.var}{inner.var}"
-        again = analyse(simplify_kernel(fuse(structure.kernel, outer.var, inner.var, fused)))
-        if again is None or any(
-            again.step(x.buffer, x.index, fused) is None for x in again.loads()
-        ):
+        again = joined(structure, outer, inner, f"{outer.var}{inner.var}")
+        if again is None:
             break
         structure = again
     return structure

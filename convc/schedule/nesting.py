@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convc.loops.ir import Kernel
-from convc.loops.rewrites import reorder
-from convc.schedule.structure import Loop, Structure, analysed
+from convc.loops.rewrites import fuse, reorder
+from convc.loops.simplify import simplify_kernel
+from convc.schedule.structure import Loop, Structure, analyse, analysed
 
 
 def move_innermost(structure: Structure, var: str) -> Kernel:
@@ -33,3 +34,11 @@ def runs_on(structure: Structure, outer: Loop, inner: Loop) -> bool:
         if a is None or b is None or a != b * inner.extent:
             return False
     return True
+
+
+def joined(structure: Structure, outer: Loop, inner: Loop, name: str) -> Structure | None:
+    """The structure with two loops, directly inside one another, as one; None where some access isn't linear in it."""
+    whole = analyse(simplify_kernel(fuse(structure.kernel, outer.var, inner.var, name)))
+    if whole is None or any(whole.step(x.buffer, x.index, name) is None for x in whole.loads()):
+        return None
+    return whole

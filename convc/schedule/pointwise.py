@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from convc.loops.ir import Kernel, Load
-from convc.loops.rewrites import fuse, split, unroll, vectorize
+from convc.loops.rewrites import split, unroll, vectorize
 from convc.loops.simplify import simplify_kernel
 from convc.schedule.constants import is_constant
 from convc.schedule.finishing import finish, parallel_top
-from convc.schedule.nesting import ordered, runs_on
-from convc.schedule.structure import Loop, Structure, analyse, analysed
+from convc.schedule.nesting import joined, ordered, runs_on
+from convc.schedule.structure import Loop, Structure, analysed
 from convc.schedule.sums import summed_in_parts
 from convc.schedule.vector_loop import lanes_for
 from convc.target import Target
@@ -24,11 +24,8 @@ def pointwise(structure: Structure, vector: Loop, target: Target) -> Kernel:
         if inner.extent is None or outer.extent is None or not runs_on(structure, outer, inner):
             break
         fused = f"{outer.var}{inner.var}"
-        candidate = simplify_kernel(fuse(structure.kernel, outer.var, inner.var, fused))
-        again = analyse(candidate)
+        again = joined(structure, outer, inner, fused)
         if again is None or again.output_step(fused) != 1:
-            break
-        if any(again.step(x.buffer, x.index, fused) is None for x in again.loads()):
             break
         structure, inner = again, again.outputs[-1]
     lanes = inner.lanes(lanes_for(structure, target))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from convc.loops.ir import Expr, For, Kernel, Layout, Load, Select, Space, Var
 from convc.loops.rewrites import (
-    fuse,
     parallelize,
     prefetch_results,
     relayout,
@@ -22,12 +21,11 @@ from convc.schedule.batched import BATCH, block_rows
 from convc.schedule.choices import Picker
 from convc.schedule.constants import pack_columns, pad_vectors
 from convc.schedule.finishing import finish, has_loop, parallel_top
-from convc.schedule.nesting import move_innermost, ordered, runs_on
+from convc.schedule.nesting import joined, move_innermost, ordered, runs_on
 from convc.schedule.streams import ask_ahead, images_inside, places_inside
 from convc.schedule.structure import (
     Loop,
     Structure,
-    analyse,
     analysed,
     depends_on,
     loads_of,
@@ -164,15 +162,12 @@ def _row_loop(
     others = [x for x in rows if x is not row and x.extent is not None]
     outer = min(others, key=lambda x: structure.output_step(x.var) or 1 << 60, default=None)
     if outer is not None and row.extent is not None and runs_on(structure, outer, row):
-        kernel = ordered(structure, [outer.var, row.var])
+        side_by_side = analysed(ordered(structure, [outer.var, row.var]))
         fused = f"{outer.var}_{row.var}"  # a name that no formula gives a loop
-        kernel = simplify_kernel(fuse(kernel, outer.var, row.var, fused))
-        again = analyse(kernel)
-        if again is not None and all(
-            again.step(x.buffer, x.index, fused) is not None for x in again.loads()
-        ):
+        again = joined(side_by_side, outer, row, fused)
+        if again is not None:
             assert outer.extent is not None
-            return kernel, again, Loop(fused, outer.extent * row.extent)
+            return again.kernel, again, Loop(fused, outer.extent * row.extent)
     kernel = move_innermost(structure, row.var)
     return kernel, analysed(kernel), row
 
