@@ -6,6 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from convc.codegen.llvm import kernels_module
+from convc.loops.parser import parse_kernel
+from convc.target import TARGETS
+
 KERNEL = """
 kernel f(in x: float32[8], out y: float32[8]) {
   for t in 2 parallel {
@@ -43,3 +49,14 @@ def test_a_kernels_text_is_the_same_in_every_process() -> None:
     texts = {written(seed) for seed in range(3)}
     (text,) = texts
     assert text.count(" phi float") == 5
+
+
+@pytest.mark.parametrize(("accesses", "frozen"), [(3, 0), (4, 2)])
+def test_pointers_with_many_accesses_are_settled(accesses: int, frozen: int) -> None:
+    n = accesses
+    text = (
+        f"kernel f(in x: float32[{2 * n}], out y: float32[{2 * n}]) {{ for t in 2 parallel {{ "
+        f"for i in {n} unrolled {{ y[t * {n} + i] = x[t * {n} + i] }} }} }}"
+    )
+    found = kernels_module([parse_kernel(text)], TARGETS["x86-64-avx2"])
+    assert found.count(" = freeze ptr ") == frozen
