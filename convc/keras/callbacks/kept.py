@@ -15,7 +15,7 @@ CALLBACK = "callbacks/"
 
 def remembered(callbacks: Iterable[Any]) -> dict[str, Array]:
     """The attributes that callbacks name in `kept`: numbers, and lists of arrays (`…/best_weights/3`)."""
-    found = {}
+    found: dict[str, Array] = {}
     for prefix, callback in keepers(callbacks):
         for name in callback.kept:
             value = getattr(callback, name)
