@@ -42,6 +42,7 @@ from convc.keras.training.eager import GradientTape
 __version__ = "3.0.0"
 """The version of Keras whose names and defaults these are."""
 
+
 def version() -> str:
     """The version of Keras whose names and defaults these are."""
     return __version__

@@ -1,11 +1,12 @@
-"""Whether different iterations give different indices."""
+"""Whether different iterations give different indices, of one access or of two."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import gcd, inf
 
 from convc.loops.ir import INDEX, Binary, Const, Expr, Var
-from convc.loops.simplify import Linear, Ranges, bounds, linear
+from convc.loops.simplify import Linear, Range, Ranges, bounds, linear, linear_bounds
 from convc.loops.walking import subexpressions
 
 
@@ -26,6 +27,56 @@ def are_distinct(
             return all(Var(v) in known for v in variables)
         known |= found
         forms += [form for form in joined if form not in forms]
+
+
+def are_apart(
+    a: tuple[Expr, ...],
+    b: tuple[Expr, ...],
+    a_ranges: Ranges,
+    b_ranges: Ranges,
+    fixed: Collection[str],
+) -> bool:
+    """True if no iteration of one access has an index that one of the other has. False where this doesn't show.
+
+    It shows where a position's values differ, or their remainders by a number (`i * 8 + j` and `i * 8 + 6 + k` with j
+    below 6 and k below 2). The two don't share iterations: an `i` of one is any `i` of the other.
+    """
+    return any(
+        _differ(linear(i), linear(j), a_ranges, b_ranges, fixed) for i, j in zip(a, b, strict=True)
+    )
+
+
+def _differ(
+    a: Linear, b: Linear, a_ranges: Ranges, b_ranges: Ranges, fixed: Collection[str]
+) -> bool:
+    """True if no value of one form is one of the other.
+
+    The terms from some coefficient on are multiples of a number; the others are less than that apart, and don't meet.
+    """
+    same = {t for t, c in a[0].items() if c == b[0].get(t) and _is_fixed(t, fixed)}
+    a, b = _without(a, same), _without(b, same)
+    sizes = {abs(c) for c in (*a[0].values(), *b[0].values())}
+    for least in (*sizes, inf):
+        large = [c for c in (*a[0].values(), *b[0].values()) if abs(c) >= least]
+        step = gcd(*large) if large else inf
+        (a_low, a_high), (b_low, b_high) = _below(a, least, a_ranges), _below(b, least, b_ranges)
+        if (
+            0 < a_low - b_high <= a_high - b_low < step
+            or 0 < b_low - a_high <= b_high - a_low < step
+        ):
+            return True
+    return False
+
+
+def _without(form: Linear, atoms: Collection[Expr]) -> Linear:
+    return {atom: c for atom, c in form[0].items() if atom not in atoms}, form[1]
+
+
+def _below(form: Linear, least: float, ranges: Ranges) -> Range:
+    """The bounds of a form's terms with smaller coefficients, and of its constant."""
+    return linear_bounds(
+        ({atom: c for atom, c in form[0].items() if abs(c) < least}, form[1]), ranges
+    )
 
 
 def _digits(form: Linear, known: set[Expr], ranges: Ranges, fixed: Collection[str]) -> list[Expr]:

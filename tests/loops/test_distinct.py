@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convc.loops.distinct import are_distinct
+from convc.loops.distinct import are_apart, are_distinct
 from convc.loops.ir import Expr, Store, Var, binary, index, walk
 from convc.loops.parser import parse_kernel
 from convc.program.footprint import value
@@ -96,3 +96,43 @@ def test_distinct_indices_never_meet(at: list[Expr]) -> None:
     i, j = np.meshgrid(range(EXTENTS["i"]), range(EXTENTS["j"]))
     columns = [np.broadcast_to(value(e, {"i": i, "j": j}), i.shape).ravel() for e in at]
     assert len(set(zip(*columns, strict=True))) == i.size
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "apart"),
+    [
+        ("i", "i + 4", True),
+        ("i", "i + 3", False),
+        ("i * 8 + j", "i * 8 + j + 3", True),  # any i of one and any of the other
+        ("i * 8 + j", "k * 8 + j + 3", True),
+        ("i * 8 + j", "i * 8 + j + 2", False),
+        ("i * 4 + j", "i * 4 + j + 3", False),  # 0 + 2 + 3 is 4 + 1
+        ("k, i", "k + 2, i", True),
+        ("i // 2", "i // 2 + 1", False),
+        ("p[i]", "p[i] + 1", False),
+    ],
+)
+def test_accesses_that_lie_apart(a: str, b: str, apart: bool) -> None:
+    names = "ijk"
+    ranges = {name: (0.0, EXTENTS[name] - 1.0) for name in names}
+    assert are_apart(indices(a, names), indices(b, names), ranges, ranges, ()) is apart
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.data(), st.integers(1, 3))
+def test_accesses_apart_never_meet(data: st.DataObject, rank: int) -> None:
+    a, b = (data.draw(st.lists(positions(), min_size=rank, max_size=rank)) for _ in range(2))
+    ranges = {name: (0.0, EXTENTS[name] - 1.0) for name in "ij"}
+    if not are_apart(tuple(a), tuple(b), ranges, ranges, ()):
+        return
+    i, j = np.meshgrid(range(EXTENTS["i"]), range(EXTENTS["j"]))
+    one, other = (
+        set(
+            zip(
+                *[np.broadcast_to(value(e, {"i": i, "j": j}), i.shape).ravel() for e in at],
+                strict=True,
+            )
+        )
+        for at in (a, b)
+    )
+    assert one.isdisjoint(other)

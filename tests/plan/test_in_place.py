@@ -104,3 +104,31 @@ def test_only_what_is_read_to_be_replaced_counts(
 ) -> None:
     kernel = parse_kernel(KERNEL.format(store=store, load=load))
     assert tuple(x for x, _ in replaceable(kernel)) == operands
+
+
+SIBLINGS = """kernel k(in x: float32[64], out y: float32[64]) {{
+  for o in 4 {{
+    for i in {first} {{
+      y[o * 16 + i] = x[o * 16 + i] * 2.0
+    }}
+    for j in 4 {{
+      y[{second}] = {value}
+    }}
+  }}
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "value", "pairs"),
+    [
+        (12, "o * 16 + 12 + j", "x[o * 16 + 12 + j]", ((0, 1),)),  # a peeled tail
+        (13, "o * 16 + 12 + j", "x[o * 16 + 12 + j]", ()),  # reads what the first loop has replaced
+        (16, "o * 16 + j", "y[o * 16 + j] + x[o * 16 + j]", ()),
+        (16, "o * 16 + j", "y[o * 16 + j] + 1.0", ((0, 1),)),  # reads what it has become
+    ],
+)
+def test_what_another_loop_has_replaced_is_not_read_again(
+    first: int, second: str, value: str, pairs: tuple[tuple[int, int], ...]
+) -> None:
+    kernel = parse_kernel(SIBLINGS.format(first=first, second=second, value=value))
+    assert replaceable(kernel) == pairs

@@ -90,9 +90,7 @@ def shuffled(arrays: Sequence[Array], random: np.random.RandomState) -> list[Arr
     return [array[order] for array in arrays]
 
 
-def marked(
-    sequences: Any, start_char: int | None, index_from: int | None
-) -> list[list[int]]:
+def marked(sequences: Any, start_char: int | None, index_from: int | None) -> list[list[int]]:
     """Sequences with a mark in front, their numbers from `index_from` on."""
     first = [] if start_char is None else [start_char]
     offset = index_from or 0

@@ -33,7 +33,9 @@ class Hosted(Placeholder):
     given: Step | None = None
 
 
-_sizes: ContextVar[Mapping[str, Shape] | None] = ContextVar("convc_keras_hosted_sizes", default=None)
+_sizes: ContextVar[Mapping[str, Shape] | None] = ContextVar(
+    "convc_keras_hosted_sizes", default=None
+)
 
 
 @contextmanager
