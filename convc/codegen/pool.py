@@ -7,6 +7,8 @@ first to last; when no more come, this process compiles from the last to the fir
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -87,11 +89,18 @@ class Pool:
         self.expect(expected)
 
     def expect(self, modules: int) -> None:
-        """Starts the workers that so many modules are worth, as far as there were fewer until now."""
+        """Starts the workers that so many modules are worth, as far as there were fewer until now.
+
+        What can't be started isn't tried again: this process then does the work, or raises IRError if it may not.
+        """
         count = workers_for(modules, self.processors)
         for _ in range((count if self.local else max(1, count)) - self.started):
-            self.workers.append(start(self.target, self.folder))
             self.started += 1
+            try:
+                self.workers.append(start(self.target, self.folder))
+            except OSError as error:
+                if not self.local:
+                    raise IRError(f"no compiler for {self.target.name} starts: {error}") from error
 
     def __enter__(self) -> Pool:
         return self
@@ -156,13 +165,16 @@ class Pool:
         busy = [w for w in self.workers if w.jobs or w.outgoing]
         if not busy:
             return
-        readable, writable, _ = select.select(
-            [_output(w) for w in busy], [_input(w) for w in busy if w.outgoing], [], timeout
-        )
+        pipes = select.poll()  # `select` takes no descriptor from 1024 on
         for worker in busy:
-            if _input(worker) in writable:
+            pipes.register(_output(worker), select.POLLIN)
+            if worker.outgoing:
+                pipes.register(_input(worker), select.POLLOUT)
+        ready = {pipe for pipe, _ in pipes.poll(None if timeout is None else timeout * 1000)}
+        for worker in busy:
+            if _input(worker) in ready:
                 self.write(worker)
-            if _output(worker) in readable:
+            if _output(worker) in ready:
                 self.read(worker)
 
     def write(self, worker: Worker) -> None:
@@ -225,22 +237,29 @@ def is_foreign(target: Target) -> bool:
 
 
 def start(target: Target, folder: Path | None = None) -> Worker:
-    """A worker that knows its target and its cache. It finds convc where this process has found it."""
+    """A worker that knows its target and its cache. It finds convc where this process has found it.
+
+    OSError if the system doesn't let this process start one.
+    """
+    if not sys.executable:
+        raise OSError("Python doesn't know its own executable")
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    messages = tempfile.TemporaryFile()  # noqa: SIM115 - `stop` closes it
-    process = subprocess.Popen(
-        [sys.executable, "-m", "convc.codegen.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=messages,
-        bufsize=0,
-        pipesize=_PIPE_BYTES,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
+    with contextlib.ExitStack() as undo:
+        messages = undo.enter_context(tempfile.TemporaryFile())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "convc.codegen.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            bufsize=0,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        undo.pop_all()  # `stop` closes it
     worker = Worker(process, messages)
-    os.set_blocking(_input(worker), False)
-    os.set_blocking(_output(worker), False)
+    for pipe in (_input(worker), _output(worker)):
+        os.set_blocking(pipe, False)
+        _widen(pipe)
     worker.outgoing += greeting(target, baseline(target), folder)
     return worker
 
@@ -256,6 +275,13 @@ def stop(worker: Worker) -> str:
     said = worker.messages.read()[-500:].decode(errors="replace")
     worker.messages.close()
     return " ".join(said.split())
+
+
+def _widen(pipe: int) -> None:
+    """Lets a pipe hold more, if the system has that and the user's pipes aren't too many for it."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _input(worker: Worker) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _SMAPS = Path("/proc/self/smaps")
@@ -20,13 +21,16 @@ _MADV_DONTNEED = 4
 
 @dataclass(frozen=True)
 class Mapping:
-    """A stretch of the address space that shows a file. `changed` are the KiB that no longer are what the file has."""
+    """A stretch of the address space that shows a file.
+
+    `changed` are the KiB that no longer are what the file has, in memory or swapped out; None if that isn't known.
+    """
 
     start: int
     stop: int
     rights: str
     file: str
-    changed: int
+    changed: int | None = None
 
 
 def give_back(library: str) -> None:
@@ -39,10 +43,15 @@ def give_back(library: str) -> None:
     c = ctypes.CDLL(None)
     with contextlib.suppress(OSError):
         c.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        for found in unchanged(_SMAPS.read_text().splitlines(), library):
+        for found in unchanged(lines_of(_SMAPS.read_bytes()), library):
             c.madvise(found.start, found.stop - found.start, _MADV_DONTNEED)
     if hasattr(c, "malloc_trim"):  # glibc
         c.malloc_trim(ctypes.c_size_t(0))
+
+
+def lines_of(smaps: bytes) -> list[str]:
+    """The lines of `/proc/PID/smaps`, whatever bytes the names of mapped files have."""
+    return [line for line in os.fsdecode(smaps).split("\n") if line]
 
 
 def unchanged(smaps: Iterable[str], library: str) -> Iterator[Mapping]:
@@ -53,20 +62,23 @@ def unchanged(smaps: Iterable[str], library: str) -> Iterator[Mapping]:
             inside
             and found.rights.startswith("r")
             and "w" not in found.rights
-            and not found.changed
+            and found.changed == 0
         ):
             yield found
 
 
 def mappings(smaps: Iterable[str]) -> Iterator[Mapping]:
     """The mappings of files in the text of `/proc/PID/smaps`."""
-    start = stop = 0
-    rights = file = ""
+    found: Mapping | None = None
     for line in smaps:
         first, _, rest = line.partition(" ")
         if not first.endswith(":"):
+            if found is not None:
+                yield found
             start, stop = (int(x, 16) for x in first.split("-"))
             rights, _, _, _, *name = rest.split(maxsplit=4)
-            file = name[0] if name else ""
-        elif first == "Anonymous:" and file:
-            yield Mapping(start, stop, rights, file, int(rest.split()[0]))
+            found = Mapping(start, stop, rights, name[0]) if name else None
+        elif found is not None and first in ("Anonymous:", "Swap:"):
+            found = replace(found, changed=(found.changed or 0) + int(rest.split()[0]))
+    if found is not None:
+        yield found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -176,6 +178,45 @@ def test_no_process_outlives_the_pool_when_it_is_left_early() -> None:
         interrupted()
     assert len(started) == 2
     assert not any(alive(process) for process in started)
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_pipes_are_as_large_as_the_system_lets_them_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limited(pipe: int, command: int, *values: int) -> int:
+        if command == getattr(fcntl, "F_SETPIPE_SZ", None):
+            raise PermissionError(1, "Operation not permitted")  # pipe-user-pages-soft
+        return control(pipe, command, *values)
+
+    control = fcntl.fcntl
+    monkeypatch.setattr(fcntl, "fcntl", limited)
+    assert compiled(4) == {n: llvmc.compile_object(text(n), V2) for n in range(4)}
+
+
+@pytest.mark.usefixtures("two_workers")
+@pytest.mark.parametrize("executable", ["", "/nowhere/python"])
+def test_without_processes_this_one_does_the_work(
+    monkeypatch: pytest.MonkeyPatch, executable: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    assert compiled(4) == {n: llvmc.compile_object(text(n), V2) for n in range(4)}
+    with pytest.raises(IRError, match="no compiler for aarch64-neon starts"):
+        Pool(NEON, 1)
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_processes_with_many_open_files_have_workers() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = 1100
+    if hard < many + 200:
+        pytest.skip(f"this user may open {hard} files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, many + 200), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(many)]
+    try:
+        assert compiled(4) == {n: llvmc.compile_object(text(n), V2) for n in range(4)}
+    finally:
+        for number in opened:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 SCRIPT = """
