@@ -38,12 +38,19 @@ def default_folder() -> Path | None:
 
 @functools.cache
 def generator_fingerprint() -> str:
-    """A hash of the generators' own sources: code made by other ones is not what this one would make."""
+    """A hash of the sources of the generators and of what they take apart: other ones might make other code."""
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.iterdir()):
-        if source.suffix in (".py", ".ll"):
-            digest.update(source.read_bytes())
+    for source in generator_sources():
+        digest.update(source.read_bytes())
     return digest.hexdigest()
+
+
+def generator_sources() -> list[Path]:
+    """The files that decide what code a scheduled kernel or a planned program becomes."""
+    root = Path(__file__).parents[1]
+    folders = (root / name for name in ("codegen", "loops", "program"))
+    inside = (s for folder in folders for s in folder.iterdir() if s.suffix in (".py", ".ll"))
+    return sorted([*inside, root / "types.py", root / "target.py"])
 
 
 def key_of(*parts: str) -> str:

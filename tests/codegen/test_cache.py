@@ -173,3 +173,19 @@ def test_what_a_killed_process_left_is_dropped_after_a_while(tmp_path: Path) -> 
     Cache(tmp_path).put(KEY, BODY)
     assert not old.exists()
     assert young.exists()
+
+
+IMPORTED = """
+import sys
+import convc.codegen.llvm
+print(*(m.__file__ for name, m in sys.modules.items() if name.startswith("convc.")), sep="\\n")
+"""
+
+
+def test_objects_of_other_sources_are_other_objects() -> None:
+    """All that is imported to write a kernel's code is part of its key, but what only says what is wrong."""
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True)
+    imported = {Path(line) for line in done.stdout.split()}
+    others = imported - set(module.generator_sources())
+    assert {path.stem for path in others} <= {"errors"}
+    assert len(imported) > 20
