@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from convc.loops.ir import (
     Axis,
@@ -44,7 +45,7 @@ class Packing:
     buffer: str
     column: int
     layout: Layout
-    pixels: int  # constant rows of the output for each of which all is read again
+    pixels: int  # constant rows of the output for each of which all is read again, of each image of a batch
 
     def suits(self, layout: Layout, buffer: Buffer) -> bool:
         """True if a copy of what is laid out so wouldn't pay."""
@@ -116,11 +117,11 @@ def _packing(
         for d, i in enumerate(store.index)
         if isinstance(i, Var) and i not in used
     ]
+    pixels = prod(e for e in rows if isinstance(e, int))
     if all(isinstance(e, int) for e in rows):
-        return None  # no batch for which it is read again
-    pixels = 1
-    for extent in rows:
-        pixels *= extent if isinstance(extent, int) else 1
+        if pixels < _MANY:
+            return None  # read too few times
+        pixels = 0  # no batch for which it is read again: side by side is enough
     return Packing(buffer.name, at[0], _layout(buffer, moving, still, at[0]), pixels)
 
 
