@@ -18,7 +18,15 @@ from convc.keras import backend, ops
 from convc.keras.engine.arguments import fraction, is_integer
 from convc.keras.engine.call import collected_losses
 from convc.keras.engine.naming import scope, scope_name, user_line
-from convc.keras.engine.tensor import KerasTensor, Variable, apply, as_tensor, cast, extents
+from convc.keras.engine.tensor import (
+    KerasTensor,
+    Variable,
+    apply,
+    as_tensor,
+    cast,
+    extents,
+    recording_now,
+)
 from convc.keras.training.seeds import next_key
 from convc.ops.noise import FreshSeed
 from convc.ops.random import RandomBits
@@ -83,7 +91,10 @@ _counted: list[Any] = [None, 0]
 
 
 def _number_within() -> int:
-    """Which draw it is of the outermost call that is being traced: others get other numbers."""
+    """Which draw it is of the recording, or of the outermost call that is being traced: others get other numbers."""
+    recording = recording_now()
+    if recording is not None:
+        return recording.next_number()
     current = collected_losses()
     _counted[:] = [current, _counted[1] + 1 if _counted[0] is current else 0]
     return int(_counted[1])

@@ -68,6 +68,10 @@ class Recording(Protocol):
         """A tensor was computed outside of all layers."""
         ...
 
+    def next_number(self) -> int:
+        """Another number for each draw."""
+        ...
+
     def values(self, steps: Sequence[Step]) -> list[Array]: ...
 
 

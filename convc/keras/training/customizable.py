@@ -40,8 +40,9 @@ def asks_for_training(layer: Layer) -> bool:
     """Whether a layer of the user's has to do with `training` in its call: as an argument, or for a layer inside."""
     if getattr(layer, "traced_in_training", False):
         return True
-    code = getattr(type(layer).call, "__code__", None)
-    if code is None or str(type(layer).call.__module__).startswith("convc."):
+    call = inspect.unwrap(type(layer).call)
+    code = getattr(call, "__code__", None)
+    if code is None or str(call.__module__).startswith("convc."):
         return False
     passed = [name for names in code.co_consts if isinstance(names, tuple) for name in names]
     return "training" in (*code.co_varnames, *passed)

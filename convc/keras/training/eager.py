@@ -7,19 +7,22 @@ one of the same structure: a loop over batches compiles in its first turn only.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
 from convc.errors import ModelError, UnsupportedError
 from convc.graph.interp import run_graph
-from convc.graph.ir import Builder, Graph
+from convc.graph.ir import Builder, Graph, Node
 from convc.graph.op import Op
 from convc.keras import backend
 from convc.keras.engine.call import flatten, map_tensors
@@ -35,6 +38,7 @@ from convc.keras.engine.tensor import (
     evaluate,
     recorded,
     recording_now,
+    steps_to,
 )
 from convc.keras.training.own_steps import (
     StepTrace,
@@ -50,6 +54,7 @@ from convc.keras.training.session import Session
 from convc.keras.training.step import RATE
 from convc.ops.base import numbers
 from convc.ops.conv import Conv2d
+from convc.ops.elementwise import StopGradient
 from convc.ops.matmul import MatMul
 from convc.ops.recurrent import Recurrence
 from convc.ops.values import Value
@@ -72,6 +77,8 @@ class Known(dict[Variable, Step]):
         super().__init__()
         self.outer = outer
         self.first: dict[Variable, Step] = {}
+        self.read: dict[Variable, list[Step]] = {}
+        """All that each variable was: a gradient for it is that for all of these together."""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -82,8 +89,21 @@ class Known(dict[Variable, Step]):
         else:
             array = variable.array
             step = Step(array, (), TensorType(DType.of(variable.dtype), array.shape))
-        self.first[variable] = self[variable] = step
+        self.first.setdefault(variable, step)
+        self.adopt(variable, [step])
         return step
+
+    def __setitem__(self, variable: Variable, step: Step) -> None:
+        """An assignment: no gradient goes through it."""
+        own = replace(step)
+        if isinstance(step.source, Op):
+            own = Step(StopGradient(), (step,), step.type, recorded=step.recorded)
+        self.adopt(variable, [own])
+
+    def adopt(self, variable: Variable, steps: Sequence[Step]) -> None:
+        """The variable was these steps, and is the last of them now."""
+        self.read.setdefault(variable, []).extend(steps)
+        super().__setitem__(variable, steps[-1])
 
     def changed(self) -> dict[Variable, Step]:
         return {v: s for v, s in self.items() if self.first.get(v) is not s}
@@ -93,14 +113,17 @@ class Tape:
     """A recording. `keeps` for one that is asked for gradients again and again."""
 
     def __init__(self, keeps: bool = False) -> None:
-        self.outer = recording_now()
-        self.variables = Known(None if self.outer is None else self.outer.variables)
+        self.outer = cast("Tape | None", recording_now())
+        self.variables: Known = Known(None if self.outer is None else self.outer.variables)
         self.keeps = keeps
-        self.losses: list[KerasTensor] = []
         self._made: dict[int, weakref.ref[KerasTensor]] = {}
-        self._draws: dict[Step, int] = {}
-        self._seed = np.array([next_key(), next_key() & 0xFFFFFFFF], np.uint32)
         self._waiting: dict[Variable, Step] = {}
+        # A draw is the same one wherever nested recordings compute it.
+        self._draws: dict[Step, int] = {} if self.outer is None else self.outer._draws
+        self._numbers: Iterator[int] = (
+            itertools.count() if self.outer is None else self.outer._numbers
+        )
+        self._seed: Array = self.outer._seed if self.outer is not None else _fresh_seed()
 
     # ------------------------------------------------------------ what is recorded
 
@@ -117,12 +140,36 @@ class Tape:
         """Which of the recording's draws a random step is."""
         return self._draws.setdefault(step, len(self._draws))
 
+    def next_number(self) -> int:
+        """Another number for each draw that is recorded."""
+        return next(self._numbers)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within it nothing is recorded; what is assigned before, within and after takes effect in this order."""
+        tapes = [self]
+        while (outer := tapes[-1].outer) is not None:
+            tapes.append(outer)
+        with recorded(None):
+            for tape in reversed(tapes):
+                changed = tape.variables.changed()
+                arrays = tape.values(list(changed.values()))
+                for variable, array in zip(changed, arrays, strict=True):
+                    variable.assign(array)
+            versions = [{v: v.version for v in tape.variables} for tape in tapes]
+            try:
+                yield
+            finally:
+                for tape, held in zip(tapes, versions, strict=True):
+                    for variable in [v for v, version in held.items() if v.version != version]:
+                        del tape.variables[variable]
+
     def ended(self) -> None:
         """What was assigned reaches the variables when somebody reads them."""
         self._waiting = self.variables.changed()
         for variable in self._waiting:
             if self.outer is not None:
-                self.outer.variables[variable] = self._waiting[variable]
+                self.outer.variables.adopt(variable, self.variables.read[variable])
             else:
                 variable.hand_over(self)
 
@@ -151,17 +198,17 @@ class Tape:
             self._run(trace, wanted)
         return [_value(s) for s in steps]
 
-    def gradient(self, target: KerasTensor, sources: Sequence[Any]) -> list[KerasTensor]:
-        """The gradients of the target's sum; what is alive of the recording is computed along with them."""
+    def gradient(self, total: KerasTensor, sources: Sequence[Any]) -> list[KerasTensor]:
+        """The gradients of a scalar; what is alive of the recording is computed along with them."""
         trace = TapeTrace(self)
-        steps = [self._source(source) for source in sources]
-        given = [trace.value(KerasTensor(step)).name for step in steps]
-        with recorded(self):
-            total = target if target.ndim == 0 else FUNCTIONS["sum"](target)
+        reached = {id(step) for step in steps_to([total.step])}
+        steps = [self._source(source, reached) for source in sources]
+        given = [trace.value(KerasTensor(step)).name for step in chain(*steps)]
         found = differentiated(trace, trace.value(total).name, given)
         outer = self.outer if recording_now() is None else recording_now()
         if outer is not None:
-            return [self._as_step(trace, name, outer) for name in found]
+            with recorded(outer):
+                return _sums([self._as_step(trace, name, outer) for name in found], steps)
         others = self.alive()
         # What was assigned within, such as moving averages, is due as well.
         waiting = [s for s in self._waiting.values() if s.known is None]
@@ -169,13 +216,14 @@ class Tape:
         if not self.keeps:
             for tensor in others:
                 tensor.step = as_tensor(_value(tensor.step), tensor.dtype).step
-        return [as_tensor(array) for array in arrays]
+        return _sums([as_tensor(array) for array in arrays], steps)
 
-    def _source(self, source: Any) -> Step:
-        if isinstance(source, Variable):
-            known = self.variables
-            return known.first[source] if source in known.first else known[source]
-        return as_tensor(source).step
+    def _source(self, source: Any, reached: Container[int]) -> list[Step]:
+        """What a gradient is taken for: of a variable, all that it was on the way to the target."""
+        if not isinstance(source, Variable):
+            return [as_tensor(source).step]
+        latest = self.variables[source]
+        return [s for s in self.variables.read[source] if id(s) in reached] or [latest]
 
     def _run(
         self, trace: TapeTrace, steps: Sequence[Step], further: Sequence[str] = ()
@@ -195,9 +243,7 @@ class Tape:
     def _as_step(self, trace: TapeTrace, name: str, outer: Any) -> KerasTensor:
         """A value of the trace as a tensor of the outer recording: gradients of gradients go through it."""
         steps = {n: s for s, n in trace.names_of_steps.items()}
-        for node in trace.builder.nodes:
-            if node.outputs[0] in steps:
-                continue
+        for node in _nodes_to(trace.builder.nodes, name, steps):
             if len(node.outputs) > 1:
                 raise UnsupportedError(
                     f"{user_line()}: a gradient of a gradient through {node.op.mnemonic} isn't supported outside of a "
@@ -210,8 +256,31 @@ class Tape:
         return KerasTensor(found)
 
 
+def _fresh_seed() -> Array:
+    return np.array([next_key(), next_key() & 0xFFFFFFFF], np.uint32)
+
+
+def _sums(tensors: Sequence[KerasTensor], groups: Sequence[Sequence[Any]]) -> list[KerasTensor]:
+    """The sum of as many tensors as each group has members."""
+    following = iter(tensors)
+    return [
+        functools.reduce(FUNCTIONS["add"], itertools.islice(following, len(group)))
+        for group in groups
+    ]
+
+
+def _nodes_to(nodes: Sequence[Node], name: str, known: Container[str]) -> list[Node]:
+    """The nodes that a value is computed by from known ones, in their order."""
+    wanted, found = {name}, []
+    for node in reversed(nodes):
+        if any(o in wanted and o not in known for o in node.outputs):
+            found.append(node)
+            wanted.update(node.inputs)
+    return found[::-1]
+
+
 def _constant(trace: TapeTrace, name: str) -> Step:
-    array = trace.builder.weights[name]
+    array = trace.feeds[name] if name in trace.feeds else trace.builder.weights[name]
     return Step(array, (), trace.builder.types[name])
 
 
@@ -378,10 +447,13 @@ class GradientTape:
 
     def __enter__(self) -> Self:
         if tracing_step() is None:
-            self._tape = Tape(self.persistent)
-            self._within = recorded(self._tape)
-            self._within.__enter__()
+            self._begin()
         return self
+
+    def _begin(self) -> None:
+        self._tape = Tape(self.persistent)
+        self._within = recorded(self._tape)
+        self._within.__enter__()
 
     def __exit__(
         self,
@@ -391,6 +463,7 @@ class GradientTape:
     ) -> None:
         if self._tape is not None:
             self._within.__exit__(kind, error, trace)
+            self._within = None
             self._tape.ended()
 
     def watch(self, tensor: Any) -> None:
@@ -398,30 +471,53 @@ class GradientTape:
 
     def stop_recording(self) -> Any:
         """Within it nothing is recorded."""
-        return recorded(None)
+        return nullcontext() if self._tape is None else self._tape.paused()
 
     def reset(self) -> None:
-        """Forgets what was recorded."""
-        self._tape = None
+        """Forgets what was recorded; within `with`, what follows is recorded anew."""
+        if self._within is None:
+            self._tape = None
+        else:
+            self.__exit__(None, None, None)
+            self._begin()
 
-    def gradient(self, target: Any, sources: Any, **others: Any) -> Any:
-        """The gradients of the target's sum for variables or tensors in a structure; zeros where it depends on none."""
+    def gradient(
+        self,
+        target: Any,
+        sources: Any,
+        output_gradients: Any = None,
+        unconnected_gradients: Any = "zero",
+    ) -> Any:
+        """The gradients of the target's sum for variables or tensors in a structure; zeros where it depends on none.
+
+        `output_gradients` weigh the elements of the target, in its structure.
+        """
+        del unconnected_gradients
         flat = list(leaves(sources))
-        if isinstance(target, (list, tuple, dict)):
-            parts = [FUNCTIONS["sum"](part) for part in leaves(target)]
-            target = sum(parts[1:], parts[0])
         trace = tracing_step()
         if trace is None:
             if self._tape is None:
                 raise ModelError(
                     f"{user_line()}: GradientTape.gradient: nothing was recorded: compute the loss within `with`"
                 )
-            return rebuilt(sources, iter(self._tape.gradient(as_tensor(target), flat)))
-        tensor = as_tensor(target)
-        loss = trace.value(tensor if tensor.ndim == 0 else FUNCTIONS["sum"](tensor))
+            with recorded(self._tape):
+                total = _total(target, output_gradients)
+            return rebuilt(sources, iter(self._tape.gradient(total, flat)))
+        loss = trace.value(_total(target, output_gradients))
         wanted = [trace.value(as_tensor(source)).name for source in flat]
         found = differentiated(trace, loss.name, wanted)
         return rebuilt(sources, iter([trace.tensor(Value(trace.builder, name)) for name in found]))
+
+
+def _total(target: Any, weights: Any) -> KerasTensor:
+    """The sum of all elements of tensors in a structure, weighed by those of another in the same one."""
+    parts = [as_tensor(part) for part in leaves(target)]
+    if weights is not None:
+        single = not isinstance(target, (list, tuple, Mapping))
+        pairs = zip(parts, [weights] if single else leaves(weights), strict=True)
+        parts = [p if w is None else FUNCTIONS["multiply"](p, w) for p, w in pairs]
+    sums = [part if part.ndim == 0 else FUNCTIONS["sum"](part) for part in parts]
+    return functools.reduce(FUNCTIONS["add"], sums)
 
 
 # ---------------------------------------------------------------- optimizers

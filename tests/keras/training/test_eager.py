@@ -82,6 +82,67 @@ def test_gradients_of_gradients() -> None:
     assert [float(slope), float(outer.gradient(slope, v))] == [27, 18]
 
 
+def test_variables_that_change_within_a_tape_are_read_as_they_are() -> None:
+    v = keras.Variable(2.0)
+    with keras.GradientTape() as tape:
+        first = v * 3
+        v.assign(v * 5)
+        y = v * v + first
+    assert float(tape.gradient(y, v)) == 2 * 10 + 3  # No gradient goes through an assignment.
+    v, optimizer = keras.Variable(1.0), keras.optimizers.SGD(0.1)
+    with keras.GradientTape(persistent=True) as tape:
+        for _ in range(3):
+            optimizer.apply_gradients([(tape.gradient(v * v, v), v)])
+    np.testing.assert_allclose(float(v), 0.8**3, rtol=1e-6)
+
+
+def test_a_tape_that_stops_for_a_while_goes_on_with_what_was_assigned() -> None:
+    v = keras.Variable(1.0)
+    with keras.GradientTape() as tape:
+        v.assign(2.0)
+        with tape.stop_recording():
+            assert [float(v), float(v * 3)] == [2, 6]
+            v.assign_add(5.0)
+        y = v * v
+    assert [float(y), float(v), float(tape.gradient(y, v))] == [49, 7, 14]
+    with keras.GradientTape() as tape:
+        first = v * v
+        tape.reset()
+        y = first * 2 + v * 3
+    assert [float(v * 2), float(tape.gradient(y, v))] == [14, 3]
+
+
+def test_targets_of_several_parts_and_weights_of_their_elements() -> None:
+    v = keras.Variable([1.0, 2.0])
+    with keras.GradientTape(persistent=True) as tape:
+        y, z = v * v, v * 3
+    np.testing.assert_array_equal(tape.gradient([y, z], v), [5, 7])
+    np.testing.assert_array_equal(tape.gradient(y, v, output_gradients=[1.0, 10.0]), [2, 40])
+
+
+def test_draws_differ_within_a_tape_and_are_the_same_in_nested_ones(way: None) -> None:
+    class Noise(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seeds = keras.random.SeedGenerator(3)
+
+        def call(self, x: Any) -> Any:
+            return x + keras.random.uniform((4, 8), seed=self.seeds)
+
+    noise, dropout = Noise(), layers.Dropout(0.5)
+    v = keras.Variable(np.ones((4, 8), np.float32))
+    with keras.GradientTape() as outer:
+        assert not np.array_equal(noise(v), noise(v))
+        with keras.GradientTape() as inner:
+            y = dropout(v, training=True)
+            total = ops.sum(y**3)
+        slope = inner.gradient(total, v)
+    kept = y.numpy()
+    assert sorted(np.unique(kept)) == [0, 2]
+    np.testing.assert_allclose(slope, 6 * kept**2)
+    np.testing.assert_allclose(outer.gradient(slope, v), 24 * kept)
+
+
 def test_what_regularizers_and_layers_add_is_among_the_losses() -> None:
     model = keras.Sequential(
         [keras.Input((6,)), layers.Dense(2, kernel_regularizer="l2", activity_regularizer="l2")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,24 @@ def test_a_step_for_one_batch_size_is_traced_for_it() -> None:
     np.testing.assert_allclose(made.get_weights()[0], wanted, rtol=1e-5)
     with pytest.raises(ConvcError, match="broadcast"):
         made.fit(X[:6], Y[:6, None].astype(np.float32), batch_size=6, verbose=0)
+
+
+def test_a_call_under_a_decorator_is_told_of_training() -> None:
+    def passed_on(call: Any) -> Any:
+        @functools.wraps(call)
+        def calling(*args: Any, **kwargs: Any) -> Any:
+            return call(*args, **kwargs)
+
+        return calling
+
+    class Tripled(layers.Layer):
+        @passed_on
+        def call(self, x: Any, training: Any = None) -> Any:
+            return x * 3 if training else x
+
+    model = keras.Sequential([keras.Input((1,)), Tripled()])
+    model.add(layers.Dense(1, use_bias=False, kernel_initializer="ones"))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    ones = np.ones((4, 1), np.float32)
+    assert model.fit(ones, ones, verbose=0).history["loss"] == [4.0]
+    assert model.evaluate(ones, ones, verbose=0) == 0
