@@ -3,8 +3,8 @@
 The first frame on the input is JSON: two targets, and the cache's folder or null. Each further one is a request: a
 number (8 bytes), which of the targets (a byte), the key of the object in the cache (64 bytes, or blanks) and the text
 of a module. It is answered by one frame: the number, `=` and the object, or the number, `!` and what LLVM has against
-the text. What was answered is kept in the cache. A frame is its length (8 bytes, little endian, as all numbers) and its
-bytes. The process ends with its input, so it never outlives its parent for longer than one module takes.
+the text. What is answered has been kept in the cache. A frame is its length (8 bytes, little endian, as all numbers)
+and its bytes. The process ends with its input, so it never outlives its parent for longer than one module takes.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ def main() -> None:
     while (data := _read(requests)) is not None:
         index, which, rest = data[:LENGTH], int(data[LENGTH : LENGTH + 1]), data[LENGTH + 1 :]
         key, text = rest[:_KEY].decode().strip(), rest[_KEY:].decode()
-        code = b""
         try:
             code = compile_object(text, targets[which])
-            answers.write(frame(index, MADE, code))
         except IRError as error:
             answers.write(frame(index, REFUSED, str(error).encode()))
+        else:
+            if key:
+                cache.put(key, code)  # first: who has the last answer ends this process
+            answers.write(frame(index, MADE, code))
         answers.flush()
-        if code and key:
-            cache.put(key, code)
 
 
 def _target(fields: dict[str, Any]) -> Target:
