@@ -248,7 +248,7 @@ def start(target: Target, folder: Path | None = None) -> Worker:
     with contextlib.ExitStack() as undo:
         messages = undo.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
-            [sys.executable, "-m", "convc.codegen.worker"],
+            [sys.executable, "-P", "-m", "convc.codegen.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,

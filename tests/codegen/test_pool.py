@@ -202,6 +202,20 @@ def test_without_processes_this_one_does_the_work(
 
 
 @pytest.mark.usefixtures("two_workers")
+def test_workers_import_nothing_from_where_the_user_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("open('imported', 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    with Pool(V2, 2) as running:
+        for n in range(2):
+            running.add(n, f"kernel_{n}", text(n))
+        running.finish()
+        assert not running.here
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.usefixtures("two_workers")
 def test_processes_with_many_open_files_have_workers() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     many = 1100
