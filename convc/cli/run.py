@@ -117,7 +117,9 @@ def gather(
         )
     missing = [n for n in names if n not in arrays]
     if missing:
-        raise DataError(f"no array for {', '.join(missing)}: expected {expected}")
+        raise DataError(
+            f"no array for {', '.join(missing)}: expected {expected}; got {', '.join(arrays)}"
+        )
     return arrays
 
 

@@ -201,7 +201,7 @@ def test_training_goes_on_from_its_state_and_predicts_with_it(
         (("m.py", "-i", "data.npz", "--state", "s"), 2, "m.py: expected a .cvc file of `convc compile MODEL --train`"),
         (("none.cvc", "-i", "data.npz", "--state", "s"), 3, "none.cvc: No such file"),
         (("plain.cvc", "-i", "data.npz", "--state", "s"), 2, "m has no state: it wasn't compiled with --train"),
-        (("m.cvc", "-i", "x=x.npy", "--state", "s"), 7, "no array for d: expected x float32[N, 4]; d uint8[N]"),
+        (("m.cvc", "-i", "x=x.npy", "--state", "s"), 7, "no array for d: expected x float32[N, 4]; d uint8[N]; got x"),
         (("m.cvc", "-i", "data.npz", "-i", "foo=x.npy", "--state", "s"), 7,
          "--input: no input or target 'foo': expected x float32[N, 4]; d uint8[N]"),
         (("m.cvc", "-i", "data.npz", "--state", "s", "--learning-rate", "nan"), 2, "a finite number from 0, got nan"),

@@ -558,9 +558,9 @@ def _constant(value: Any, dtype: Any) -> KerasTensor:
     except ModelError:
         raise
     except (TypeError, ValueError):
-        raise ModelError(
-            f"{user_line()}: expected a tensor or numbers; received {value!r}"
-        ) from None
+        is_array = isinstance(value, (np.ndarray, np.generic))
+        shown = f"an array of dtype {value.dtype}" if is_array else repr(value)
+        raise ModelError(f"{user_line()}: expected a tensor or numbers; received {shown}") from None
     array = np.array(array, dtype=kind.numpy)
     return KerasTensor(Step(array, (), TensorType(kind, array.shape), scope_name()))
 

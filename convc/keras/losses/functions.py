@@ -183,11 +183,12 @@ def smoothed(y_true: KerasTensor, label_smoothing: float) -> Any:
 
 
 def check_shapes(loss: str, y_true: KerasTensor, y_pred: KerasTensor, hint: str) -> None:
-    """ModelError, with the hint, for targets that have another shape than the predictions."""
+    """ModelError for targets that have another shape than the predictions; the hint where they may be class numbers."""
     if y_true.ndim != y_pred.ndim or not fit(y_true, y_pred):
+        may_be_numbers = y_true.ndim != y_pred.ndim or y_true.shape[-1] == 1
         raise ModelError(
             f"{user_line()}: {loss}: expected targets of the predictions' shape {y_pred.shape}; "
-            f"received shape {y_true.shape}: {hint}"
+            f"received shape {y_true.shape}" + (f": {hint}" if may_be_numbers else "")
         )
 
 

@@ -104,19 +104,19 @@ def holds_array(value: Sequence[Any]) -> bool:
     return len(value) == 1 and hasattr(value[0], "shape")
 
 
-def plain_array(value: Any) -> Array:
-    """Numbers, a tensor or an array as numpy's."""
+def plain_array(value: Any, what: str) -> Array:
+    """Numbers, a tensor or an array as numpy's. DataError, which says what it is, where they aren't real numbers."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" and array.dtype != DType.bfloat16.numpy:
-        raise DataError(f"expected real numbers; received an array of dtype {array.dtype}")
+        raise DataError(f"{what}: expected real numbers; received an array of dtype {array.dtype}")
     return array
 
 
 def input_array(owner: str, port: Port, value: Any) -> Array:
     """An input's array: integers as they are, for the kernels to cast, floats in the model's dtype."""
-    array = plain_array(value)
+    array = plain_array(value, f"input {port.name!r} of model {owner!r}")
     rank = len(port.shape)
     if array.ndim == rank - 1 and port.shape[-1] == 1:
         array = array[..., np.newaxis]
@@ -160,7 +160,7 @@ def output_feeds(ports: Ports, what: str, value: Any, name: Callable[[str], str]
         value = [value] * len(keys) if len(keys) > 1 else value
     items = listed(ports.owner, f"{what} for output", keys, value)
     return {
-        name(port.name): feedable(plain_array(item), port.dtype)
+        name(port.name): feedable(plain_array(item, name(port.name)), port.dtype)
         for port, item in zip(ports.outputs, items, strict=True)
         if item is not None
     }

@@ -67,7 +67,7 @@ class OwnRun(Run):
             if y is None or isinstance(y, (Mapping, list, tuple)):
                 raise UsageError("class_weight needs targets y: a single array of them")
             floats = DType.of(backend.floatx()).numpy
-            weights = weights_of_classes(plain_array(y), classes, floats)
+            weights = weights_of_classes(plain_array(y, "y"), classes, floats)
         found: Feeds = {}
         given = tuple(v for v in (x, y, weights) if v is not None)
         parts = (x, y, weights)[: 3 if weights is not None else len(given)]
@@ -273,7 +273,7 @@ def _named(name: str, value: Any, found: Feeds) -> Any:
             made = [_named(f"{name}/{k}", item, found) for k, item in enumerate(value)]
             return tuple(made) if isinstance(value, tuple) else made
         case _:
-            found[name] = feedable(plain_array(value), DType.of(backend.floatx()))
+            found[name] = feedable(plain_array(value, name), DType.of(backend.floatx()))
             return name
 
 

@@ -72,7 +72,8 @@ class Settings:
             if port.name in self.resolved or target is None:
                 if target is None and wanted[port.name] is not None:
                     raise UsageError(
-                        f"output {port.name!r} has a loss, but no targets y were given"
+                        f"output {port.name!r} has a loss, but no targets y were given: "
+                        "expected x and y, and (x, y) as validation_data"
                     )
                 continue
             several = len(names) > 1

@@ -31,8 +31,40 @@ def batches(count: int) -> Iterator[tuple[Any, Any]]:
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128, "datetime64[s]", object, "S3"])
 def test_only_real_numbers_are_data(dtype: Any) -> None:
-    with pytest.raises(DataError, match="expected real numbers; received an array of dtype"):
+    with pytest.raises(
+        DataError, match=r"^target/dense.*: expected real numbers; received an array of dtype"
+    ):
         model().fit(X, Y.astype(dtype), verbose=0)
+    with pytest.raises(
+        DataError, match=r"^input 'input_layer.* of model 'sequential.*: expected real numbers"
+    ):
+        model().predict(X.astype(dtype), verbose=0)
+
+
+def test_validation_without_targets_says_what_is_expected() -> None:
+    with pytest.raises(
+        UsageError,
+        match=r"no targets y were given: expected x and y, and \(x, y\) as validation_data",
+    ):
+        model().fit(X, Y, validation_data=X, verbose=0)
+
+
+@pytest.mark.parametrize(("shape", "hinted"), [((4, 5), False), ((4,), True), ((4, 1), True)])
+def test_targets_of_other_classes_are_not_taken_for_class_numbers(
+    shape: tuple[int, ...], hinted: bool
+) -> None:
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, activation="softmax")])
+    made.compile("sgd", "categorical_crossentropy")
+    with pytest.raises(ModelError, match="expected targets of the predictions' shape") as caught:
+        made.fit(X, np.ones(shape, np.float32), verbose=0)
+    assert ("to_categorical" in str(caught.value)) is hinted
+
+
+def test_an_array_of_words_is_refused_in_one_line() -> None:
+    with pytest.raises(
+        ModelError, match=r"expected a tensor or numbers; received an array of dtype <U1$"
+    ):
+        keras.ops.add(np.array(["a"] * 40), 1.0)
 
 
 def test_bfloat16_is_data() -> None:
