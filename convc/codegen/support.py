@@ -106,7 +106,7 @@ def _read(name: str) -> str:
 
 
 def _times_ir() -> str:
-    """`i64 model_step_nanoseconds()` and so on."""
+    """`i64 model_awake_nanoseconds()` and so on."""
     return "".join(
         f"define internal i64 @model_{name}_nanoseconds() {{\n  ret i64 {value}\n}}\n\n"
         for name, value in _TIMES.items()

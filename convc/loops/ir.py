@@ -563,10 +563,6 @@ def reduce(
     return Reduce(combiner, axes, value(*(Var(name) for name, _ in axes)))
 
 
-def sum_over(names: str, extents: Iterable[Extent], value: Callable[..., Expr]) -> Reduce:
-    return reduce("sum", names, extents, value)
-
-
 # ---------------------------------------------------------------- walking
 
 

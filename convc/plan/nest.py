@@ -24,9 +24,9 @@ from convc.loops.ir import (
     LoopKind,
     Select,
     Space,
-    Stmt,
     Store,
     Var,
+    blocks,
 )
 from convc.loops.tasks import parallel_loops
 from convc.loops.walking import children, expressions, subexpressions
@@ -76,7 +76,7 @@ class Nest:
                 for e in subexpressions(expr):
                     if isinstance(e, Load):
                         self._places.setdefault(e.buffer, e.index)
-            for inner in _blocks(stmt):
+            for inner in blocks(stmt):
                 self._note(inner)
 
     def cut(self, at: int) -> Cut:
@@ -169,16 +169,6 @@ _INTEGERS: dict[str, Callable[[Any, Any], Any]] = {
     "min": min,
     "max": max,
 }
-
-
-def _blocks(stmt: Stmt) -> tuple[Block, ...]:
-    match stmt:
-        case For():
-            return (stmt.body,)
-        case If():
-            return (stmt.then, stmt.otherwise)
-        case _:
-            return ()
 
 
 def _operations(block: Block, symbols: Mapping[str, int], registers: frozenset[str]) -> float:

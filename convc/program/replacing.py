@@ -77,9 +77,8 @@ class _Accesses:
     stored: dict[str, set[Place]] = field(default_factory=dict)
     indices: dict[str, list[tuple[tuple[Expr, ...], tuple[For, ...]]]] = field(default_factory=dict)
     windows: set[str] = field(default_factory=set)  # buffers that special instructions are given
-    late: set[tuple[str, str]] = field(
-        default_factory=set
-    )  # (x, y): x is read where y may be stored
+    # (x, y): x is read where y may have been stored
+    late: set[tuple[str, str]] = field(default_factory=set)
 
     def block(self, block: Block, loops: tuple[For, ...]) -> tuple[Accessed, Accessed]:
         """Notes the accesses of a block inside some loops, and returns its reads and its stores."""

@@ -87,10 +87,8 @@ def _plan(
 ) -> _Plan | None:
     if len(structure.reductions) < 3 or structure.reductions[0].extent is not None:
         return None
-    if not isinstance(
-        structure.store.value, Load
-    ):  # the output can't hold parts of what something is made of
-        return None
+    if not isinstance(structure.store.value, Load):
+        return None  # the output can't hold parts of what something is made of
     images, *pixels = structure.reductions
     extents = {x.var: x.extent for x in (*structure.outputs, *pixels)}
     loads = loads_of(still)
