@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -296,11 +297,12 @@ class Conv2dWeightGradient(Op):
         n, channels = x.shape[:2]
         outputs = dy.shape[1]
         wide = accumulator(DType.of(x.dtype)).numpy
-        rows = dy.astype(wide).reshape(n, self.groups, outputs // self.groups, -1)
+        pixels = math.prod(dy.shape[2:])
+        rows = dy.astype(wide).reshape(n, self.groups, outputs // self.groups, pixels)
         result = np.zeros((outputs, channels // self.groups, *self.kernel), wide)
         taps = patches(x.astype(wide), self.kernel, self.stride, self.padding, self.dilation, 0)
         for (r, s), patch in taps.items():
-            columns = patch.reshape(n, self.groups, channels // self.groups, -1)
+            columns = patch.reshape(n, self.groups, channels // self.groups, pixels)
             product = np.einsum("ngop,ngcp->goc", rows, columns)
             result[:, :, r, s] = product.reshape(outputs, -1)
         return result.astype(sum_dtype(DType.of(x.dtype)).numpy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class Conv3d(Op):
         matrices = np.moveaxis(weight, (0, 1), (-2, -1)).astype(wide)
         parts = [
             matrices[tap].reshape(self.groups, outputs // self.groups, per_group)
-            @ patch.reshape(n, self.groups, per_group, -1)
+            @ patch.reshape(n, self.groups, per_group, math.prod(patch.shape[2:]))
             for tap, patch in found.items()
         ]
         y: Array = np.sum(parts, axis=0).reshape(n, outputs, *found[0, 0, 0].shape[2:])
@@ -226,7 +227,7 @@ class ConvTranspose3d(Op):
             for s, e, size in zip(found, extents, sizes, strict=True)
         ]
         y = np.zeros((n, per_group * self.groups, *room), wide)
-        columns = x.astype(wide).reshape(n, self.groups, channels // self.groups, -1)
+        columns = x.astype(wide).reshape(n, self.groups, channels // self.groups, math.prod(sizes))
         for tap in itertools.product(*(range(s.kernel) for s in found)):
             matrix = np.moveaxis(weight, (0, 1), (-2, -1))[tap].astype(wide)
             matrix = matrix.reshape(self.groups, -1, per_group).swapaxes(1, 2)
@@ -234,7 +235,7 @@ class ConvTranspose3d(Op):
                 slice(t * s.dilation, t * s.dilation + size * s.stride, s.stride)
                 for t, s, size in zip(tap, found, sizes, strict=True)
             )
-            y[:, :, *where] += (matrix @ columns).reshape(n, -1, *sizes)
+            y[:, :, *where] += (matrix @ columns).reshape(n, y.shape[1], *sizes)
         kept: tuple[Any, ...] = tuple(
             slice(s.before, s.before + e) for s, e in zip(found, extents, strict=True)
         )
@@ -307,10 +308,11 @@ class Conv3dWeightGradient(Op):
         n, channels = x.shape[:2]
         outputs = dy.shape[1]
         wide = accumulator(DType.of(x.dtype)).numpy
-        rows = dy.astype(wide).reshape(n, self.groups, outputs // self.groups, -1)
+        pixels = math.prod(dy.shape[2:])
+        rows = dy.astype(wide).reshape(n, self.groups, outputs // self.groups, pixels)
         result = np.zeros((outputs, channels // self.groups, *self.kernel), wide)
         for tap, patch in patches(x.astype(wide), self.windows(x.shape)).items():
-            columns = patch.reshape(n, self.groups, channels // self.groups, -1)
+            columns = patch.reshape(n, self.groups, channels // self.groups, pixels)
             product = np.einsum("ngop,ngcp->goc", rows, columns)
             result[:, :, *tap] = product.reshape(outputs, -1)
         return result.astype(sum_dtype(DType.of(x.dtype)).numpy)

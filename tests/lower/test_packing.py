@@ -14,10 +14,6 @@ from convc.ops.conv import Conv2d, ConvTranspose2d
 from convc.ops.shape import Transpose
 from convc.types import DType, TensorType
 
-BORDER = ((0, 0), (0, 0))
-CONVOLUTION = Conv2d((1, 1), BORDER, (1, 1), 1)
-TRANSPOSED = ConvTranspose2d((1, 1), BORDER, (0, 0), (1, 1), 1)
-
 
 def with_given_filter(op: Op, shape: tuple[int, ...], pixels: int) -> Graph:
     """The operator on two images of 8 channels, its filter an input in ONNX' order, the result with channels last."""
@@ -30,8 +26,8 @@ def with_given_filter(op: Op, shape: tuple[int, ...], pixels: int) -> Graph:
 @pytest.mark.parametrize(
     ("op", "shape"),
     [
-        pytest.param(CONVOLUTION, (16, 8, 3, 3), id="conv2d"),
-        pytest.param(TRANSPOSED, (8, 16, 3, 3), id="conv_transpose2d"),
+        pytest.param(Conv2d(), (16, 8, 3, 3), id="conv2d"),
+        pytest.param(ConvTranspose2d(), (8, 16, 3, 3), id="conv_transpose2d"),
     ],
 )
 def test_a_given_filter_is_copied_into_the_order_of_the_vectors(
@@ -52,7 +48,7 @@ def test_a_given_filter_is_copied_into_the_order_of_the_vectors(
 
 
 def test_a_filter_that_is_read_a_few_times_is_not_copied() -> None:
-    graph = with_given_filter(CONVOLUTION, (16, 8, 3, 3), 4)  # 2 images of 2 x 2 outputs
+    graph = with_given_filter(Conv2d(), (16, 8, 3, 3), 4)  # 2 images of 2 x 2 outputs
     options = driver.Options(recall=False)
     built = driver.compile_graphs("given", {"f": graph}, driver.host_target(), options)
     assert not any(row.operators == "copy" and row.layout == "HWCN" for row in built.rows["f"])

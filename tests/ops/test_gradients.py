@@ -12,9 +12,11 @@ from convc.graph.ir import Builder
 from convc.graph.op import Op, no_gradient, unsupported_gradient
 from convc.ops.activations import Elu, HardSigmoid, HardSwish, LeakyRelu, Relu, ThresholdedRelu
 from convc.ops.broadcasting import Maximum, Minimum
+from convc.ops.conv import Conv2d, ConvTranspose2d
 from convc.ops.elementwise import Abs, Clip, StopGradient
 from convc.ops.pool import MaxPool2d
 from convc.ops.reduce import ReduceMax, ReduceMin, ReduceProd, ReduceSum
+from convc.ops.volume import Conv3d, ConvTranspose3d
 from convc.passes.gradient import gradient
 from convc.types import DType, TensorType
 from tests.ops.cases import CASES
@@ -110,3 +112,21 @@ def test_the_first_maximum_of_a_window_takes_the_gradient() -> None:
 def test_operators_without_a_gradient_are_flat_or_not_of_floats() -> None:
     flat = [c for c in DIFFERENTIABLE if type(c.op).gradient is no_gradient]
     assert {c.op.mnemonic for c in flat} >= {"floor", "ceil", "round", "sign", "floor_div", "count"}
+
+
+@pytest.mark.parametrize(
+    "op",
+    [Conv2d(), ConvTranspose2d(), Conv3d(), ConvTranspose3d()],
+    ids=lambda o: o.mnemonic,
+)
+def test_no_images_give_filters_no_gradient(op: Op) -> None:
+    rank = 3 if "3d" in op.mnemonic else 2
+    builder = Builder("none")
+    x = builder.input("x", TensorType(DType.float64, (0, 2, *(4,) * rank)))
+    w = builder.input("w", TensorType(DType.float64, (2, 2, *(3,) * rank)))
+    every = tuple(range(rank + 2))
+    loss = builder.add(ReduceSum(every), builder.add(op, x, w), name="loss")
+    graph = gradient(builder.finish([loss]), "loss", ["w"])
+    weight = np.ones((2, 2, *(3,) * rank))
+    found = run_graph(graph, {"x": np.zeros((0, 2, *(4,) * rank)), "w": weight})["w_gradient"]
+    np.testing.assert_array_equal(found, np.zeros_like(weight))
