@@ -40,7 +40,9 @@ from convc.keras.engine.tensor import (
     recording_now,
     steps_to,
 )
+from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.own_steps import (
+    VARIABLES,
     StepTrace,
     apply_in,
     differentiated,
@@ -49,8 +51,10 @@ from convc.keras.training.own_steps import (
     tracing,
     tracing_step,
 )
+from convc.keras.training.rules import Rule
 from convc.keras.training.seeds import next_key
 from convc.keras.training.session import Session
+from convc.keras.training.slot_holders import Holder, taken_by_hand
 from convc.keras.training.step import RATE
 from convc.ops.base import numbers
 from convc.ops.conv import Conv2d
@@ -534,6 +538,24 @@ class Kept:
     state: dict[str, Array]
     updates: dict[Any, Update]
 
+    def slots(self, slot: str) -> dict[Variable, Array]:
+        found = {v: self.state.get(slot_name(f"0/{n}", slot)) for v, n in self.names.items()}
+        return {v: array for v, array in found.items() if array is not None}
+
+    def shared(self, name: str) -> Array | None:
+        return self.state.get(f"{PREFIX}/0/{name}")
+
+    def follow(self, earlier: Holder, rule: Rule) -> None:
+        """Takes over what the optimizer kept in a training."""
+        for slot in all_slots(rule):
+            for variable, array in earlier.slots(slot).items():
+                name = self.names.setdefault(variable, f"{VARIABLES}{len(self.names)}")
+                self.state[slot_name(f"0/{name}", slot)] = array
+        for name in rule.scalars:
+            number = earlier.shared(name)
+            if number is not None:
+                self.state[f"{PREFIX}/0/{name}"] = number
+
 
 @dataclass(frozen=True)
 class Update:
@@ -557,6 +579,9 @@ def apply_gradients(optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> No
     kept = _kept.setdefault(optimizer, Kept({}, {}, {}))
     variables = [v for _, v in given]
     rule = optimizer.rule
+    training = taken_by_hand(optimizer, kept)
+    if training is not None:
+        kept.follow(training, rule)
     decays = tuple(id(v) for v in optimizer.without_decay(variables))
     key = (repr(rule), tuple(map(id, variables)), decays)
     if key not in kept.updates:

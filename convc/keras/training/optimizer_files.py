@@ -11,6 +11,7 @@ from convc.errors import InputFileError
 from convc.keras.engine.tensor import Array, Variable
 from convc.keras.training.optimizer import all_slots
 from convc.keras.training.rules import Rule
+from convc.keras.training.slot_holders import kept_by_hand
 
 _PAIRED = (
     ("momentum", "velocity"),
@@ -44,9 +45,10 @@ def saved_state(model: Any) -> list[tuple[str, Array]]:
     if isinstance(optimizer.learning_rate, Variable):
         rate = np.asarray(optimizer.learning_rate.value, np.float32)
         found.append(("learning_rate", rate))
-    run = model.current_run
+    run = model.started_run() if kept_by_hand(optimizer) else model.current_run
     if run is None:
         return found
+    run.catch_up()
     kept = {slot: run.slots(slot) for slot in all_slots(optimizer.rule)}
     for slot, variable in layout(optimizer.rule, model.trainable_variables):
         if variable not in kept[slot]:

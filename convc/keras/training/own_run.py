@@ -26,6 +26,7 @@ from convc.keras.training.own_steps import LOGS, StepTrace, traced_step
 from convc.keras.training.run import Run
 from convc.keras.training.session import Session
 from convc.keras.training.settings import Settings
+from convc.keras.training.slot_holders import Holder
 from convc.keras.training.step import RATE
 from convc.passes.training_mode import SEED_INPUT
 from convc.types import DType, TensorType
@@ -95,6 +96,7 @@ class OwnRun(Run):
     # ------------------------------------------------------------ steps
 
     def train(self, feeds: Feeds) -> None:
+        self.catch_up()
         self._step("train", feeds)
         self.iterations += 1
 
@@ -229,7 +231,7 @@ class OwnRun(Run):
             self.session.write(self._slot(slot, variable), array)
             self._writes += 1
 
-    def follow(self, earlier: Run) -> None:
+    def follow(self, earlier: Holder) -> None:
         rule = self.settings.optimizer.rule
         for slot in all_slots(rule):
             self.restore_slots(slot, earlier.slots(slot))

@@ -26,6 +26,7 @@ from convc.keras.training.model import Training, trained_in, training_of, with_i
 from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.session import Session
 from convc.keras.training.settings import Settings
+from convc.keras.training.slot_holders import Holder, taken_from_hands
 from convc.keras.training.step import ITERATIONS, LOSS, RATE
 from convc.keras.training.tracing import STATE, state_names
 from convc.passes.training_mode import SEED_INPUT, with_inputs
@@ -103,13 +104,13 @@ class Run:
         """Brings what was assigned elsewhere into the session."""
         for variable in self._stale:
             variable.hand_over(self)
+            if variable is getattr(self.settings.optimizer, "iterations", None):
+                self.iterations = int(variable.array)
             name = self._names.get(variable)
             if name in self.changing:
                 self.session.write(name, self.weights[name].array)
             elif variable in self._plain and self._plain[variable] in self.session:
                 self.session.write(self._plain[variable], variable.value)
-                if variable is self.settings.optimizer.iterations:
-                    self.iterations = int(variable.value)
             elif name is not None and self._has_other_constant(variable):
                 self._vary(variable, name)
         self._stale.clear()
@@ -145,6 +146,7 @@ class Run:
 
     def train(self, feeds: Feeds) -> None:
         """One step on a batch."""
+        self.catch_up()
         entry = self.entry("train", feeds)
         self.check(feeds)
         self.rate[...] = self.settings.optimizer.rate_at(self.iterations)
@@ -302,6 +304,7 @@ class Run:
                 raise DataError(
                     f"the state is another model's: expected a weight {name!r} of shape {variable.shape}; it has {came}"
                 )
+        taken_from_hands(self.settings.optimizer)
         for k, _, variable in variables:
             if not np.array_equal(variable.value, arrays[f"{WEIGHT}{k}"]):
                 variable.assign(arrays[f"{WEIGHT}{k}"])
@@ -342,16 +345,30 @@ class Run:
         return {**self.session_state(), **self._waiting}.get(f"{PREFIX}/{name}")
 
     def restore_shared(self, name: str, array: Array) -> None:
-        self._waiting[f"{PREFIX}/{name}"] = array
+        self._put(f"{PREFIX}/{name}", array)
 
     def restore_slots(self, slot: str, arrays: Mapping[Variable, Array]) -> None:
         """Gives the first step what the optimizer kept for each variable, as `slots` has it."""
         for variable, array in arrays.items():
             name = self._names[variable]
-            self._waiting[slot_name(name, slot)] = self.weights[name].seen(array)
+            self._put(slot_name(name, slot), self.weights[name].seen(array))
 
-    def follow(self, earlier: Run) -> None:
-        """Takes over what the same optimizer kept in an earlier run, as far as the variables are this one's."""
+    def _put(self, name: str, array: Array) -> None:
+        """Gives the next step what the optimizer kept."""
+        if name in self.session:
+            self.session.write(name, array)
+            self._writes += 1
+        else:
+            self._waiting[name] = array
+
+    def catch_up(self) -> None:
+        """Takes over what updates by hand have kept since the latest step."""
+        held = taken_from_hands(self.settings.optimizer)
+        if held is not None:
+            self.follow(held)
+
+    def follow(self, earlier: Holder) -> None:
+        """Takes over what the same optimizer kept elsewhere, as far as the variables are this one's."""
         rule = self.settings.optimizer.rule
         for slot in all_slots(rule):
             kept = earlier.slots(slot)

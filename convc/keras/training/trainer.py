@@ -59,6 +59,7 @@ from convc.keras.training.predictor import Predictor
 from convc.keras.training.run import Run
 from convc.keras.training.seeds import next_key
 from convc.keras.training.settings import Settings, check_known
+from convc.keras.training.slot_holders import trains_with
 from convc.keras.utils.sequence import pack_x_y_sample_weight
 
 
@@ -176,6 +177,7 @@ class Trainer(Customizable):
             earlier, self._earlier = self._earlier, None
             if earlier is not None and earlier.settings.optimizer is settings.optimizer:
                 self._run.follow(earlier)
+            trains_with(settings.optimizer, self._run)
         return self._run
 
     @property

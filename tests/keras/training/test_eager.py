@@ -43,6 +43,39 @@ def test_a_loop_by_hand_makes_the_steps_that_fit_makes(way: None) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_fit_and_a_loop_by_hand_go_on_with_each_others_moments(own: bool, tmp_path: Any) -> None:
+    class Own(keras.Model):
+        def train_step(self, data: Any) -> Any:
+            return super().train_step(data)
+
+    def model() -> Any:
+        keras.utils.set_random_seed(1)
+        x = keras.Input((6,))
+        made = (Own if own else keras.Model)(x, layers.Dense(1)(layers.Dense(5, "tanh")(x)))
+        made.compile(keras.optimizers.Nadam(0.05), "mse")
+        return made
+
+    def by_hand(trained: Any) -> None:
+        with keras.GradientTape() as tape:
+            loss = ops.mean(ops.square(trained(X, training=True) - Y))
+        weights = trained.trainable_weights
+        gradients = tape.gradient(loss, weights)
+        trained.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+
+    fitted, mixed = model(), model()
+    fitted.fit(X, Y, batch_size=32, epochs=6, verbose=0)
+    by_hand(mixed)
+    mixed.fit(X, Y, batch_size=32, epochs=2, verbose=0)
+    by_hand(mixed)
+    mixed.save(tmp_path / "mixed.keras")
+    mixed = keras.models.load_model(tmp_path / "mixed.keras", {"Own": Own})
+    by_hand(mixed)
+    mixed.fit(X, Y, batch_size=32, epochs=1, verbose=0)
+    for mine, theirs in zip(mixed.get_weights(), fitted.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-5)
+
+
 def test_moving_statistics_and_dropouts_are_of_the_recorded_call(way: None) -> None:
     model = small(layers.BatchNormalization(momentum=0.5), layers.Dropout(0.5))
     norm = model.layers[1]
