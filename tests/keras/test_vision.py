@@ -215,3 +215,18 @@ def test_colour_layers_at_the_ends_of_their_ranges(layer: Any, wanted: Any) -> N
     else:
         np.testing.assert_allclose(found, wanted, atol=2e-5)
     np.testing.assert_array_equal(layer(IMAGES, training=False), IMAGES)
+
+
+def test_interleaved_data_sets_take_turns() -> None:
+    """The second list is the example of TensorFlow's documentation."""
+
+    def turns(cycle: int | None, block: int | None = None) -> list[int]:
+        each = Dataset.range(1, 6).interleave(
+            lambda x: Dataset.from_tensors(x).repeat(6), cycle, block
+        )
+        return [int(x) for x in each.as_numpy_iterator()]
+
+    assert turns(None) == [x for x in range(1, 6) for _ in range(6)]
+    assert turns(2, 4) == [int(x) for x in "111122221122333344443344555555"]
+    endless = Dataset.range(1, 4).interleave(lambda x: Dataset.from_tensors(x).repeat(), 2)
+    assert [int(x) for x in endless.take(5).as_numpy_iterator()] == [1, 2, 1, 2, 1]

@@ -327,10 +327,35 @@ class Dataset:
         return Dataset(make)
 
     def interleave(
-        self, map_func: Callable[..., Dataset], *others: Any, **settings: Any
+        self,
+        map_func: Callable[..., Dataset],
+        cycle_length: int | None = None,
+        block_length: int | None = None,
+        *others: Any,
+        **settings: Any,
     ) -> Dataset:
-        """As `flat_map`: one data set after the other."""
-        return self.flat_map(map_func)
+        """As `flat_map`, but of `cycle_length` data sets by turns, `block_length` (1) elements of each.
+
+        One that has ended gives way to the next in its turn. Without a `cycle_length` (or AUTOTUNE, for which
+        TensorFlow's order depends on the machine) one data set comes after the other.
+        """
+        del others, settings  # how many calls run at once, and names
+        length = 1 if cycle_length in (None, AUTOTUNE) else cycle_length
+        places = positive("Dataset.interleave", "cycle_length", length)
+        block = positive("Dataset.interleave", "block_length", block_length or 1)
+
+        def make() -> Iterator[Any]:
+            waiting = (_told(map_func, element)._make() for element in self._make())
+            turns: list[Iterator[Any] | None] = [None] * places
+            for place in itertools.cycle(range(places)):
+                running = turns[place] or next(waiting, None)
+                taken = [] if running is None else list(itertools.islice(running, block))
+                turns[place] = running if len(taken) == block else None
+                yield from taken
+                if running is None and not any(turns):
+                    return
+
+        return Dataset(make)
 
     def cache(self, filename: Any = "", name: Any = None) -> Dataset:
         """The elements, kept in memory from the first whole pass on."""
