@@ -180,8 +180,13 @@ class Tape:
     # ------------------------------------------------------------ the keeper of what was assigned
 
     def refresh(self, variable: Variable) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for each, array in zip(waiting, self.values(list(waiting.values())), strict=True):
+        waiting, self._waiting = self._waiting, {}  # whose own values are those from before
+        try:
+            arrays = self.values(list(waiting.values()))
+        except BaseException:
+            self._waiting = waiting
+            raise
+        for each, array in zip(waiting, arrays, strict=True):
             each.receive(np.array(array))
 
     def assigned(self, variable: Variable) -> None:
@@ -347,7 +352,11 @@ class TapeTrace(StepTrace):
 # ---------------------------------------------------------------- running
 
 
+PROGRAMS = 64
+"""Compiled graphs that are kept: those used last."""
+
 _programs: dict[Any, str] = {}
+_numbers = itertools.count()
 _session: list[Session] = []
 
 
@@ -360,10 +369,15 @@ def computed(graph: Graph, feeds: Mapping[str, Array]) -> list[Array]:
     key = structure(graph)
     if not _session:
         _session.append(Session("eager", backend.threads()))
-    if key not in _programs:
-        _programs[key] = f"eager_{len(_programs)}"
-        _session[0].define(_programs[key], graph)
-    return [np.array(a) for a in _session[0].step(_programs[key], given)]
+    session = _session[0]
+    name = _programs.pop(key, None)
+    if name is None:
+        name = f"eager_{next(_numbers)}"
+        session.define(name, graph)
+    _programs[key] = name  # the last in order
+    while len(_programs) > PROGRAMS:
+        session.forget(_programs.pop(next(iter(_programs))))
+    return [np.array(a) for a in session.step(name, given)]
 
 
 def operations(graph: Graph) -> int:

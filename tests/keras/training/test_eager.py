@@ -199,3 +199,28 @@ def test_a_tape_without_a_loss_says_what_is_missing() -> None:
     tape = keras.GradientTape()
     with pytest.raises(ModelError, match="compute the loss within `with`"):
         tape.gradient(ops.ones(()), keras.Variable(1.0))
+
+
+def test_programs_used_last_are_kept(monkeypatch: Any) -> None:
+    monkeypatch.setattr(eager, "SMALL", 0)
+    monkeypatch.setattr(eager, "PROGRAMS", 2)
+    model = small()
+    want = model.predict(X, verbose=0)
+    for rows in (1, 2, 3, 4, 1):
+        np.testing.assert_allclose(model(X[:rows]), want[:rows], rtol=1e-5, atol=1e-6)
+    assert len(eager._programs) == 2
+
+
+def test_an_update_that_could_not_be_computed_is_tried_again(monkeypatch: Any) -> None:
+    v = keras.Variable(2.0)
+    with keras.GradientTape():
+        v.assign(v * 3.0)
+
+    def fails(*given: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(eager, "computed", fails)
+        with pytest.raises(MemoryError):
+            v.numpy()
+    assert float(v.numpy()) == 6.0
