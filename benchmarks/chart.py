@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-LABELS, BARS, STEP, HEIGHT = 190, 420, 20, 14
+BARS, STEP, HEIGHT = 420, 20, 14
+CHARACTER = 7.5
+"""Pixels that a character takes at most, on the average, in the fonts of the browsers."""
 COLOURS = {1: "#2563eb", 2: "#93b4f5"}
 OTHER = "#c3cad6"
 
@@ -17,22 +19,32 @@ def write_chart(path: Path, ratios: Mapping[tuple[str, int, int], float]) -> Non
     longest = max((*ratios.values(), 1.5))
     unit = BARS / longest
     parts = []
-    for k, ((name, batch, threads), ratio) in enumerate(ratios.items()):
+    labels = [label_of(*line) for line in ratios]
+    left = width_of(labels)
+    for k, ((_, _, threads), ratio) in enumerate(ratios.items()):
         top = 30 + k * STEP
-        label = f"{name}{f', batch {batch}' if batch > 1 else ''}, {threads} thread{'s' * (threads > 1)}"
         colour = COLOURS.get(threads, OTHER)
         parts += [
-            f'<text x="{LABELS - 8}" y="{top + 11}" text-anchor="end">{escape(label)}</text>',
-            f'<rect x="{LABELS}" y="{top}" width="{ratio * unit:.1f}" height="{HEIGHT}" fill="{colour}"/>',
-            f'<text x="{LABELS + ratio * unit + 5:.1f}" y="{top + 11}">{ratio:.2f}x</text>',
+            f'<text x="{left - 8}" y="{top + 11}" text-anchor="end">{escape(labels[k])}</text>',
+            f'<rect x="{left}" y="{top}" width="{ratio * unit:.1f}" height="{HEIGHT}" fill="{colour}"/>',
+            f'<text x="{left + ratio * unit + 5:.1f}" y="{top + 11}">{ratio:.2f}x</text>',
         ]
     bottom = 30 + len(ratios) * STEP
-    best = LABELS + unit
+    best = left + unit
     parts += [
         f'<line x1="{best:.1f}" y1="22" x2="{best:.1f}" y2="{bottom}" stroke="#111" stroke-dasharray="4 3"/>',
         f'<text x="{best:.1f}" y="16" text-anchor="middle">best of the others</text>',
     ]
-    write_svg(path, LABELS + BARS + 60, bottom + 10, parts)
+    write_svg(path, left + BARS + 60, bottom + 10, parts)
+
+
+def label_of(name: str, batch: int, threads: int) -> str:
+    return f"{name}{f', batch {batch}' if batch > 1 else ''}, {threads} thread{'s' * (threads > 1)}"
+
+
+def width_of(labels: Sequence[str]) -> int:
+    """Pixels that are enough for labels and the space behind them."""
+    return 16 + round(CHARACTER * max(map(len, labels), default=0))
 
 
 def write_svg(path: Path, width: int, height: int, parts: Sequence[str]) -> None:
@@ -67,13 +79,14 @@ PANEL, GAP = 200, 90
 def write_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel]) -> None:
     """Writes panels side by side."""
     parts, bottom = [], 34 + 2 * STEP * len(labels)
+    first = width_of(labels)
     for k, label in enumerate(labels):
         top = 34 + 2 * STEP * k
         parts.append(
-            f'<text x="{LABELS - 8}" y="{top + 19}" text-anchor="end">{escape(label)}</text>'
+            f'<text x="{first - 8}" y="{top + 19}" text-anchor="end">{escape(label)}</text>'
         )
     for column, panel in enumerate(panels):
-        left = LABELS + column * (PANEL + GAP)
+        left = first + column * (PANEL + GAP)
         parts.append(f'<text x="{left}" y="16" font-weight="bold">{escape(panel.title)}</text>')
         scale = PANEL / panel.limit
         for k, pair in enumerate(panel.bars):
@@ -88,4 +101,4 @@ def write_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel]) -> 
             at = left + panel.mark * scale
             place = f'x1="{at:.1f}" y1="26" x2="{at:.1f}" y2="{bottom}"'
             parts.append(f'<line {place} stroke="#111" stroke-dasharray="4 3"/>')
-    write_svg(path, LABELS + len(panels) * (PANEL + GAP), bottom + 10, parts)
+    write_svg(path, first + len(panels) * (PANEL + GAP), bottom + 10, parts)

@@ -112,6 +112,13 @@ def test_the_chart_is_well_formed(tmp_path: Path) -> None:
     assert texts[:2] == ["Net, 1 thread", "2.00x"]
 
 
+def test_long_names_fit_into_the_chart(tmp_path: Path) -> None:
+    path = tmp_path / "chart.svg"
+    write_chart(path, {("A network of a long name, with more", 128, 2): 2.0})
+    (label, *_) = (e for e in ElementTree.parse(path).iter() if e.tag.endswith("text"))
+    assert float(label.get("x", 0)) >= 7 * len(label.text or "")
+
+
 def test_an_instruction_set_is_set_for_those_that_heed_it() -> None:
     assert environment(2)["OMP_NUM_THREADS"] == "2"
     limited = environment(1, "openvino", "avx2")
