@@ -261,7 +261,8 @@ def write_docs(document: Mapping[str, Any]) -> None:
         "## To the first step, and memory",
         "",
         "Seconds from the start of the process to its first finished step, and what the whole process takes at its "
-        "peak, imports included. convc finds its kernels in its cache, but for the first process of each network. "
+        "peak, imports included. convc finds its kernels in its cache, but for the first process of each network. Its "
+        "process has let the model go, as one that trains an artifact has; under `fit` the model stays. "
         + compile_seconds(results),
         "",
         *markdown(*further_table(results)),
