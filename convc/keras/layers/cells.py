@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from convc.graph.op import Op
@@ -69,6 +70,21 @@ def zeros(shape: Any, dtype: DType) -> KerasTensor:
     return apply(shapes.Broadcast(tuple(shape)), zero)
 
 
+def set_weights_and_dropouts(layer: Any, arguments: Mapping[str, Any]) -> None:
+    """Checks and keeps what cells and the layers that run them are given alike: units, how weights begin, dropouts."""
+    layer.units = positive(layer, "units", arguments["units"])
+    layer.use_bias = bool(arguments["use_bias"])
+    for kind in ("kernel", "recurrent", "bias"):
+        for name, get in (
+            ("initializer", initializers.get),
+            ("regularizer", regularizers.get),
+            ("constraint", constraints.get),
+        ):
+            setattr(layer, f"{kind}_{name}", get(arguments[f"{kind}_{name}"]))
+    layer.dropout = fraction(layer, "dropout", arguments["dropout"])
+    layer.recurrent_dropout = fraction(layer, "recurrent_dropout", arguments["recurrent_dropout"])
+
+
 class Cell(Layer):
     """One step of a recurrent layer, and its weights: `kernel`, `recurrent_kernel` and `bias`, gates side by side.
 
@@ -79,26 +95,17 @@ class Cell(Layer):
     states: ClassVar[int] = 1
 
     units: int
+    use_bias: bool
     dropout: float
     recurrent_dropout: float
     activation: Any
     recurrent_activation: Any
 
     def _set(self, arguments: dict[str, Any]) -> None:
-        self.units = positive(self, "units", arguments["units"])
+        set_weights_and_dropouts(self, arguments)
         for name in ("activation", "recurrent_activation"):
             if name in arguments:
                 setattr(self, name, activations.get(arguments[name]))
-        self.use_bias = bool(arguments["use_bias"])
-        for kind in ("kernel", "recurrent", "bias"):
-            for name, get in (
-                ("initializer", initializers.get),
-                ("regularizer", regularizers.get),
-                ("constraint", constraints.get),
-            ):
-                setattr(self, f"{kind}_{name}", get(arguments[f"{kind}_{name}"]))
-        self.dropout = fraction(self, "dropout", arguments["dropout"])
-        self.recurrent_dropout = fraction(self, "recurrent_dropout", arguments["recurrent_dropout"])
         self.seed = arguments["seed"]
 
     @property

@@ -9,10 +9,15 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar
 
-from convc.keras import activations, constraints, initializers, regularizers
-from convc.keras.engine.arguments import fraction, positive
+from convc.keras import activations
 from convc.keras.engine.layer import Layer
-from convc.keras.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
+from convc.keras.layers.cells import (
+    Cell,
+    GRUCell,
+    LSTMCell,
+    SimpleRNNCell,
+    set_weights_and_dropouts,
+)
 from convc.keras.layers.rnn import RNN
 
 
@@ -24,19 +29,9 @@ class Recurrent(RNN):
     dropout: float
 
     def _set_common(self, arguments: dict[str, Any]) -> None:
-        self.units = positive(self, "units", arguments["units"])
+        set_weights_and_dropouts(self, arguments)
         self.activation = activations.get(arguments["activation"])
         self.recurrent_activation = activations.get(arguments.get("recurrent_activation"))
-        self.use_bias = bool(arguments["use_bias"])
-        for kind in ("kernel", "recurrent", "bias"):
-            for name, get in (
-                ("initializer", initializers.get),
-                ("regularizer", regularizers.get),
-                ("constraint", constraints.get),
-            ):
-                setattr(self, f"{kind}_{name}", get(arguments[f"{kind}_{name}"]))
-        self.dropout = fraction(self, "dropout", arguments["dropout"])
-        self.recurrent_dropout = fraction(self, "recurrent_dropout", arguments["recurrent_dropout"])
         self._set_flags(arguments)
         self.cell = self.cell_class(**self._cell_settings(), dtype=self.dtype)
 
