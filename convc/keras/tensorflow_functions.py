@@ -11,7 +11,8 @@ import numpy as np
 from convc.keras import losses, ops, random
 from convc.keras.engine.arguments import is_integer
 from convc.keras.engine.tensor import KerasTensor, Variable, as_tensor, floating
-from convc.keras.utils.pipelines import AUTOTUNE, Dataset, TensorSpec
+from convc.keras.utils.elements import TensorSpec
+from convc.keras.utils.pipelines import AUTOTUNE, Dataset
 
 Function = Callable[..., Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convc.keras.engine.tensor import KerasTensor
-from convc.keras.utils.pipelines import Values, as_values
+from convc.keras.utils.elements import Values, as_values
 
 
 def is_text(value: Any) -> bool:

@@ -18,7 +18,7 @@ from convc.keras.engine.layer import Layer
 from convc.keras.engine.open_sizes import Open
 from convc.keras.engine.tensor import Array, KerasTensor
 from convc.keras.layers.fingerprints import fingerprint
-from convc.keras.utils.pipelines import Values
+from convc.keras.utils.elements import Values
 from convc.types import DType, TensorType
 
 MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")

@@ -17,7 +17,7 @@ from convc.keras.engine.phase import stepping
 from convc.keras.engine.tensor import KerasTensor, Operators, as_tensor
 from convc.keras.layers.preprocessing import ImageLayer
 from convc.keras.layers.preprocessing_random import RandomBrightness, RandomContrast
-from convc.keras.utils.pipelines import as_values
+from convc.keras.utils.elements import as_values
 
 Range = tuple[float, float]
 BYTES: Range = (0.0, 255.0)

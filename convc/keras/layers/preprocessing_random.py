@@ -18,7 +18,7 @@ from convc.graph.op import Op
 from convc.keras.engine.arguments import choice, is_integer, positive, refuse, title
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, evaluate
 from convc.keras.layers.preprocessing import ImageLayer
-from convc.keras.utils.pipelines import as_values
+from convc.keras.utils.elements import as_values
 from convc.ops.augment import Drawn, RandomAffine
 from convc.ops.augment import RandomBrightness as Brightness
 from convc.ops.augment import RandomContrast as Contrast

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from convc.errors import InputFileError, UsageError
 from convc.keras.engine.arguments import choice, positive, refuse, whole
 from convc.keras.utils.arrays import to_categorical
-from convc.keras.utils.pipelines import as_values
+from convc.keras.utils.elements import as_values
 from convc.keras.utils.sequence import EpochDataset
 
 Array = NDArray[Any]

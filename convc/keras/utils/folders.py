@@ -16,8 +16,8 @@ from convc.keras.backend import standardize_data_format
 from convc.keras.engine.arguments import choice, positive, refuse
 from convc.keras.engine.ordered import ordered_map
 from convc.keras.utils.arrays import to_categorical
+from convc.keras.utils.elements import as_values
 from convc.keras.utils.images import MODES, img_to_array, load_img
-from convc.keras.utils.pipelines import as_values
 from convc.keras.utils.sequence import EpochDataset
 from convc.ops.resize import Resize2d
 

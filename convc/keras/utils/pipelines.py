@@ -1,7 +1,6 @@
 """`tf.data.Dataset`: pipelines of elements, one after the other, in Python.
 
-An element is an array, or a tuple or dict of elements. Functions and loops get them as tensors, whose `numpy()` is the
-array; strings stay arrays, with a `numpy()` too.
+What elements are, and how functions get them, is in elements.py.
 """
 
 from __future__ import annotations
@@ -13,44 +12,32 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convc.errors import DataError, UsageError
+from convc.errors import DataError
 from convc.keras.engine.arguments import positive
-from convc.keras.engine.tensor import KerasTensor, Operators, as_tensor
+from convc.keras.engine.tensor import as_tensor
+from convc.keras.utils.elements import (
+    Array,
+    TensorSpec,
+    as_array,
+    as_given,
+    called,
+    combined,
+    leaves,
+    mapped,
+    of_types,
+    padded,
+    rows,
+    shapes_of,
+    stacked,
+    told,
+)
 from convc.types import DType
 
-Array = NDArray[Any]
 Elements = Callable[[], Iterator[Any]]
 UNKNOWN, INFINITE = -2, -1
 """What `cardinality` says besides numbers."""
 AUTOTUNE = -1
-
-
-class Values(np.ndarray[Any, Any]):
-    """An array with `numpy()`, as tensors have it; so have its parts."""
-
-    def numpy(self) -> Any:
-        """The array, or its only item; strings as bytes, as TensorFlow has them."""
-        array = np.asarray(self)
-        if array.dtype.kind == "U":
-            array = np.char.encode(array, "utf-8").astype(object)
-        return array if self.ndim else array[()]
-
-    def __getitem__(self, key: Any) -> Any:
-        found = super().__getitem__(key)
-        return found if isinstance(found, np.ndarray) else as_values(found)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[k] for k in range(len(self)))
-
-    def __hash__(self) -> int:  # type: ignore[override] # of single numbers, as numpy's
-        return hash(self.item())
-
-
-def as_values(array: Any) -> Values:
-    """An array or a number as one with `numpy()`."""
-    return np.asarray(array).view(Values)
 
 
 class Dataset:
@@ -64,20 +51,20 @@ class Dataset:
     @staticmethod
     def from_tensor_slices(tensors: Any, name: Any = None) -> Dataset:
         """The rows of arrays in a structure."""
-        held = _mapped(_array, tensors)
-        sizes = {len(a) for a in _leaves(held)}
+        held = mapped(as_array, tensors)
+        sizes = {len(a) for a in leaves(held)}
         if len(sizes) != 1:
             raise DataError(
                 f"from_tensor_slices: expected arrays of one length; received lengths {sorted(sizes)}"
             )
         (count,) = sizes
 
-        return Dataset(lambda: _rows(held, count), count)
+        return Dataset(lambda: rows(held, count), count)
 
     @staticmethod
     def from_tensors(tensors: Any, name: Any = None) -> Dataset:
         """One element: the structure itself."""
-        held = _mapped(_array, tensors)
+        held = mapped(as_array, tensors)
         return Dataset(lambda: iter([held]), 1)
 
     @staticmethod
@@ -90,14 +77,16 @@ class Dataset:
         name: Any = None,
     ) -> Dataset:
         """What a function's iterators yield, in the element types that are given."""
-        dtypes = None if output_types is None else list(_leaves(output_types))
+        dtypes = None if output_types is None else list(leaves(output_types))
         if output_signature is not None:
-            dtypes = [spec.dtype for spec in _leaves(output_signature)]
+            dtypes = [spec.dtype for spec in leaves(output_signature)]
 
         def make() -> Iterator[Any]:
             for item in generator(*args):
-                found = _mapped(_array, item if isinstance(item, (tuple, dict)) else _array(item))
-                yield found if dtypes is None else _of_types(found, iter(dtypes))
+                found = mapped(
+                    as_array, item if isinstance(item, (tuple, dict)) else as_array(item)
+                )
+                yield found if dtypes is None else of_types(found, iter(dtypes))
 
         return Dataset(make)
 
@@ -138,7 +127,7 @@ class Dataset:
     def map(self, map_func: Callable[..., Any], *others: Any, **settings: Any) -> Dataset:
         """What a function of an element's parts (of the parts of a tuple) gives."""
         del others, settings  # how many calls run at once, and names
-        return Dataset(lambda: (_called(map_func, e) for e in self._make()), self._count)
+        return Dataset(lambda: (called(map_func, e) for e in self._make()), self._count)
 
     def map_arrays(self, function: Callable[..., Any]) -> Dataset:
         """`map` with a function of arrays."""
@@ -148,7 +137,7 @@ class Dataset:
         """The elements for which a function gives True."""
 
         def make() -> Iterator[Any]:
-            return (e for e in self._make() if bool(np.all(_called(predicate, e))))
+            return (e for e in self._make() if bool(np.all(called(predicate, e))))
 
         return Dataset(make)
 
@@ -156,7 +145,7 @@ class Dataset:
         self, batch_size: Any, drop_remainder: bool = False, *others: Any, **settings: Any
     ) -> Dataset:
         """Elements stacked along a new first axis, `batch_size` at a time."""
-        return self._grouped(batch_size, drop_remainder, _stacked)
+        return self._grouped(batch_size, drop_remainder, stacked)
 
     def padded_batch(
         self,
@@ -167,18 +156,18 @@ class Dataset:
         name: Any = None,
     ) -> Dataset:
         """`batch` of arrays of several sizes: those at the end are filled up with zeros (or the values given)."""
-        values = list(_leaves(padding_values)) if padding_values is not None else [None]
+        values = list(leaves(padding_values)) if padding_values is not None else [None]
 
-        def padded(elements: list[Any]) -> Any:
+        def filled(elements: list[Any]) -> Any:
             fills = itertools.cycle(values)
-            shapes = iter(_shapes(padded_shapes))
+            shapes = iter(shapes_of(padded_shapes))
 
             def together(*arrays: Array) -> Array:
-                return _padded(list(arrays), next(shapes, None), next(fills))
+                return padded(list(arrays), next(shapes, None), next(fills))
 
-            return _combined(together, elements)
+            return combined(together, elements)
 
-        return self._grouped(batch_size, drop_remainder, padded)
+        return self._grouped(batch_size, drop_remainder, filled)
 
     def _grouped(
         self, batch_size: Any, drop_remainder: bool, put: Callable[[list[Any]], Any]
@@ -201,7 +190,7 @@ class Dataset:
 
         def make() -> Iterator[Any]:
             for element in self._make():
-                yield from _rows(element, len(next(_leaves(element))))
+                yield from rows(element, len(next(leaves(element))))
 
         return Dataset(make)
 
@@ -322,7 +311,7 @@ class Dataset:
 
         def make() -> Iterator[Any]:
             for element in self._make():
-                yield from _told(map_func, element)._make()
+                yield from told(map_func, element)._make()
 
         return Dataset(make)
 
@@ -345,7 +334,7 @@ class Dataset:
         block = positive("Dataset.interleave", "block_length", block_length or 1)
 
         def make() -> Iterator[Any]:
-            waiting = (_told(map_func, element)._make() for element in self._make())
+            waiting = (told(map_func, element)._make() for element in self._make())
             turns: list[Iterator[Any] | None] = [None] * places
             for place in itertools.cycle(range(places)):
                 running = turns[place] or next(waiting, None)
@@ -398,11 +387,11 @@ class Dataset:
     # ------------------------------------------------------------ what it holds
 
     def __iter__(self) -> Iterator[Any]:
-        return (_mapped(_tensor, element) for element in self._make())
+        return (mapped(as_given, element) for element in self._make())
 
     def as_numpy_iterator(self) -> Iterator[Any]:
         """The elements as arrays."""
-        return (_mapped(lambda a: a if a.ndim else a[()], e) for e in self._make())
+        return (mapped(lambda a: a if a.ndim else a[()], e) for e in self._make())
 
     def get_single_element(self, name: Any = None) -> Any:
         """The only element."""
@@ -426,7 +415,7 @@ class Dataset:
     def element_spec(self) -> Any:
         """The first element's structure with TensorSpec in place of arrays."""
         first = next(self._make(), None)
-        return None if first is None else _mapped(lambda a: TensorSpec(a.shape, a.dtype), first)
+        return None if first is None else mapped(lambda a: TensorSpec(a.shape, a.dtype), first)
 
     def __repr__(self) -> str:
         count = {UNKNOWN: "unknown", INFINITE: "infinite"}.get(self._count, self._count)
@@ -440,7 +429,7 @@ class Pipelined:
         """The batches as elements."""
 
         def make() -> Iterator[Any]:
-            return (_mapped(_array, batch) for batch in self)  # type: ignore[attr-defined]
+            return (mapped(as_array, batch) for batch in self)  # type: ignore[attr-defined]
 
         try:
             count = len(self)  # type: ignore[arg-type]
@@ -498,115 +487,10 @@ class Pipelined:
         return self.pipeline().element_spec
 
 
-class TensorSpec:
-    """The shape and the element type of a part of an element."""
-
-    def __init__(self, shape: Any = None, dtype: Any = "float32", name: Any = None) -> None:
-        self.shape, self.dtype, self.name = shape, dtype, name
-
-    def __repr__(self) -> str:
-        return f"TensorSpec(shape={self.shape}, dtype={self.dtype})"
-
-
-def _array(value: Any) -> Array:
-    if isinstance(value, (str, bytes)) or (
-        isinstance(value, (list, np.ndarray)) and np.asarray(value).dtype.kind in "SU"
-    ):
-        return np.asarray(value, object)
-    if isinstance(value, Operators):
-        return np.asarray(value)
-    found = np.asarray(value)
-    if isinstance(value, (float, list)) and found.dtype == np.float64:
-        return found.astype(np.float32)
-    if isinstance(value, (int, list)) and found.dtype == np.int64:
-        return found.astype(np.int32)
-    return found
-
-
-def _typed(array: Array, dtype: Any) -> Array:
-    if array.dtype.kind == "O" or str(dtype) in ("string", "object"):
-        return array
-    return array.astype(DType.of(dtype).numpy)
-
-
 def _dataset(value: Any) -> Dataset:
     if isinstance(value, (tuple, list, Mapping)):
         return Dataset.zip(value)
     return value.pipeline() if isinstance(value, Pipelined) else value
-
-
-def _rows(structure: Any, count: int) -> Iterator[Any]:
-    for k in range(count):
-        yield _row(structure, k)
-
-
-def _row(structure: Any, k: int) -> Any:
-    return _mapped(lambda a: a[k, ...], structure)
-
-
-def _of_types(structure: Any, dtypes: Iterator[Any]) -> Any:
-    return _mapped(lambda a: _typed(a, next(dtypes)), structure)
-
-
-def _tensor(array: Any) -> Any:
-    if isinstance(array, Dataset) or array.dtype.kind == "O":
-        return array if isinstance(array, Dataset) else as_values(array)
-    return as_tensor(array)
-
-
-def _called(function: Callable[..., Any], element: Any) -> Any:
-    """What a function of tensors gives for an element, as arrays."""
-    return _mapped(_array, _told(function, element))
-
-
-def _told(function: Callable[..., Any], element: Any) -> Any:
-    given = _mapped(_tensor, element)
-    return function(*given) if isinstance(given, tuple) else function(given)
-
-
-def _mapped(function: Callable[[Any], Any], structure: Any) -> Any:
-    """A structure of tuples and dicts with its arrays (lists are arrays) replaced."""
-    match structure:
-        case tuple():
-            return tuple(_mapped(function, item) for item in structure)
-        case Mapping():
-            return {key: _mapped(function, item) for key, item in structure.items()}
-        case list() if any(isinstance(item, (np.ndarray, KerasTensor)) for item in structure):
-            return tuple(_mapped(function, item) for item in structure)
-        case _:
-            return function(structure)
-
-
-def _leaves(structure: Any) -> Iterator[Any]:
-    match structure:
-        case tuple():
-            for item in structure:
-                yield from _leaves(item)
-        case Mapping():
-            for item in structure.values():
-                yield from _leaves(item)
-        case _:
-            yield structure
-
-
-def _stacked(elements: list[Any]) -> Any:
-    return _combined(lambda *arrays: np.stack(arrays), elements)
-
-
-def _combined(together: Callable[..., Any], elements: list[Any]) -> Any:
-    """Elements of one structure as one, their arrays put together."""
-    first = elements[0]
-    if isinstance(first, tuple):
-        return tuple(_combined(together, list(part)) for part in zip(*elements, strict=True))
-    if isinstance(first, Mapping):
-        return {key: _combined(together, [e[key] for e in elements]) for key in first}
-    try:
-        return together(*elements)
-    except ValueError:
-        shapes = sorted({e.shape for e in elements})
-        raise DataError(
-            f"Dataset.batch: expected elements of one shape; received {shapes}: padded_batch fills them up"
-        ) from None
 
 
 def _together(window: Dataset) -> Any:
@@ -619,34 +503,3 @@ def _together(window: Dataset) -> Any:
 
 def _part(window: Dataset, k: int) -> Iterator[Any]:
     return (element[k] for element in window._make())
-
-
-def _shapes(padded_shapes: Any) -> list[Any]:
-    match padded_shapes:
-        case None:
-            return []
-        case tuple() | list() if padded_shapes and isinstance(
-            padded_shapes[0], (tuple, list, dict)
-        ):
-            return [s for shape in padded_shapes for s in _shapes(shape)]
-        case Mapping():
-            return [s for shape in padded_shapes.values() for s in _shapes(shape)]
-        case _:
-            return [tuple(padded_shapes)]
-
-
-def _padded(arrays: list[Array], shape: Any, value: Any) -> Array:
-    rank = arrays[0].ndim
-    sizes = [max(a.shape[d] for a in arrays) for d in range(rank)]
-    for d, size in enumerate(shape or ()):
-        if size is not None and size >= 0:
-            if size < sizes[d]:
-                raise UsageError(
-                    f"padded_batch: expected padded_shapes of at least {sizes}; received {shape}"
-                )
-            sizes[d] = size
-    fill = value if value is not None else b"" if arrays[0].dtype.kind == "O" else 0
-    found = np.full((len(arrays), *sizes), fill, arrays[0].dtype)
-    for row, array in zip(found, arrays, strict=True):
-        row[tuple(slice(s) for s in array.shape)] = array
-    return found
