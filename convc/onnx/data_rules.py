@@ -10,7 +10,8 @@ import numpy as np
 
 from convc.errors import UnsupportedError
 from convc.graph.op import Op
-from convc.onnx.export_rules import Emitter, Rule, order, pads_of
+from convc.onnx.export_rules import order
+from convc.onnx.rule import Emitter, Rule, pads_of
 from convc.onnx.training_rules import philox
 from convc.ops.base import axis_of
 from convc.ops.conv import Conv2d

@@ -1,18 +1,20 @@
-"""How each operator reads in ONNX: one table, a row per operator.
-
-A rule emits ONNX operators for a node's inputs and returns the value that they make, or None where ONNX says this case
-only through the operator's decomposition. It raises UnsupportedError for what ONNX can't say at all.
-"""
+"""How each operator reads in ONNX: one table, a row per operator. What a rule is stands in rule.py."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
 
 import numpy as np
 
 from convc.errors import UnsupportedError
 from convc.graph.op import Op
+from convc.onnx.rule import Emitter, Rule, cut, plain, positions
+from convc.onnx.window_rules import (
+    avg_pool,
+    conv,
+    conv3d,
+    conv_transpose,
+    conv_transpose3d,
+    max_pool,
+)
 from convc.ops.activations import (
     Celu,
     Elu,
@@ -31,7 +33,7 @@ from convc.ops.activations import (
     ThresholdedRelu,
 )
 from convc.ops.augment import RandomAffine, RandomBrightness, RandomContrast, RandomCrop
-from convc.ops.base import Pair, axes_of, axis_of
+from convc.ops.base import axes_of, axis_of
 from convc.ops.broadcasting import (
     Add,
     And,
@@ -128,61 +130,7 @@ from convc.ops.shape import (
 )
 from convc.ops.sorting import Order
 from convc.ops.volume import Conv3d, ConvTranspose3d
-from convc.ops.windows import lowest
-from convc.types import Dim, DType, Extent, TensorType
-
-LAST = (1 << 63) - 1
-"""ONNX' open end of a slice."""
-
-
-class Emitter(Protocol):
-    """What a rule may ask of the exporter."""
-
-    opset: int
-    types: dict[str, TensorType]
-
-    def __call__(self, kind: str, *inputs: str, **attributes: Any) -> str: ...
-    def constant(self, array: Any, base: str = ...) -> str: ...
-    def integers(self, values: Iterable[Any], base: str) -> str: ...
-    def extents(self, values: Iterable[Extent]) -> str: ...
-    def second(self, kind: str, dtype: DType, *inputs: str, **attributes: Any) -> str: ...
-    def is_read_by(self, *kinds: type[Op]) -> bool: ...
-    def is_made_by(self, kind: type[Op], value: str) -> bool: ...
-    def scalar(self, value: float, like: str) -> str: ...
-    def cast(self, value: str, dtype: DType) -> str: ...
-    def code(self, dtype: DType) -> int: ...
-    def known(self, value: str) -> Any: ...
-
-
-Rule = Callable[..., "str | None"]
-"""`rule(emitter, op, *inputs)`."""
-
-
-def plain(kind: str, *fields: str, **renamed: str) -> Rule:
-    """The ONNX operator of the same meaning. `fields` are attributes of one name; `renamed` is theirs=ours."""
-    names = {f: f for f in fields} | renamed
-
-    def rule(e: Emitter, op: Op, *inputs: str) -> str:
-        given = {theirs: getattr(op, ours) for theirs, ours in names.items()}
-        return e(
-            kind, *inputs, **{k: int(v) if v is True or v is False else v for k, v in given.items()}
-        )
-
-    return rule
-
-
-def pads_of(padding: Sequence[Pair]) -> list[int]:
-    """ONNX' order: all starts, then all ends."""
-    pads = [pair[k] for k in range(2) for pair in padding]
-    if min(pads) < 0:
-        raise UnsupportedError(f"ONNX takes no negative padding, got {padding}")
-    return pads
-
-
-def window(op: Any) -> dict[str, Any]:
-    """The attributes that convolutions and pools share."""
-    return {"strides": op.stride, "pads": pads_of(op.padding)}
-
+from convc.types import DType
 
 # ---------------------------------------------------------------- elementwise
 
@@ -262,85 +210,11 @@ def prelu(e: Emitter, op: PRelu, x: str, slope: str) -> str:
     return e("Where", e("Less", x, e.scalar(0, x)), e("Mul", x, slope), x)
 
 
-# ---------------------------------------------------------------- windows and products
-
-
-def cropped(e: Emitter, op: Any, x: str) -> tuple[str, dict[str, Any]]:
-    """The input of a convolution and its window: where the padding is negative, less of the input."""
-    ranges = [(max(0, -before), min(0, after) or None, 1) for before, after in op.padding]
-    pads = pads_of([(max(0, before), max(0, after)) for before, after in op.padding])
-    whole: list[tuple[int | None, int | None, int]] = [(None, None, 1)] * 2
-    return cut(e, x, [*whole, *ranges]), {"strides": op.stride, "pads": pads}
-
-
-def grown(e: Emitter, op: Any, x: str, w: str) -> str:
-    """A transposed convolution: where the padding is negative, zeros around its result."""
-    pads = pads_of([(max(0, before), max(0, after)) for before, after in op.padding])
-    made = e("ConvTranspose", x, w, kernel_shape=e.types[w].shape[2:], dilations=op.dilation,
-             output_padding=op.output_padding, group=op.groups, strides=op.stride, pads=pads)  # fmt: skip
-    if not is_grown(op):
-        return made
-    zeros = pads_of([(0, 0), (0, 0), *((max(0, -b), max(0, -a)) for b, a in op.padding)])
-    return e("Pad", made, e.integers(zeros, "pads"), mode="constant")
-
-
-def is_grown(op: Any) -> bool:
-    """Whether a transposed convolution's padding is negative somewhere."""
-    return any(p < 0 for pair in op.padding for p in pair)
-
-
-def conv(e: Emitter, op: Conv2d, x: str, w: str) -> str:
-    kind = "ConvInteger" if e.types[x].dtype in NARROW else "Conv"
-    kernel = e.types[w].shape[2:]
-    part, place = cropped(e, op, x)
-    return e(kind, part, w, kernel_shape=kernel, dilations=op.dilation, group=op.groups, **place)
-
-
-def conv_transpose(e: Emitter, op: ConvTranspose2d, x: str, w: str) -> str:
-    return grown(e, op, x, w)
+# ---------------------------------------------------------------- products, normalizations, reductions
 
 
 def matmul(e: Emitter, op: MatMul, x: str, y: str) -> str:
     return e("MatMulInteger" if e.types[x].dtype in NARROW else "MatMul", x, y)
-
-
-def after_pad(
-    e: Emitter, op: MaxPool2d | AvgPool2d, x: str, filler: float
-) -> tuple[str, dict[str, Any]]:
-    """A pool's input and window where a Pad made that input.
-
-    ONNX Runtime 1.31 moves a Pad of zeros into the pads of a pool, which leave them out of its maxima and means (and
-    refuses those that are as large as the window), but not into one that says VALID: its own pads become another Pad.
-    """
-    if any(p for pair in op.padding for p in pair):
-        pads = pads_of(((0, 0), (0, 0), *op.padding))
-        x = e("Pad", x, e.integers(pads, "pads"), e.scalar(filler, x), mode="constant")
-    return x, {"strides": op.stride, "auto_pad": "VALID"}
-
-
-def max_pool(e: Emitter, op: MaxPool2d, x: str) -> str:
-    place = window(op)
-    if e.is_made_by(Pad, x):
-        x, place = after_pad(e, op, x, lowest(e.types[x].dtype))
-    return e("MaxPool", x, kernel_shape=op.kernel, dilations=op.dilation, **place)
-
-
-def avg_pool(e: Emitter, op: AvgPool2d, x: str) -> str:
-    if op.dilation != (1, 1) and e.opset < 19:
-        raise UnsupportedError("a dilated AveragePool needs opset 19")
-    dilations = op.dilation if e.opset >= 19 else None
-    is_plain = not any(x for pair in op.padding for x in pair)
-    counts_all = op.count_include_pad or is_plain
-    place = window(op)
-    if e.is_made_by(Pad, x):
-        if counts_all:
-            x, place = after_pad(e, op, x, 0)
-        elif e.opset < 18:
-            raise UnsupportedError(
-                "an AveragePool that leaves out its pads, of what a Pad made, needs opset 18"
-            )
-    return e("AveragePool", x, kernel_shape=op.kernel, count_include_pad=int(counts_all), dilations=dilations,
-             **place)  # fmt: skip
 
 
 def batch_norm(e: Emitter, op: BatchNorm, x: str, *statistics: str) -> str | None:
@@ -411,25 +285,6 @@ def broadcast(e: Emitter, op: Broadcast, x: str) -> str:
         return e("Expand", x, e.extents(op.shape))
     entries = [n if isinstance(n, int) else 1 for n in op.shape]
     return e("Expand", x, e.integers(entries, "shape"))
-
-
-def cut(e: Emitter, x: str, ranges: Iterable[tuple[Extent | None, Extent | None, int]]) -> str:
-    """x[start:end:step, …], naming only the dimensions that aren't taken whole."""
-    rows = [(d, a, b, s) for d, (a, b, s) in enumerate(ranges) if (a or 0, b, s) != (0, None, 1)]
-    if not rows:
-        return x
-    starts = [(0 if s > 0 else LAST) if a is None else a for _, a, _, s in rows]
-    ends = [(LAST if s > 0 else -LAST) if b is None else b for _, _, b, s in rows]
-    axes, steps = [r[0] for r in rows], [r[3] for r in rows]
-    parts = (("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps))
-    return e("Slice", x, *(positions(e, values, name) for name, values in parts))
-
-
-def positions(e: Emitter, values: Sequence[Extent], name: str) -> str:
-    """A vector of positions, which may be symbolic."""
-    return (
-        e.extents(values) if any(isinstance(v, Dim) for v in values) else e.integers(values, name)
-    )
 
 
 def slice_(e: Emitter, op: Slice, x: str) -> str:
@@ -513,16 +368,6 @@ def is_inf(e: Emitter, op: IsInf, x: str) -> str:
     dtype = e.types[x].dtype
     wide = e.cast(x, DType.float32) if dtype in (DType.float16, DType.bfloat16) else x
     return e("IsInf", wide, detect_negative=int(op.negative), detect_positive=int(op.positive))
-
-
-def conv3d(e: Emitter, op: Conv3d, x: str, w: str) -> str:
-    kernel = e.types[w].shape[2:]
-    part, place = cropped(e, op, x)
-    return e("Conv", part, w, kernel_shape=kernel, dilations=op.dilation, group=op.groups, **place)
-
-
-def conv_transpose3d(e: Emitter, op: ConvTranspose3d, x: str, w: str) -> str:
-    return grown(e, op, x, w)
 
 
 # ---------------------------------------------------------------- the table

@@ -16,9 +16,10 @@ from convc.graph.op import Op
 from convc.graph.requirements import without_requirements
 from convc.onnx.data_rules import RULES as OF_DATA
 from convc.onnx.data_rules import WIDER, integer_conv
-from convc.onnx.export_rules import RULES, is_grown
+from convc.onnx.export_rules import RULES
 from convc.onnx.foreign import Dimensions, Foreign, read_outside
 from convc.onnx.training_rules import RULES as OF_TRAINING
+from convc.onnx.window_rules import is_grown
 from convc.ops.broadcasting import Add, Mul
 from convc.ops.conv import Conv2d, ConvTranspose2d
 from convc.ops.matmul import MatMul

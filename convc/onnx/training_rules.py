@@ -9,7 +9,7 @@ import numpy as np
 
 from convc.errors import UnsupportedError
 from convc.graph.op import Op
-from convc.onnx.export_rules import Emitter, Rule, cut, pads_of
+from convc.onnx.rule import Emitter, Rule, cut, pads_of
 from convc.ops.base import axes_of, axis_of
 from convc.ops.conv import Conv2dWeightGradient
 from convc.ops.elementwise import StopGradient
