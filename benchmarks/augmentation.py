@@ -2,8 +2,9 @@
 
 Images of 32 x 32 x 3 bytes, in batches of 32, are turned by up to 20 degrees, moved by up to 2 % and flipped, as the
 CIFAR-10 tutorial has it, and come out as float32. Beside convc stands what else is installed here: Keras'
-ImageDataGenerator (which needs scipy), and a hand-written loop over OpenCV's warpAffine. The best of the repeats
-counts, which take turns; CPU seconds are of all threads.
+ImageDataGenerator (which needs scipy), and a hand-written loop over OpenCV's warpAffine. A second table has the other
+changes of the generator, and the layers, in the caller's thread. The best of the repeats counts, which take turns; CPU
+seconds are of all threads.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from convc.keras import layers
 from convc.keras.preprocessing.image import ImageDataGenerator
 
 BATCH = 32
@@ -29,9 +31,10 @@ Epoch = Callable[[], object]
 """Augments every image once."""
 
 
-def ours(images: np.ndarray, workers: int) -> Epoch:
+def ours(images: np.ndarray, workers: int, **more: Any) -> Epoch:
     """convc's iterator, its threads working ahead of the caller."""
-    iterator = ImageDataGenerator(**ARGUMENTS).flow(images, batch_size=BATCH, seed=1)
+    arguments = more or ARGUMENTS
+    iterator = ImageDataGenerator(**arguments).flow(images, batch_size=BATCH, seed=1)
     iterator.workers = workers
 
     def epoch() -> None:
@@ -84,6 +87,37 @@ CONTENDERS: dict[str, Callable[[np.ndarray], Epoch]] = {
 }
 
 
+def layer(make: Callable[[], Any]) -> Callable[[np.ndarray], Epoch]:
+    """A layer called on one batch after the other."""
+
+    def epochs(images: np.ndarray) -> Epoch:
+        change = make()
+
+        def epoch() -> None:
+            for low in range(0, len(images), BATCH):
+                change(images[low : low + BATCH])
+
+        return epoch
+
+    return epochs
+
+
+FURTHER = {"zoom_range": 0.2, "shear_range": 10}
+COLOURS = {"brightness_range": (0.5, 1.5), "channel_shift_range": 20.0}
+OTHERS: dict[str, Callable[[np.ndarray], Epoch]] = {
+    "… and zoom, shear": lambda x: ours(x, 0, **ARGUMENTS, **FURTHER),
+    "brightness, channel shift": lambda x: ours(x, 0, **COLOURS),
+    "all of these": lambda x: ours(x, 0, **ARGUMENTS, **FURTHER, **COLOURS),
+    "… 2 threads ahead": lambda x: ours(x, 2, **ARGUMENTS, **FURTHER, **COLOURS),
+    "RandomFlip": layer(layers.RandomFlip),
+    "RandomRotation": layer(lambda: layers.RandomRotation(0.1)),
+    "RandomTranslation": layer(lambda: layers.RandomTranslation(0.1, 0.1)),
+    "RandomZoom": layer(lambda: layers.RandomZoom(0.2)),
+    "RandomContrast": layer(lambda: layers.RandomContrast(0.3)),
+    "RandomBrightness": layer(lambda: layers.RandomBrightness(0.3)),
+}
+
+
 def measured(epochs: dict[str, Epoch], repeats: int) -> dict[str, tuple[float, float]]:
     """The least wall-clock and CPU seconds of an epoch, by contender."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in epochs}
@@ -95,31 +129,37 @@ def measured(epochs: dict[str, Epoch], repeats: int) -> dict[str, tuple[float, f
     return {n: (min(w for w, _ in t), min(c for _, c in t)) for n, t in found.items()}
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    images = np.random.default_rng(0).integers(0, 256, (options.images, 32, 32, 3), np.uint8)
+def show(title: str, contenders: dict[str, Callable[[np.ndarray], Epoch]], options: Any) -> None:
+    """Prints a table."""
+    n = options.images
+    images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
     epochs, absent = {}, []
-    for name, make in CONTENDERS.items():
+    for name, make in contenders.items():
         try:
             epochs[name] = make(images)
         except ImportError as error:
             absent.append(f"{name}: not installed ({error.name})")
             continue
         epochs[name]()
-    table = Table(title=f"{options.images} images of 32 x 32 x 3: rotation, shifts, flip")
+    table = Table(title=f"{n} images of 32 x 32 x 3: {title}")
     for column in ("", "images/s", "images per CPU second", "µs CPU per image"):
         table.add_column(column, justify="right" if column else "left")
     for name, (wall, busy) in measured(epochs, options.repeats).items():
-        n = options.images
         table.add_row(name, f"{n / wall:,.0f}", f"{n / busy:,.0f}", f"{busy / n * 1e6:.1f}")
     console = Console(width=110)
     console.print(table)
     for line in absent:
         console.print(line)
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    show("rotation, shifts, flip", CONTENDERS, options)
+    show("other changes", OTHERS, options)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Called on an array (not on a tensor of a model), such a layer changes it at once
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from convc.graph.op import Op
 from convc.keras.engine.arguments import choice, is_integer, positive, refuse, title
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, evaluate
 from convc.keras.layers.preprocessing import ImageLayer
+from convc.keras.preprocessing import recycling
 from convc.keras.utils.elements import as_values
 from convc.ops.augment import Drawn, RandomAffine
 from convc.ops.augment import RandomBrightness as Brightness
@@ -66,7 +68,10 @@ class RandomLayer(ImageLayer):
 
     def _changed(self, x: NDArray[Any], training: Any) -> NDArray[Any]:
         """An array of images, or one image, as training would have it."""
-        batch = np.ascontiguousarray(x if x.ndim == 4 else x[None], self.dtype.numpy)
+        known = x.dtype in (np.uint8, self.dtype.numpy)
+        batch = np.ascontiguousarray(
+            x if x.ndim == 4 else x[None], None if known else self.dtype.numpy
+        )
         if batch.ndim != 4:
             raise ModelError(
                 f"{title(self)}: expected images of rank 3 or 4; received shape {x.shape}"
@@ -79,23 +84,22 @@ class RandomLayer(ImageLayer):
         step = self._calls if self.seed is not None else 0
         self._calls += 1
         seed = np.array([key & 0xFFFFFFFF, step & 0xFFFFFFFF], np.uint32)
-        return np.asarray(
-            _eager(self.operator, DType.of(batch.dtype), batch.shape[1:])(batch, seed)
-        )
+        model = _eager(self.operator, DType.of(batch.dtype), self.dtype, batch.shape[1:])
+        return np.asarray(model(batch, seed, out=recycling.empty(batch.shape, self.dtype.numpy)))
 
     def _settled(self, batch: NDArray[Any]) -> NDArray[Any]:
-        return batch
+        return batch.astype(self.dtype.numpy, copy=False)
 
 
 @lru_cache(maxsize=64)
-def _eager(op: Op, dtype: DType, shape: tuple[int, ...]) -> driver.CompiledModel:
-    """The compiled change of batches of images, which takes a seed besides."""
+def _eager(op: Op, given: DType, dtype: DType, shape: tuple[int, ...]) -> Callable[..., Any]:
+    """The compiled change of batches of images as `dtype`, which takes a seed besides."""
     builder = Builder("augment")
-    name = builder.input("images", TensorType(dtype, (Dim.symbol("N"), *shape)))
+    name = builder.input("images", TensorType(given, (Dim.symbol("N"), *shape)))
     seed = Value(builder, builder.input("seed", SEED))
     assert isinstance(op, Drawn)
-    result = op.trained([Value(builder, name)], seed)
-    return driver.compile(builder.finish([result.name]), threads=1)
+    result = op.trained([Value(builder, name).cast(dtype)], seed)
+    return driver.compile(builder.finish([result.name]), threads=1).model
 
 
 class RandomFlip(RandomLayer):

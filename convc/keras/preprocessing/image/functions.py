@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from convc.errors import DataError, UnsupportedError
 from convc.keras.engine.arguments import choice, refuse
-from convc.keras.preprocessing.image.intensity import brightened, channel_shifted
 from convc.keras.preprocessing.image.parameters import matrices
-from convc.keras.preprocessing.warping import warped
+from convc.keras.preprocessing.warping import Changes, changed, warped
 from convc.ops.warp import AffineWarp
 from convc.types import DType
 
@@ -77,13 +76,15 @@ def apply_channel_shift(x: Any, intensity: float, channel_axis: int = 0) -> Arra
     """The image plus a number, clipped to its own least and largest value."""
     image = np.asarray(x)
     floats = image if image.dtype.kind == "f" else image.astype(np.float64)
-    return np.asarray(channel_shifted(floats[None], np.array([intensity]))[0])
+    flat = floats.reshape(1, 1, 1, -1)
+    return changed(flat, Changes(None, shifted=True), np.array([intensity])).reshape(image.shape)
 
 
 def apply_brightness_shift(x: Any, brightness: float, scale: bool = True) -> Array:
     """The image [height, width, channels] times a factor, as bytes; float32."""
     image = np.asarray(x, np.float32)
-    return np.asarray(brightened(image[None], np.array([brightness]), 3, scale)[0])
+    how = Changes(None, lit=True, stretched=scale)
+    return np.asarray(changed(image[None], how, np.array([brightness]))[0])
 
 
 def random_rotation(

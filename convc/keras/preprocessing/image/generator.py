@@ -14,10 +14,10 @@ from convc.keras.backend import floatx, standardize_data_format
 from convc.keras.engine.arguments import refuse
 from convc.keras.preprocessing.image.file_iterators import DataFrameIterator, DirectoryIterator
 from convc.keras.preprocessing.image.functions import warp_of
-from convc.keras.preprocessing.image.intensity import Standardization, brightened, channel_shifted
+from convc.keras.preprocessing.image.intensity import Standardization
 from convc.keras.preprocessing.image.iterators import NumpyArrayIterator
 from convc.keras.preprocessing.image.parameters import Plan, Ranges, matrices, planned
-from convc.keras.preprocessing.warping import warped
+from convc.keras.preprocessing.warping import Changes, changed
 from convc.types import DType
 
 Array = NDArray[Any]
@@ -130,17 +130,16 @@ class ImageDataGenerator:
 
     def transformed(self, images: Array, plan: Plan) -> Array:
         """A new batch with a plan for as many images applied."""
-        if plan.maps is not None:
-            result = warped(images, plan.maps, self._warp)
-        else:
-            result = np.array(images, self.dtype)
-        shift = plan.parameters.get("channel_shift_intensity")
-        if shift is not None:
-            result = channel_shifted(result, shift)
-        brightness = plan.parameters.get("brightness")
-        if brightness is not None:
-            result = brightened(result, brightness, self.channel_axis)
-        return result
+        named = (plan.parameters.get(n) for n in ("channel_shift_intensity", "brightness"))
+        given = [plan.maps, *named]
+        warp, shifted, lit = (p is not None for p in given)
+        if not (warp or shifted or lit):
+            return np.array(images, self.dtype)
+        how = Changes(
+            self._warp if warp else None, shifted, lit, self.channel_axis, dtype=self._warp.dtype
+        )
+        result = changed(images, how, *(p for p in given if p is not None))
+        return result.astype(self.dtype, copy=False)
 
     def standardized(self, images: Array) -> Array:
         """Each image of a batch standardized, in place where it can be."""

@@ -1,4 +1,4 @@
-"""Changes of colour and brightness, and standardization, of batches."""
+"""Standardization of batches."""
 
 from __future__ import annotations
 
@@ -9,46 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convc.errors import DataError
-
 Array = NDArray[Any]
-
-
-def channel_shifted(images: Array, intensity: Array) -> Array:
-    """images[n, …] + intensity[n], clipped to each image's own least and largest value."""
-    each = tuple(range(1, images.ndim))
-    low, high = images.min(each, keepdims=True), images.max(each, keepdims=True)
-    moved = images + _per_image(intensity, images)
-    return np.clip(moved, low, high, out=moved)
-
-
-def brightened(images: Array, factor: Array, channel_axis: int, scale: bool = False) -> Array:
-    """images[n, …] times factor[n], as bytes, as Keras does it through Pillow's ImageEnhance.Brightness.
-
-    Values are cut to whole numbers from 0 to 255 before and after. Images with values outside of that range are
-    scaled to it first and back afterwards; with `scale` all are, and not back. A fourth channel (alpha) stays.
-    """
-    channels = images.shape[channel_axis]
-    if channels not in (1, 3, 4):
-        raise DataError(f"brightness: expected images of 1, 3 or 4 channels; received {channels}")
-    each = tuple(range(1, images.ndim))
-    low, high = images.min(each, keepdims=True), images.max(each, keepdims=True)
-    beyond = (low < 0) | (high > 255)
-    shifted = images - low
-    widest = shifted.max(each, keepdims=True)
-    scaled = shifted / np.where(widest == 0, 1, widest) * 255
-    whole = np.floor(np.where(beyond | scale, scaled, images)).astype(np.float32)
-    lit = np.floor(np.clip(whole * _per_image(factor.astype(np.float32), images), 0, 255))
-    if channels == 4:
-        alpha: list[Any] = [slice(None)] * images.ndim
-        alpha[channel_axis] = 3
-        lit[tuple(alpha)] = whole[tuple(alpha)]
-    back = lit / 255 * (high - low) + low
-    return np.where(beyond & (not scale), back, lit).astype(images.dtype)
-
-
-def _per_image(values: Array, images: Array) -> Array:
-    return values.astype(images.dtype).reshape(-1, *[1] * (images.ndim - 1))
 
 
 @dataclass
