@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from convc import driver, keras
+    from convc import onnx_files as onnx_files
     from convc.driver import compile  # noqa: A004  (convc.compile is the name that users type)
 
 __version__ = "0.1.0"
@@ -22,7 +23,7 @@ def __getattr__(name: str) -> object:
     match name:
         case "compile":
             return importlib.import_module("convc.driver").compile
-        case "driver" | "keras":
+        case "driver" | "keras" | "onnx_files":
             return importlib.import_module(f"convc.{name}")
         case _:
             raise AttributeError(f"module 'convc' has no attribute {name!r}")

@@ -26,7 +26,7 @@ RANKS = (
     ("artifact",),
     ("compilations",),
     ("tuning",),
-    ("driver",),
+    ("driver", "onnx_files"),
     ("keras", "onnx.backend"),
     ("cli",),
     ("__main__",),

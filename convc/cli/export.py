@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convc.cli.heavy import driver, onnx_optimizing, scripts, training_graph
+from convc.cli.heavy import driver, onnx_files, scripts, training_graph
 from convc.cli.opening import is_artifact
 from convc.cli.options import Batch, Debug, Json, Shape, parse_batch, parse_shapes
 from convc.cli.tables import bytes_text, show_json
@@ -82,7 +82,7 @@ def export(
         else:
             name, graphs = driver.graphs_of(source, size, shapes)
             path = output or Path(f"{name}.onnx")
-            files = onnx_optimizing.export(chosen(graphs), path, opset, io_layout)
+            files = onnx_files.export(chosen(graphs), path, opset, io_layout)
     show_files(files, opset, as_json)
 
 
@@ -103,7 +103,7 @@ def export_training(source: str, output: Path | None, opset: int, shapes: Shapes
     model = scripts.load_model(source, shapes)
     graph, state = training_graph.training_graph(model)
     path = output or Path(f"{getattr(model, 'name', 'model')}_training.onnx")
-    return onnx_optimizing.export(graph, path, opset, "model", state)
+    return onnx_files.export(graph, path, opset, "model", state)
 
 
 def show_files(files: Iterable[Path], opset: int, as_json: bool) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from convc_runtime import description, writing
     from convc_runtime import format as formats
 
-    from convc import driver, report, scripts
+    from convc import driver, onnx_files, report, scripts
     from convc.cli import (
         accuracy,
         bounds,
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         epochs,
         files,
         measure,
-        onnx_optimizing,
         peak,
         sizes,
         stepping,
@@ -60,7 +59,7 @@ else:
     keras_saving = OnFirstUse("convc.keras.saving")
     measure = OnFirstUse("convc.cli.measure")
     onnx_diagnosis = OnFirstUse("convc.onnx.diagnosis")
-    onnx_optimizing = OnFirstUse("convc.cli.onnx_optimizing")
+    onnx_files = OnFirstUse("convc.onnx_files")
     numpy = OnFirstUse("numpy")
     peak = OnFirstUse("convc.cli.peak")
     pictures_in = OnFirstUse("convc.cli.pictures")
@@ -90,7 +89,7 @@ __all__ = [
     "measure",
     "numpy",
     "onnx_diagnosis",
-    "onnx_optimizing",
+    "onnx_files",
     "peak",
     "pictures_in",
     "report",

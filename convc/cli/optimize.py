@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convc.cli.heavy import onnx_optimizing
+from convc.cli.heavy import onnx_files
 from convc.cli.options import Debug, Json, Shape, parse_shapes
 from convc.cli.tables import bytes_text, show, show_json
 from convc.cli.waiting import waiting
@@ -42,7 +42,7 @@ def optimize(
         raise UsageError(f"{output}: expected a name that ends in .onnx")
     shapes = parse_shapes(shape)
     with waiting(f"optimizing {source}", as_json):
-        done = onnx_optimizing.optimize(source, output, opset, shapes)
+        done = onnx_files.optimize(source, output, opset, shapes)
     rows = [r for r in done.rows() if r[1] != r[2]]
     if as_json:
         show_json(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,10 +100,14 @@ class LogSoftmax(Op):
 @register
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """gamma * (x - mean) / sqrt(variance + epsilon) + beta per index of `axis`, with given statistics."""
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta per index of `axis`, with given statistics.
+
+    Training takes the batch's statistics instead, but for a `frozen` one.
+    """
 
     axis: int = 1
     epsilon: float = 1e-3
+    frozen: bool = False
 
     def infer(
         self,
@@ -160,7 +164,7 @@ class BatchNorm(Op):
         return (builder.add(Add(), scaled, builder.add(spread, shift)),)
 
     def permute(self, perm: tuple[int, ...], x: TensorType, *statistics: TensorType) -> Op | None:
-        return BatchNorm(perm.index(axis_of(self, self.axis, x.rank)), self.epsilon)
+        return replace(self, axis=perm.index(axis_of(self, self.axis, x.rank)))
 
 
 @register
@@ -174,6 +178,7 @@ class MaskedBatchNorm(Op):
     axis: int = -1
     epsilon: float = 1e-3
     least: float = 1e-7
+    frozen: bool = False
 
     @property
     def plain(self) -> BatchNorm:

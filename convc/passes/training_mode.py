@@ -50,8 +50,8 @@ def training_mode(
     """The graph for training, with the named weights as inputs.
 
     `momenta` has, for each layer whose batch norms use the statistics of the batch, the momentum of its moving ones:
-    those become inputs too, and new ones state. Other batch norms (frozen ones) stay as they are. With a dropout in
-    it, the graph has the input `seed`. ModelError for a name that is no weight.
+    those become inputs too, and new ones state. Other batch norms, and those that say `frozen`, stay as they are.
+    With a dropout in it, the graph has the input `seed`. ModelError for a name that is no weight.
     """
     unknown = [p for p in parameters if p not in graph.weights]
     if unknown:
@@ -66,7 +66,7 @@ def training_mode(
     for name in graph.inputs:
         builder.input(name, graph.types[name])
     drawing = [n for n in graph.nodes if draws(n.op)]
-    if drawing:
+    if drawing and SEED_INPUT not in builder.inputs:
         builder.input(SEED_INPUT, SEED)
     state: dict[str, str] = {}
     for node in graph.nodes:
@@ -89,7 +89,8 @@ def with_inputs(graph: Graph, weights: Collection[str]) -> Graph:
 
 
 def is_training_norm(node: Node, momenta: Mapping[str, float]) -> bool:
-    return isinstance(node.op, (BatchNorm, MaskedBatchNorm)) and node.layer in momenta
+    is_norm = isinstance(node.op, (BatchNorm, MaskedBatchNorm)) and not node.op.frozen
+    return is_norm and node.layer in momenta
 
 
 def trained_norm(builder: Builder, node: Node, momentum: float) -> dict[str, str]:

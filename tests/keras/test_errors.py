@@ -140,8 +140,6 @@ def test_training_needs_compile() -> None:
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     with pytest.raises(ModelError, match=r"call compile\(optimizer, loss\) before fit"):
         model.fit(np.ones((4, 3)), np.ones((4, 2)))
-    with pytest.raises(UnsupportedError, match="training=True"):
-        layers.Dropout(0.5)(image(), training=True)
 
 
 def test_layers_and_functions_that_convc_lacks_are_named() -> None:

@@ -8,12 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from convc.errors import ModelError
 from convc.graph.ir import Builder, Graph, Node
 from convc.graph.op import Op
 from convc.keras.engine.tensor import Array, KerasTensor, Placeholder, Step, Variable, steps_to
 from convc.ops.elementwise import Identity
+from convc.ops.random import SEED
 from convc.ops.shape import Reshape, Transpose
+from convc.passes.training_mode import SEED_INPUT, drawn, draws
 from convc.types import DType, TensorType
+
+ALWAYS = 1 << 20
+"""The number of the first draw that isn't training's only: training counts its own from 0."""
 
 
 def graph_of_variables(
@@ -22,7 +28,8 @@ def graph_of_variables(
     """The graph from named input tensors to the outputs, and which of its weights are which variables.
 
     Weights are named `layer/variable`. Transposes and reshapes of weights are done here, once, so that the graph
-    holds kernels as its operators want them.
+    holds kernels as its operators want them. Where a layer's call said `training=True`, the graph has the input `seed`,
+    uint32[2]: other numbers in it, other draws.
     """
     emitter = _Emitter(name)
     for input_name, tensor in inputs:
@@ -83,6 +90,7 @@ class _Emitter:
         self._names: dict[int, str] = {}
         self._weights: dict[Any, str] = {}
         self.variables: dict[str, Viewed] = {}
+        self._draws = 0
 
     def input(self, name: str, step: Step) -> None:
         self.inputs.append(step)
@@ -94,9 +102,26 @@ class _Emitter:
         assert isinstance(step.source, Op)
         inputs = tuple(map(self._name_of, step.inputs))
         inner = f"{step.layer}/{step.source.mnemonic}" if step.layer else step.source.mnemonic
+        source: Op = step.source
+        if step.training and draws(source):
+            inputs, source = (self._drawn(source, inputs, step.layer),), Identity()
         output = self.builder.fresh(step.name or inner)
-        self.builder.emit(Node(step.source, inputs, (output,), step.layer))
+        self.builder.emit(Node(source, inputs, (output,), step.layer))
         self._names[id(step)] = output
+
+    def _drawn(self, op: Op, inputs: tuple[str, ...], layer: str) -> str:
+        """What an operator gives in a call that said `training=True`: it draws however the model is run."""
+        if SEED_INPUT not in self.builder.inputs:
+            self.builder.input(SEED_INPUT, SEED)
+        elif not self._draws:
+            raise ModelError(
+                f"layer {layer!r}: training=True makes a model draw from an input named {SEED_INPUT!r}, which the "
+                f"model has for something else: give that Input another name"
+            )
+        output = self.builder.fresh(f"{layer}/drawn" if layer else "drawn")
+        drawn(self.builder, Node(op, inputs, (output,), layer), ALWAYS + self._draws)
+        self._draws += 1
+        return output
 
     def finish(self, outputs: list[Step]) -> Graph:
         names: list[str] = []

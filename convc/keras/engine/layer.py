@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convc.errors import ModelError, UnsupportedError
+from convc.errors import ModelError
 from convc.keras import backend, constraints, initializers, regularizers
 from convc.keras.dtype_policies import DTypePolicy
 from convc.keras.engine.call import (
@@ -34,7 +34,7 @@ from convc.keras.engine.naming import (
     unique_name,
     user_line,
 )
-from convc.keras.engine.phase import stepping, training_now, training_phase
+from convc.keras.engine.phase import said_phase, stepping, training_phase
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import (
     RECORDERS,
@@ -152,14 +152,15 @@ class Layer:
             )
         if at_once() and not any(t.step.symbolic for t in flatten((args, kwargs))):
             return RECORDERS[0](lambda: self(*args, **kwargs))
-        training = training_now() if kwargs.get("training") is None else bool(kwargs["training"])
+        parameters = inspect.signature(self.call).parameters
+        said = _said(list(parameters), args, kwargs)
+        training = said_phase() if said is None else bool(said)
         args, kwargs = self._prepared(args, kwargs)
         with collecting_losses() as losses, entered(self._scope_part()), training_phase(training):
             self._ensure_built(args, kwargs)
-            parameters = inspect.signature(self.call).parameters
             given = with_masks(parameters, args, kwargs)
-            if training and "training" in list(parameters)[len(args) :]:
-                given["training"] = True
+            if training is not None and "training" in list(parameters)[len(args) :]:
+                given["training"] = training
             outputs = self.call(*args, **given)
             self._check_outputs(outputs)
             if self.supports_masking:
@@ -190,12 +191,6 @@ class Layer:
         """Arrays as constant tensors, floats in the layer's dtype, `training` and `mask` where `call` takes them."""
         parameters = inspect.signature(self.call).parameters
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-        training = kwargs.get("training")
-        if training and not stepping() and recording_now() is None:
-            raise UnsupportedError(
-                f"{user_line()}: layer {self.name!r}: training=True isn't supported in prediction; expected False: "
-                f"fit computes as in training anyway, and so does a model called on arrays with training=True"
-            )
         for name in ("training", "mask"):
             if name in kwargs and name not in parameters and not takes_any:
                 kwargs.pop(name)
@@ -456,6 +451,12 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _said(parameters: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The argument `training` of a call, by name or by position; None if it isn't given."""
+    place = parameters.index("training") if "training" in parameters else len(args)
+    return kwargs.get("training") if place >= len(args) else args[place]
 
 
 def per_row(penalty: Any, output: KerasTensor) -> KerasTensor:

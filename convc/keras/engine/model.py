@@ -12,7 +12,7 @@ import numpy as np
 import convc
 from convc.errors import ModelError, UnsupportedError
 from convc.graph.ir import Graph
-from convc.keras.engine import revival, saving, summary
+from convc.keras.engine import exporting, revival, saving, summary
 from convc.keras.engine.call import collected_losses, collecting_losses, flatten, map_tensors
 from convc.keras.engine.configs import functional_config
 from convc.keras.engine.graphs import Viewed, graph_of_variables
@@ -306,14 +306,20 @@ class Model(Trainer):
         """Reads all weights from a .safetensors, .npz, .weights.h5, .h5 or .keras file, by name or else by order."""
         saving.load_weights(self, Path(filepath), skip_mismatch, by_name)
 
-    def export(self, filepath: Any, format: str = "onnx", **options: Any) -> None:
-        """Keras' way to a file for other programs, which convc's command line and Python API have under other names."""
-        del options
-        raise UnsupportedError(
-            f"model {self.name!r}: export({str(filepath)!r}, format={format!r}) isn't supported: `convc export MODEL "
-            f"-o FILE.onnx` writes ONNX of a script or a saved .keras file, convc.compile a native .cvc; there is no "
-            f"tf_saved_model"
-        )
+    def export(
+        self,
+        filepath: str | Path,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **options: Any,
+    ) -> None:
+        """Writes the model as an ONNX file with `format="onnx"`; Keras' other formats are refused by name.
+
+        `input_signature` has an InputSpec (or what has a shape) for each input: its sizes, None for a batch of any
+        size, dtype and name. `opset_version` is the other option.
+        """
+        exporting.export(self, filepath, format, verbose, input_signature, options)
 
     def save(self, filepath: str | Path, overwrite: bool = True, **settings: Any) -> None:
         """Writes architecture and weights to a .keras file (Keras 3's) or a .h5 file (Keras 2's)."""

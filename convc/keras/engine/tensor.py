@@ -17,7 +17,7 @@ from convc.graph.op import Op, OpError
 from convc.keras.engine.naming import scope, scope_name, user_line
 from convc.keras.engine.open_sizes import Open, shown
 from convc.keras.engine.operators import FUNCTIONS, Operators, binary, function
-from convc.keras.engine.phase import training_now
+from convc.keras.engine.phase import said_phase, training_now
 from convc.keras.engine.steps import (
     RECORDERS,
     Array,
@@ -35,6 +35,9 @@ from convc.keras.engine.steps import (
     traced_variables,
 )
 from convc.ops import elementwise, reduce, shape
+from convc.ops.augment import Drawn
+from convc.ops.noise import FreshSeed
+from convc.passes.training_mode import draws
 from convc.types import Dim, DType, Extent, Shape, TensorType
 
 BATCH = Dim.symbol("N")
@@ -159,6 +162,8 @@ def apply(op: Op, *operands: Any) -> KerasTensor:
     except OpError as error:
         where = f"layer {scope_name()!r}" if scope_name() else user_line()
         raise ModelError(f"{where}: {error}") from None
+    if said_phase() is False and draws(op) and not isinstance(op, FreshSeed):
+        return KerasTensor(steps[op.passes_on if isinstance(op, Drawn) else 0])
     symbolic = any(s.symbolic for s in steps)
     tensor = KerasTensor(Step(op, steps, type_, scope_name(), symbolic, training=training_now()))
     return tensor if symbolic else settled(tensor)

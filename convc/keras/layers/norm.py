@@ -12,7 +12,7 @@ from convc.errors import ModelError
 from convc.keras import backend, constraints, initializers, regularizers
 from convc.keras.engine.arguments import axis_of, fraction, is_integer, number, refuse
 from convc.keras.engine.layer import Layer
-from convc.keras.engine.phase import training_now
+from convc.keras.engine.phase import said_phase, stepping, training_now
 from convc.keras.engine.tensor import (
     KerasTensor,
     Variable,
@@ -27,9 +27,19 @@ from convc.ops import shape as shapes
 
 
 class BatchNormalization(Layer):
-    """gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta per channel."""
+    """gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta per channel.
+
+    With `renorm`, training corrects the batch's statistics towards their moving averages, by a factor and an offset
+    that gradients take for constants (Ioffe, "Batch Renormalization", 2017), limited by `renorm_clipping`: "rmin",
+    "rmax" and "dmax".
+    """
 
     supports_masking = True
+
+    @property
+    def traced_in_training(self) -> bool:
+        """Whether steps with it are traced from Python: it has statistics of its own to follow the batch's."""
+        return self.renorm
 
     def __init__(
         self,
@@ -57,8 +67,9 @@ class BatchNormalization(Layer):
             axis = axis[0]
         if not is_integer(axis):
             refuse(self, "axis", "an integer", axis)
-        if renorm:
-            refuse(self, "renorm", "False", renorm)
+        self.renorm = bool(renorm)
+        self.renorm_clipping = _clipping(self, renorm_clipping) if renorm else renorm_clipping
+        self.renorm_momentum = fraction(self, "renorm_momentum", renorm_momentum)
         self.axis = int(axis)
         self.momentum = fraction(self, "momentum", momentum)
         self.epsilon = number(self, "epsilon", epsilon, "a positive number")
@@ -104,6 +115,24 @@ class BatchNormalization(Layer):
         self.moving_variance = self.add_weight(
             shape, self.moving_variance_initializer, trainable=False, name="moving_variance"
         )
+        if self.renorm:
+            self._add_renorm_weights(shape)
+
+    def _add_renorm_weights(self, shape: tuple[int, ...]) -> None:
+        """The moving deviation, of which `moving_variance` is made, and the averages that training corrects towards."""
+
+        def deviations(shape: Any, dtype: Any = None) -> Any:
+            return np.sqrt(np.asarray(self.moving_variance_initializer(shape, dtype=dtype)))
+
+        self.moving_stddev = self.add_weight(
+            shape, deviations, trainable=False, name="moving_stddev"
+        )
+        self.renorm_mean = self.add_weight(
+            shape, self.moving_mean_initializer, trainable=False, name="renorm_mean"
+        )
+        self.renorm_stddev = self.add_weight(
+            shape, deviations, trainable=False, name="renorm_stddev"
+        )
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         x = floating(inputs)
@@ -114,10 +143,11 @@ class BatchNormalization(Layer):
         mask = None if mask is None else self._matching(mask, x)
         if training_now() and self.trainable:
             return self._trained(x, axis, gamma, beta, mask)
+        frozen = said_phase() is False
         if mask is not None:
-            masked = norm.MaskedBatchNorm(axis, self.epsilon, backend.epsilon())
+            masked = norm.MaskedBatchNorm(axis, self.epsilon, backend.epsilon(), frozen)
             return apply(masked, x, gamma, beta, self.moving_mean, self.moving_variance, mask)
-        op = norm.BatchNorm(axis, self.epsilon)
+        op = norm.BatchNorm(axis, self.epsilon, frozen)
         return apply(op, x, gamma, beta, self.moving_mean, self.moving_variance)
 
     def _matching(self, mask: Any, x: KerasTensor) -> KerasTensor:
@@ -130,7 +160,10 @@ class BatchNormalization(Layer):
     def _trained(
         self, x: KerasTensor, axis: int, gamma: Any, beta: Any, mask: KerasTensor | None
     ) -> KerasTensor:
-        """In a step of the user's own: by the batch's statistics, which the moving ones follow."""
+        """By the batch's statistics, which the moving ones follow in a step of the user's own.
+
+        In the graph of a model that is to predict nothing is assigned.
+        """
         others = tuple(d for d in range(x.type.rank) if d != axis)
         if mask is None:
             mean = apply(reduce.ReduceMean(others, True), x)
@@ -138,14 +171,69 @@ class BatchNormalization(Layer):
             variance = apply(reduce.ReduceMean(others, True), apply(elementwise.Square(), apart))
         else:
             mean, apart, variance = self._masked_moments(x, others, mask)
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            latest = apply(elementwise.StopGradient(), reshape(batch, moving.shape))
-            moving.assign(moving * self.momentum + latest * (1 - self.momentum))
+        found = self._batch_statistics(mean, variance)
+        if self.renorm:
+            gamma, beta = self._corrected(*found, as_tensor(gamma), as_tensor(beta))
+        if stepping() or not x.step.symbolic:
+            self._follow(*found)
         lifted = apply(broadcasting.Add(), *promoted(variance, self.epsilon))
         scaled = apply(broadcasting.Mul(), apart, apply(elementwise.Rsqrt(), lifted))
         shape = tuple(e if d == axis else 1 for d, e in enumerate(x.type.shape))
         wide = apply(broadcasting.Mul(), scaled, reshape(as_tensor(gamma), shape))
         return apply(broadcasting.Add(), wide, reshape(as_tensor(beta), shape))
+
+    def _batch_statistics(
+        self, mean: KerasTensor, variance: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
+        """Mean, variance and deviation of the batch, (channels,), as constants to gradients."""
+        size = self.moving_mean.shape
+        mean, variance = (
+            apply(elementwise.StopGradient(), reshape(t, size)) for t in (mean, variance)
+        )
+        lifted = apply(broadcasting.Add(), *promoted(variance, self.epsilon))
+        return mean, variance, apply(elementwise.Sqrt(), lifted)
+
+    def _corrected(
+        self,
+        mean: KerasTensor,
+        variance: KerasTensor,
+        deviation: KerasTensor,
+        gamma: KerasTensor,
+        beta: KerasTensor,
+    ) -> tuple[KerasTensor, KerasTensor]:
+        """gamma and beta such that (x * r + d) * gamma + beta is x * gamma + beta of theirs."""
+        limits = self.renorm_clipping
+        usual = as_tensor(self.renorm_stddev)
+        least = apply(elementwise.Clip(math.sqrt(self.epsilon), None), usual)
+        r = apply(broadcasting.Div(), deviation, least)
+        d = apply(
+            broadcasting.Div(), apply(broadcasting.Sub(), mean, as_tensor(self.renorm_mean)), least
+        )
+        if limits.get("rmin") is not None or limits.get("rmax") is not None:
+            r = apply(elementwise.Clip(limits.get("rmin"), limits.get("rmax")), r)
+        if limits.get("dmax") is not None:
+            d = apply(elementwise.Clip(-limits["dmax"], limits["dmax"]), d)
+        r, d = (apply(elementwise.StopGradient(), t) for t in (r, d))
+        offset = apply(broadcasting.Mul(), d, gamma)
+        return apply(broadcasting.Mul(), r, gamma), apply(broadcasting.Add(), offset, beta)
+
+    def _follow(self, mean: KerasTensor, variance: KerasTensor, deviation: KerasTensor) -> None:
+        """Moves the averages towards a batch's statistics."""
+        pairs = [(self.moving_mean, mean, self.momentum)]
+        if self.renorm:
+            pairs += [
+                (self.renorm_mean, mean, self.renorm_momentum),
+                (self.renorm_stddev, deviation, self.renorm_momentum),
+                (self.moving_stddev, deviation, self.momentum),
+            ]
+        else:
+            pairs.append((self.moving_variance, variance, self.momentum))
+        for moving, batch, momentum in pairs:
+            moving.assign(moving * momentum + batch * (1 - momentum))
+        if self.renorm:
+            square = apply(elementwise.Square(), as_tensor(self.moving_stddev))
+            spread = apply(broadcasting.Sub(), *promoted(square, self.epsilon))
+            self.moving_variance.assign(apply(elementwise.Clip(0.0, None), spread))
 
     def _masked_moments(
         self, x: KerasTensor, others: tuple[int, ...], mask: KerasTensor
@@ -163,6 +251,20 @@ class BatchNormalization(Layer):
         mean = mean_of(x)
         apart = apply(broadcasting.Sub(), x, mean)
         return mean, apart, mean_of(apply(elementwise.Square(), apart))
+
+
+def _clipping(layer: Layer, given: Any) -> dict[str, float]:
+    """`renorm_clipping` as a dict of the limits that are given."""
+    limits = dict(given or {})
+    known = ("rmax", "rmin", "dmax")
+    if set(limits) - set(known):
+        refuse(layer, "renorm_clipping", f"a dict of {', '.join(known)}", given)
+    rmax, rmin, dmax = (limits.get(name) for name in known)
+    if rmax is not None and rmin is not None and rmax < rmin:
+        refuse(layer, "renorm_clipping", "an rmax of at least rmin", given)
+    if dmax is not None and dmax < 0:
+        refuse(layer, "renorm_clipping", "a dmax of at least 0", given)
+    return limits
 
 
 class LayerNormalization(Layer):

@@ -10,6 +10,7 @@ from convc.errors import ModelError
 from convc.keras.engine.call import flatten
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import FUNCTIONS, apply, as_tensor, cast
+from convc.keras.layers.norm import BatchNormalization
 from convc.keras.metrics import Mean, Metric
 from convc.keras.training.data import Port, Ports, listed, target_name, unpacked
 from convc.keras.training.eager import GradientTape, apply_gradients
@@ -48,6 +49,19 @@ def asks_for_training(layer: Layer) -> bool:
     return "training" in (*code.co_varnames, *passed)
 
 
+def follows_whatever_the_mode(model: Layer) -> bool:
+    """Whether a functional model calls a layer with `training=True` that assigns to its variables then."""
+    calls = getattr(getattr(model, "network", None), "calls", ())
+    always = [
+        c.operation for c in calls if c.kwargs.get("training") and isinstance(c.operation, Layer)
+    ]
+    return any(
+        isinstance(layer, BatchNormalization) or asks_for_training(layer)
+        for operation in always
+        for layer in within(operation)
+    )
+
+
 class Customizable(Layer):
     """The steps of Keras, written as a user would: `fit` traces them where a subclass overrides one of them."""
 
@@ -58,7 +72,10 @@ class Customizable(Layer):
     @property
     def has_own_steps(self) -> bool:
         """Whether steps are traced from Python: those of the class, or layers of the user's that train otherwise."""
-        return self.overrides_steps or any(map(asks_for_training, within(self)))
+        layers = list(within(self))
+        return self.overrides_steps or any(
+            asks_for_training(layer) or follows_whatever_the_mode(layer) for layer in layers
+        )
 
     @property
     def overrides_steps(self) -> bool:

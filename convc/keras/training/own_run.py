@@ -23,7 +23,8 @@ from convc.keras.training.data import (
 )
 from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.own_steps import LOGS, StepTrace, traced_step
-from convc.keras.training.run import Run
+from convc.keras.training.run import TESTED, Run
+from convc.keras.training.seeds import Draws
 from convc.keras.training.session import Session
 from convc.keras.training.settings import Settings
 from convc.keras.training.slot_holders import Holder
@@ -40,6 +41,7 @@ class OwnRun(Run):
         self.session = Session(model.name, backend.threads())
         self.key = dropout_key
         self.seed = np.array([dropout_key & 0xFFFFFFFF, 0], np.uint32)
+        self.draws = Draws(dropout_key ^ TESTED)
         self.iterations = 0
         self.weights, self.changing = {}, set()
         self.network = model.traced_once
@@ -107,7 +109,8 @@ class OwnRun(Run):
         entry = self.entry(kind, feeds)
         trace = self._traces[entry]
         self.seed[1] = self.iterations & 0xFFFFFFFF
-        controls: dict[str, Any] = {SEED_INPUT: self.seed}
+        seed = self.seed if kind == "train" else self.draws.next()
+        controls: dict[str, Any] = {SEED_INPUT: seed}
         for k, optimizer in enumerate(trace.optimizers):
             dtype = trace.builder.types[f"{RATE}/{k}"].dtype.numpy
             rate = optimizer.rate_at(trace_steps(optimizer, self))

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from convc.graph.op import Op
 from convc.keras.engine.call import flatten, map_tensors, sole
-from convc.keras.engine.tensor import Array
+from convc.keras.engine.tensor import Array, steps_to
 from convc.keras.training.compiled import Compiled
 from convc.keras.training.data import Feeds, feeds_of, is_array_like, source
 from convc.keras.training.eager import recorded_call
 from convc.keras.training.fit_arguments import listening, refuse_unknown
 from convc.keras.training.predictor import Predictor
+from convc.keras.training.seeds import Draws
 from convc.keras.utils.sequence import pack_x_y_sample_weight
+from convc.passes.training_mode import SEED_INPUT, draws
 
 
 class Predicting(Compiled):
@@ -22,6 +25,8 @@ class Predicting(Compiled):
 
     _predictor: Predictor | None = None
     _recompiled: bool = False
+    _drawing: tuple[Any, Draws | None] | None = None
+    """The structure that was last asked whether it draws in predictions, and the seeds if it does."""
 
     def is_stale(self) -> bool:
         """Whether the model was compiled for prediction with other weights than it has."""
@@ -78,16 +83,29 @@ class Predicting(Compiled):
             return self._run.predict(feeds)
         types = {p.name: p.dtype.numpy for p in self.ports.inputs}
         feeds = {n: np.ascontiguousarray(a, types[n]) for n, a in feeds.items()}
+        seed = self._seed_of_draws()
         if self._predictor is not None and self._predictor.network is self.traced_once:
-            return self._predictor(feeds)
+            return self._predictor(feeds, seed)
         self._predictor = None
         if self.has_open_sizes or (self.is_stale() and self._recompiled):
             # Its sizes are those of the data, or its weights keep changing: compiled once more, it will follow them.
             self._predictor = Predictor(self)
-            return self._predictor(feeds)
+            return self._predictor(feeds, seed)
         self._recompiled = self._recompiled or self.is_stale()
-        found = self.native()(feeds)
+        found = self.native()({**feeds, **seed})
         return list(found) if isinstance(found, (list, tuple)) else [found]
+
+    def _seed_of_draws(self) -> Feeds:
+        """What predictions draw with, another seed for each batch; nothing for a model that doesn't draw then."""
+        network = self.traced_once
+        if self._drawing is None or self._drawing[0] is not network:
+            steps = steps_to(t.step for t in flatten(self.traced().outputs))
+            drawing = any(
+                s.training and isinstance(s.source, Op) and draws(s.source) for s in steps
+            )
+            self._drawing = network, Draws() if drawing else None
+        found = self._drawing[1]
+        return {} if found is None else {SEED_INPUT: found.next()}
 
     def _by_hand(self, feeds: Feeds) -> list[Array]:
         """What `predict_step` gives for a batch, computed at once."""

@@ -25,14 +25,14 @@ class Predictor:
     def __reduce__(self) -> Any:
         return dropped, ()
 
-    def __call__(self, feeds: dict[str, Array]) -> list[Array]:
-        """The outputs for arrays in the model's dtypes."""
+    def __call__(self, feeds: dict[str, Array], seed: dict[str, Array]) -> list[Array]:
+        """The outputs for arrays in the model's dtypes, and for what it draws with."""
         for name, weight in self.weights.items():
             version = weight.variable.version
             if self._versions[name] != version:
                 self.session.write(name, weight.array)
                 self._versions[name] = version
-        return self.session.step(self.entry(feeds), feeds)
+        return self.session.step(self.entry(feeds), {**feeds, **seed})
 
     def entry(self, feeds: dict[str, Array]) -> str:
         """The entry for arrays of these sizes, defined if they are new ones."""

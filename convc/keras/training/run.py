@@ -24,6 +24,7 @@ from convc.keras.training.data import (
 )
 from convc.keras.training.model import Training, trained_in, training_of, with_input_dtypes
 from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
+from convc.keras.training.seeds import Draws
 from convc.keras.training.session import Session
 from convc.keras.training.settings import Settings
 from convc.keras.training.slot_holders import Holder, taken_from_hands
@@ -34,6 +35,9 @@ from convc.types import Dim, DType, Shape, TensorType
 
 WEIGHT = "weights/"
 """The first part of the names of the model's variables in a state."""
+
+TESTED = 0x74657374
+"""What makes another key of a training's for draws outside of its steps."""
 
 Signature = tuple[tuple[str, TensorType], ...]
 """Names and types of the arrays that a step is fed."""
@@ -47,6 +51,7 @@ class Run:
         self.session = Session(model.name, backend.threads())
         self.key = dropout_key
         self.seed = np.array([dropout_key & 0xFFFFFFFF, 0], np.uint32)
+        self.draws = Draws(dropout_key ^ TESTED)
         self.iterations = int(settings.optimizer.iterations.value)
         self.rate: Array = np.zeros(())
         _, self.weights = model.graph_of_variables(nominal=True)
@@ -159,7 +164,7 @@ class Run:
         """Adds a batch to the sums of the loss and the metrics."""
         entry = self.entry("test", feeds)
         self.check(feeds)
-        self.session.step(entry, feeds)
+        self.session.step(entry, {**feeds, SEED_INPUT: self.draws.next()})
         self._writes += 1
 
     def check(self, feeds: Feeds) -> None:
@@ -170,7 +175,8 @@ class Run:
 
     def predict(self, feeds: Feeds) -> list[Array]:
         """The outputs for a batch."""
-        return self.session.step(self.entry("predict", feeds), feeds)
+        entry = self.entry("predict", feeds)
+        return self.session.step(entry, {**feeds, SEED_INPUT: self.draws.next()})
 
     def prepare(self, kind: str, feeds: Feeds) -> None:
         """Defines the entry for a batch, so that its metrics are known."""
