@@ -5,6 +5,8 @@ gates side by side. What is left goes from step to step: a product of a state wi
 The result holds every state, the first one too: y[s, t, n, u], s the state (the output h first), t from 0 to T. A
 `reverse` recurrence begins at the end: step t goes from y[:, t + 1] to y[:, t], otherwise from y[:, t] to y[:, t + 1].
 With a mask[t, n] of booleans, the last operand where it is given, states stay as they were in steps where it is False.
+A `dropping` recurrence has an operand more, behind the states: kept[n, u], by which each step multiplies the output
+that it takes (Gal & Ghahramani, 2016). It is drawn, and gets no gradient.
 
 Backpropagation through time (Werbos, 1990): the states are kept, the gates computed again from them in one product. The
 gradient's loop gives the gates' gradients d[t, n, g] for all steps, from which one product each makes the gradients of
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -28,114 +31,21 @@ from convc.loops.ir import (
     Buffer,
     Expr,
     For,
-    Let,
     Load,
     Space,
     Stmt,
     Store,
     Var,
-    call,
-    const,
     fma,
     index,
-    maximum,
-    select,
 )
-from convc.ops.activations import np_sigmoid
 from convc.ops.base import Array, Gradients, Names, Types, expect_rank, expect_shape, fail
-from convc.ops.elementwise import sigmoid
+from convc.ops.gates import ACTIVATIONS, Elements, Part, Tensors
 from convc.ops.placing import taken
 from convc.ops.values import Value, values
 from convc.types import DType, Shape, TensorType, size_of
 
 T = TypeVar("T")
-
-Part = Callable[[int], Any]
-"""A gate or a state by its number: one element of it, or all."""
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A function of single elements, and its derivative as a function of its value."""
-
-    function: Callable[[Expr], Expr]
-    slope: Callable[[Any], Any]
-    numpy: Callable[[Array], Array]
-    numpy_slope: Callable[[Array], Array]
-
-
-def one(y: Any) -> Any:
-    """1 of an element's kind."""
-    return y.constant(1) if isinstance(y, Value) else const(1, y.dtype)
-
-
-def is_positive(y: Any) -> Any:
-    """1 where y > 0, else 0."""
-    if isinstance(y, Value):
-        return (y > 0).cast(y.dtype)
-    return select(y > 0, const(1, y.dtype), const(0, y.dtype))
-
-
-ACTIVATIONS = {
-    "linear": Activation(lambda x: x, one, lambda x: x, np.ones_like),
-    "relu": Activation(
-        lambda x: maximum(x, 0),
-        is_positive,
-        lambda x: np.maximum(x, 0),
-        lambda y: (y > 0).astype(y.dtype),
-    ),
-    "sigmoid": Activation(
-        sigmoid, lambda y: y * (1 - y), np_sigmoid, lambda y: np.asarray(y * (1 - y))
-    ),
-    "tanh": Activation(
-        lambda x: call("tanh", x), lambda y: 1 - y * y, np.tanh, lambda y: np.asarray(1 - y**2)
-    ),
-}
-"""What gates may apply, by its name in the operators' attributes; operators have the same names."""
-
-
-class Elements:
-    """What a step is written in, as statements of a kernel: elements of one unit and one row. `block` has them."""
-
-    def __init__(self) -> None:
-        self.block: list[Stmt] = []
-
-    def let(self, name: str, value: Any) -> Any:
-        """The value under a name: it is computed once."""
-        self.block.append(Let(name, value))
-        return Var(name, value.dtype)
-
-    def fma(self, a: Any, b: Any, c: Any) -> Any:
-        return fma(a, b, c)
-
-    def activated(self, activation: str, x: Any) -> Any:
-        return ACTIVATIONS[activation].function(x)
-
-    def zero(self, like: Any) -> Any:
-        return const(0, like.dtype)
-
-    def where(self, condition: Any, then: Any, otherwise: Any) -> Any:
-        """`then` in rows whose `condition` holds, else `otherwise`."""
-        return select(condition, then, otherwise)
-
-
-class Tensors(Elements):
-    """The same as nodes of a graph: all units and rows at once."""
-
-    def let(self, name: str, value: Any) -> Any:
-        return value
-
-    def fma(self, a: Any, b: Any, c: Any) -> Any:
-        return a * b + c
-
-    def activated(self, activation: str, x: Any) -> Any:
-        return x if activation == "linear" else x.apply(activation)
-
-    def zero(self, like: Any) -> Any:
-        return like.constant(0).broadcast(like.shape)
-
-    def where(self, condition: Any, then: Any, otherwise: Any) -> Any:
-        return condition.reshape((*condition.shape, 1)).where(then, otherwise)
 
 
 @dataclass(frozen=True)
@@ -157,6 +67,7 @@ class Recurrence(Op):
 
     activations: tuple[str, ...] = ()
     reverse: bool = False
+    dropping: bool = False
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
     functions: ClassVar[int] = 1
@@ -166,7 +77,7 @@ class Recurrence(Op):
     def infer(self, x: TensorType, r: TensorType, *rest: TensorType) -> Types:
         units = self.units(x)
         expect_shape(self, "r", r, (units, self.gates * units))
-        names = [*(["bias"] if self.biased else []), *("h", "c")[: self.states]]
+        names = ["bias"] * self.biased + ["h", "c"][: self.states] + ["kept"] * self.dropping
         count = len(names)
         if not count <= len(rest) <= count + 1:
             raise fail(
@@ -197,24 +108,31 @@ class Recurrence(Op):
             raise fail(self, f"x expects known steps and {self.gates} gates side by side, got {x}")
         return width // self.gates
 
-    def parted(self, rest: Sequence[T]) -> tuple[T | None, Sequence[T], T | None]:
-        """The bias, the first states and the mask, of what follows x and r."""
-        own = 1 if self.biased else 0
-        mask = rest[own + self.states :]
-        bias = rest[0] if self.biased else None
-        return bias, rest[own : own + self.states], mask[0] if mask else None
+    def parted(self, rest: Sequence[T]) -> tuple[T | None, Sequence[T], T | None, T | None]:
+        """The bias, the first states, what is kept and the mask, of what follows x and r."""
+        own, held = int(self.biased), int(self.dropping)
+        first, last = rest[own : own + self.states], rest[own + self.states :]
+        kept = last[0] if held else None
+        return rest[0] if own else None, first, kept, last[held] if len(last) > held else None
 
     def reference(self, x: Array, r: Array, *rest: Array) -> Array:
-        bias, first, mask = self.parted(rest)
+        bias, first, kept, mask = self.parted(rest)
         steps = x.shape[0]
         y = np.zeros((self.states, steps + 1, *first[0].shape), x.dtype)
         y[:, steps if self.reverse else 0] = np.stack(first)
         for t in reversed(range(steps)) if self.reverse else range(steps):
             old, new = (t + 1, t) if self.reverse else (t, t + 1)
-            product = y[0, old] @ r
-            made = self.numpy_step(x[t], product if bias is None else product + bias, y[:, old])
+            held = y[:, old].copy()
+            if kept is not None:
+                held[0] *= kept
+            product = self.numpy_product(x[t], held[0], r)
+            made = self.numpy_step(x[t], product if bias is None else product + bias, held)
             y[:, new] = made if mask is None else np.where(mask[t, :, None], made, y[:, old])
         return y
+
+    def numpy_product(self, x: Array, h: Array, r: Array) -> Array:
+        """The recurrent product of all gates of a step."""
+        return np.asarray(h @ r)
 
     def numpy_step(self, x: Array, product: Array, old: Array) -> list[Array]:
         """The new states from a step's inputs, the recurrent product and the old states."""
@@ -224,35 +142,40 @@ class Recurrence(Op):
         return np.split(x, self.gates, -1)
 
     def workspace(self, x: TensorType, *rest: TensorType) -> tuple[TensorType, ...]:
-        return (TensorType(x.dtype, x.shape[1:]),)
+        state = TensorType(x.dtype, (x.shape[1], self.units(x)))
+        return TensorType(x.dtype, x.shape[1:]), *[state] * self.dropping
 
     def procedure(
         self, y: Memory, space: Sequence[Memory], x: Tensor, r: Tensor, *rest: Tensor
     ) -> Block:
-        n, t, u0 = Var("n"), Var("t"), Var("u0")
-        (product,) = space
-        bias, first, mask = self.parted(rest)
+        n, t, u = Var("n"), Var("t"), Var("u")
+        bias, first, kept, mask = self.parted(rest)
         steps, batch, width = x.shape
         assert isinstance(steps, int)
         assert isinstance(width, int)
         units = width // self.gates
         times = Times.of(steps - 1 - t if self.reverse else index(0) + t, self.reverse)
         start = steps if self.reverse else 0
-        begin = tuple(y.put(h(n, u0), s, start, n, u0) for s, h in enumerate(first))
+        begin = tuple(y.put(h(n, Var("u0")), s, start, n, Var("u0")) for s, h in enumerate(first))
+        product, *held = space
+
+        def before(k: Expr) -> Expr:
+            return y(0, times.old, n, k) if kept is None else held[0](n, k)
 
         def added(g: Expr) -> Expr:
             return x(times.at, n, g) if bias is None else bias(g)
 
-        total = sum_of_products(
-            "g", width, units, added, lambda g, k: (y(0, times.old, n, k), r(k, g)),
-            lambda g, value: product.put(value, n, g),
-        )  # fmt: skip
-        u, e = Var("u"), Elements()
+        nests = self.products(space, n, units, before, added, r)
+        if kept is not None:
+            of = Var("k0")
+            value = y(0, times.old, n, of) * kept(n, of)
+            nests = (For("k0", index(units), (held[0].put(value, n, of),)), *nests)
+        e = Elements()
         made = self.step(
             e,
             lambda k: x(times.at, n, u + k * units),
             lambda k: product(n, u + k * units),
-            lambda s: y(s, times.old, n, u),
+            lambda s: before(u) if s == 0 else y(s, times.old, n, u),
         )
         if mask is not None:
             inside = e.let("inside", mask(times.at, n))
@@ -260,9 +183,23 @@ class Recurrence(Op):
         stores = [y.put(value, s, times.new, n, u) for s, value in enumerate(made)]
         row: Block = (
             For("u0", index(units), begin),
-            For("t", index(steps), (total, For("u", index(units), (*e.block, *stores)))),
+            For("t", index(steps), (*nests, For("u", index(units), (*e.block, *stores)))),
         )
         return (For("n", index(batch), row),)
+
+    def products(
+        self,
+        space: Sequence[Memory],
+        n: Expr,
+        units: int,
+        h: Callable[[Expr], Expr],
+        added: Callable[[Expr], Expr],
+        r: Tensor,
+    ) -> Block:
+        """The nests of a step that put h(k) @ r + added(g) into the workspace [n, g]."""
+        width = self.gates * units
+        put = partial(put_at, space[0], n)
+        return (sum_of_products("g", width, units, added, lambda g, k: (h(k), r(k, g)), put),)
 
     def step(self, e: Elements, x: Part, product: Part, old: Part) -> list[Any]:
         """The new states. `x(k)` and `product(k)` are gate k; where no bias is given, x is in the product."""
@@ -270,7 +207,7 @@ class Recurrence(Op):
 
     def decompose(self, builder: Builder, *operands: str) -> Names:
         x, r, *rest = values(builder, operands)
-        bias, first, mask = self.parted(rest)
+        bias, first, kept, mask = self.parted(rest)
         states, e = list(first), Tensors()
         steps, batch, width = x.shape
         assert isinstance(steps, int)
@@ -279,8 +216,10 @@ class Recurrence(Op):
         made = [[s] for s in states]
         for t in reversed(range(steps)) if self.reverse else range(steps):
             now = taken(x, 0, t, t + 1).reshape((batch, width))
-            product = states[0].matmul(r) + (now if bias is None else bias)
-            new = self.step(e, gate_of(now, units), gate_of(product, units), states.__getitem__)
+            held = states if kept is None else [states[0] * kept, *states[1:]]
+            product = self.product(now, held[0], r)
+            added = product + (now if bias is None else bias)
+            new = self.step(e, gate_of(now, units), gate_of(added, units), held.__getitem__)
             if mask is not None:
                 inside = row_of(mask, t)
                 new = [e.where(inside, n, old) for n, old in zip(new, states, strict=True)]
@@ -292,14 +231,18 @@ class Recurrence(Op):
         whole = [stacked([stacked(all, 0)], 0) for all in made]
         return (joined(whole, 0).name,)
 
+    def product(self, x: Value, h: Value, r: Value) -> Value:
+        """The recurrent product of all gates, of one step or of several: h [..., u]."""
+        return h.matmul(r)
+
     def loop_of(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> tuple[Loop, Value | None]:
         """What the gradient is made of, and the bias."""
         x, r, *rest = values(builder, inputs)
-        bias, _, mask = self.parted(rest)
+        bias, _, kept, mask = self.parted(rest)
         y, dy = values(builder, (*outputs, *output_gradients))
-        return Loop(x, r, y, dy, mask, self.reverse), bias
+        return Loop(x, r, y, dy, kept, mask, self.reverse), bias
 
 
 def states_between(y: Value, state: int, first: int, end: int) -> Value:
@@ -329,6 +272,11 @@ def gate_of(x: Value, units: int) -> Part:
 
 def joined(parts: Sequence[Value], axis: int) -> Value:
     return parts[0].apply("concat", *parts[1:], axis=axis) if len(parts) > 1 else parts[0]
+
+
+def put_at(memory: Memory, n: Expr, g: Expr, value: Expr) -> Stmt:
+    """A store of an element of row n."""
+    return memory.put(value, n, g)
 
 
 def stacked(parts: Sequence[Value], axis: int) -> Value:
@@ -380,17 +328,23 @@ class Loop:
     r: Value
     y: Value
     dy: Value
+    kept: Value | None
     mask: Value | None
     reverse: bool
 
     @property
+    def others(self) -> list[Value]:
+        """The operands that get no gradient."""
+        return [value for value in (self.kept, self.mask) if value is not None]
+
+    @property
     def last_operands(self) -> tuple[Value, ...]:
         """What the gradient's loop takes from the loop itself, last."""
-        return (self.turned(), self.y, self.dy, *([] if self.mask is None else [self.mask]))
+        return (self.turned(), self.y, self.dy, *self.others)
 
     def gradients(self, *found: Value) -> Gradients:
-        """The gradients of the operands, none of the mask."""
-        return (*(value.name for value in found), *([] if self.mask is None else [None]))
+        """The gradients of the operands, none of what is kept and of the mask."""
+        return (*(value.name for value in found), *[None] * len(self.others))
 
     @property
     def steps(self) -> int:
@@ -398,10 +352,11 @@ class Loop:
         assert isinstance(steps, int)
         return steps
 
-    def old(self, state: int) -> Value:
-        """A state before each step [t, n, u]."""
+    def held(self) -> Value:
+        """The output that each step takes [t, n, u]: the one before, as far as it is kept."""
         first = 1 if self.reverse else 0
-        return states_between(self.y, state, first, first + self.steps)
+        old = states_between(self.y, 0, first, first + self.steps)
+        return old if self.kept is None else old * self.kept
 
     def rows(self, value: Value) -> Value:
         """[t, n, g] as [t * n, g]."""
@@ -410,11 +365,11 @@ class Loop:
     def product(self) -> Value:
         """The recurrent product of all steps [t, n, g]."""
         shape = (*self.x.shape[:2], self.r.shape[1])
-        return self.rows(self.old(0)).matmul(self.r).reshape(shape)
+        return self.rows(self.held()).matmul(self.r).reshape(shape)
 
     def weights_gradient(self, d: Value) -> Value:
         """The recurrent weights' gradient from that of the product [t, n, g]."""
-        return self.rows(self.old(0)).matrix_transposed().matmul(self.rows(d))
+        return self.rows(self.held()).matrix_transposed().matmul(self.rows(d))
 
     def turned(self) -> Value:
         """The recurrent weights [g, u], as the loop reads them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -23,19 +24,34 @@ def test_layer_computes_and_learns_as_in_keras(name: str) -> None:
     np.testing.assert_allclose(found["losses"], wanted["losses"], 2e-6)
 
 
-def network(kind: str, steps: int, units: int = 12, *, masked: bool = False) -> Any:
-    layer, first = getattr(layers, kind), [layers.Masking()] if masked else []
+def network(
+    kind: str, steps: int, units: int = 12, *, masked: bool = False, **settings: Any
+) -> Any:
+    layer = functools.partial(getattr(layers, kind), **settings)
+    first = [layers.Masking()] if masked else []
     return keras.Sequential(
         [keras.Input((steps, 3)), *first, layer(units, return_sequences=True), layer(units)]
     )
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
-def test_the_program_does_not_grow_with_the_steps(kind: str, masked: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("LSTM", {}),
+        ("GRU", {}),
+        ("SimpleRNN", {}),
+        ("GRU", {"reset_after": False}),
+        ("LSTM", {"recurrent_dropout": 0.2, "recurrent_activation": "hard_sigmoid"}),
+        ("GRU", {"reset_after": False, "recurrent_dropout": 0.2, "unroll": True}),
+    ],
+)
+def test_the_program_does_not_grow_with_the_steps(
+    kind: str, settings: dict[str, Any], masked: bool
+) -> None:
     kernels = []
     for steps in (3, 300):
-        graphs = network(kind, steps, masked=masked).graphs()
+        graphs = network(kind, steps, masked=masked, **settings).graphs()
         made = driver.compile_graphs("net", graphs, driver.host_target())
         kernels.append(sorted(dict(k.notes)["ops"] for k in made.program.kernels.values()))
     assert kernels[0] == kernels[1]

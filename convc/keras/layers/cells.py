@@ -19,7 +19,9 @@ from convc.keras.engine.tensor import (
 )
 from convc.ops import broadcasting, elementwise, matmul
 from convc.ops import shape as shapes
-from convc.ops.recurrent import ACTIVATIONS, GruLoop, LstmLoop, Recurrence, RnnLoop
+from convc.ops.gates import ACTIVATIONS
+from convc.ops.recurrent import GruLoop, LstmLoop, Recurrence, RnnLoop
+from convc.ops.recurrent_reset import GruResetLoop
 from convc.types import DType
 
 States = list[KerasTensor]
@@ -178,9 +180,10 @@ class Cell(Layer):
         """The operator that does all steps; None if there is none with the layer's activations."""
         names = [name for f in self.applied() if (name := activation_name(f)) is not None]
         known = len(names) == len(self.applied())
-        return self.loop_class(tuple(names), backwards) if known else None
+        made = self.loop_class(tuple(names), backwards, self.recurrent_dropout > 0)
+        return made if known else None
 
-    loop_class: ClassVar[type[Recurrence]] = RnnLoop
+    loop_class: type[Recurrence] = RnnLoop
 
     def applied(self) -> tuple[Any, ...]:
         """The activations in the operator's order."""
@@ -266,7 +269,6 @@ class GRUCell(Cell):
     """Gates z, r, h (Cho et al., 2014); with reset_after, r acts on h @ recurrent_kernel + bias."""
 
     gates = 3
-    loop_class = GruLoop
 
     def __init__(
         self, units: int, activation: Any = "tanh", recurrent_activation: Any = "sigmoid", use_bias: bool = True,
@@ -279,16 +281,16 @@ class GRUCell(Cell):
         arguments = locals()
         super().__init__(**kwargs)
         self.reset_after = bool(reset_after)
+        self.loop_class = GruLoop if self.reset_after else GruResetLoop
         self._set(arguments)
-
-    def loop(self, backwards: bool) -> Op | None:
-        return super().loop(backwards) if self.reset_after else None
 
     def applied(self) -> tuple[Any, ...]:
         return (self.recurrent_activation, self.activation)
 
     def loop_operands(self) -> States:
         bias = self._bias(1)
+        if not self.reset_after:
+            return super().loop_operands()
         if bias is None:
             kernel = as_tensor(self.recurrent_kernel)
             zero = as_tensor(0.0, kernel.type.dtype)

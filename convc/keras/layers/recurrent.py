@@ -1,7 +1,6 @@
 """Recurrent layers over sequences of known length.
 
-One operator loops over the steps (ops/recurrent.py). With activations that it hasn't, with recurrent dropout and for a
-GRU whose reset gate acts before the product, the steps are unrolled.
+One operator loops over the steps (ops/recurrent.py); with activations that it has not (ops/gates.py) they are unrolled.
 """
 
 from __future__ import annotations

@@ -36,8 +36,7 @@ class Sweep:
         """The output for x (batch, steps, …), and the states after the last step, in the structure of the first."""
         if not isinstance(cell, Cell):
             return self._of_any(cell, x, states, counted)
-        possible = x.type.dtype in LOOPED and not cell.recurrent_dropout
-        if possible and cell.loop(self.backwards) is not None:
+        if x.type.dtype in LOOPED and cell.loop(self.backwards) is not None:
             return self._looped(cell, x, states, counted)
         return self._unrolled(cell, x, states, counted)
 
@@ -51,7 +50,8 @@ class Sweep:
         assert isinstance(steps, int)
         prepared = cell.inputs(apply(shapes.Transpose((1, 0, 2)), x))
         mask = [] if counted is None else [apply(shapes.Transpose((1, 0)), counted)]
-        all = apply(loop, prepared, *cell.loop_operands(), *states, *mask)
+        kept = [kept_share(cell.recurrent_dropout, states[0])] if cell.recurrent_dropout else []
+        all = apply(loop, prepared, *cell.loop_operands(), *states, *kept, *mask)
         end = 0 if self.backwards else steps
         made = [
             reshape(state_at(all, k, end, end + 1), (batch, cell.units)) for k in range(len(states))

@@ -1,7 +1,7 @@
 """Import rules of recurrent layers over a sequence of known length.
 
 One operator loops over the steps (ops/recurrent.py), with a mask for sequences of different lengths. What it hasn't is
-unrolled: clips, peepholes, coupled gates, other activations, and a GRU whose reset gate acts before the product.
+unrolled: clips, peepholes, coupled gates and other activations.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from convc.ops.activations import (
 )
 from convc.ops.broadcasting import Add, Less, Mul, Sub, Where
 from convc.ops.elementwise import Clip, Tanh
+from convc.ops.gates import ACTIVATIONS
 from convc.ops.matmul import MatMul
-from convc.ops.recurrent import ACTIVATIONS, GruLoop, LstmLoop, Recurrence, RnnLoop
+from convc.ops.recurrent import GruLoop, LstmLoop, Recurrence, RnnLoop
+from convc.ops.recurrent_reset import GruResetLoop
 from convc.ops.shape import Broadcast, Concat
 from convc.types import DType, Shape
 
@@ -129,9 +131,10 @@ class Direction:
         """
         c, names = self.c, tuple(name.lower() for name, _, _ in self.functions)
         plain = c.attr("clip") is None and not c.attr("input_forget")
-        after = c.kind != "GRU" or bool(c.attr("linear_before_reset", 0))
+        if c.kind == "GRU" and not c.attr("linear_before_reset", 0):
+            loop = GruResetLoop
         float_ = c.dtype(x) in (DType.float32, DType.float64)
-        if c.has(7) or not (plain and after and float_ and set(names) <= {*ACTIVATIONS}):
+        if c.has(7) or not (plain and float_ and set(names) <= {*ACTIVATIONS}):
             return None
 
         def ordered(values: str) -> str:

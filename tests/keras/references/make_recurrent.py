@@ -89,6 +89,15 @@ CASES: dict[str, Make] = {
     "gru-backwards": chain(lambda k: k.GRU(4, return_sequences=True, go_backwards=True)),
     "gru-no-bias": chain(lambda k: k.GRU(4, use_bias=False)),
     "gru-reset-first": chain(lambda k: k.GRU(4, reset_after=False)),
+    "gru-reset-first-twice": chain(
+        lambda k: k.GRU(
+            4, reset_after=False, use_bias=False, go_backwards=True, return_sequences=True
+        ),
+        lambda k: k.GRU(3, reset_after=False, recurrent_activation="hard_sigmoid"),
+    ),
+    "lstm-hard-unrolled": chain(
+        lambda k: k.LSTM(4, recurrent_activation="hard_sigmoid", unroll=True)
+    ),
     "rnn": chain(
         lambda k: k.SimpleRNN(4, return_sequences=True),
         lambda k: k.SimpleRNN(3, activation="sigmoid"),
@@ -127,6 +136,10 @@ CASES: dict[str, Make] = {
     "masked-bidirectional": tokens(
         lambda k: k.Bidirectional(k.LSTM(4, return_sequences=True)),
         lambda k: k.Bidirectional(k.GRU(2)),
+    ),
+    "masked-bidirectional-reset-first": masked(
+        lambda k: k.Bidirectional(k.GRU(4, reset_after=False, return_sequences=True)),
+        lambda k: k.GRU(2, reset_after=False),
     ),
     "masked-bidirectional-sum": masked(
         lambda k: k.Bidirectional(k.SimpleRNN(4, return_sequences=True), merge_mode="sum")

@@ -42,13 +42,15 @@ def test_all_steps_lose_the_same_states() -> None:
     np.testing.assert_array_equal(predicted, np.cumsum(ONES, 1))
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_layers_learn_with_dropout(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("LSTM", {}), ("GRU", {}), ("GRU", {"reset_after": False})]
+)
+def test_layers_learn_with_dropout(kind: str, settings: dict[str, Any]) -> None:
     keras.utils.set_random_seed(4)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(128, STEPS, 4)).astype("f4")
     y = (x.sum((1, 2)) > 0).astype("f4")
-    layer = getattr(keras.layers, kind)(12, dropout=0.1, recurrent_dropout=0.1)
+    layer = getattr(keras.layers, kind)(12, dropout=0.1, recurrent_dropout=0.1, **settings)
     model = keras.Sequential([keras.Input((STEPS, 4)), layer, keras.layers.Dense(1, "sigmoid")])
     model.compile(keras.optimizers.Adam(0.02), "binary_crossentropy")
     losses = model.fit(x, y, epochs=8, batch_size=32, verbose=0).history["loss"]

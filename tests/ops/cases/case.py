@@ -29,6 +29,8 @@ class Case:
     types: tuple[TensorType, ...]
     ranges: tuple[Range, ...] = ()
     symbols: Mapping[str, int] = field(default_factory=lambda: SYMBOLS, hash=False)
+    drawn: tuple[int, ...] = ()
+    """Inputs that get no gradient though they are floats."""
 
     def arrays(self, types: tuple[TensorType, ...] | None = None) -> tuple[Any, ...]:
         """Inputs of the case's types, or of others with the same shapes; the same ones on every call."""
