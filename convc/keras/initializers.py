@@ -37,6 +37,9 @@ def _next_seed() -> np.random.SeedSequence:
 class Initializer:
     """Base of all initializers; subclasses define `__call__(shape, dtype)`."""
 
+    settled = False
+    """Whether `seeded` gives a function whose values are the same, whenever it is called."""
+
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         raise ModelError(f"initializer {type(self).__name__} lacks __call__(shape, dtype)")
 
@@ -55,6 +58,8 @@ class Initializer:
 
 class RandomInitializer(Initializer):
     """An initializer that draws from a seeded generator."""
+
+    settled = True
 
     def __init__(self, seed: int | None = None) -> None:
         if seed is not None and not isinstance(seed, (int, np.integer)):
@@ -89,6 +94,14 @@ def _truncated(random: np.random.Generator, shape: tuple[int, ...]) -> Any:
     return values
 
 
+def _moved(values: Any, scale: Any, offset: Any = None) -> Array:
+    """`values * scale + offset` in float32, in the memory of the values (for the shape (), in a new number)."""
+    values *= np.float32(scale)
+    if offset is not None:
+        values += np.float32(offset)
+    return np.asarray(values)
+
+
 class RandomNormal(RandomInitializer):
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
         super().__init__(seed)
@@ -96,16 +109,12 @@ class RandomNormal(RandomInitializer):
         self.stddev = real(type(self).__name__, "stddev", stddev)
 
     def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return random.standard_normal(shape, dtype=np.float32) * np.float32(
-            self.stddev
-        ) + np.float32(self.mean)
+        return _moved(random.standard_normal(shape, dtype=np.float32), self.stddev, self.mean)
 
 
 class TruncatedNormal(RandomNormal):
     def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return np.asarray(
-            _truncated(random, shape) * np.float32(self.stddev) + np.float32(self.mean)
-        )
+        return _moved(_truncated(random, shape), self.stddev, self.mean)
 
 
 class RandomUniform(RandomInitializer):
@@ -118,20 +127,26 @@ class RandomUniform(RandomInitializer):
 
     def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
         width = np.float32(self.maxval - self.minval)
-        return random.random(shape, dtype=np.float32) * width + np.float32(self.minval)
+        return _moved(random.random(shape, dtype=np.float32), width, self.minval)
 
 
 class Zeros(Initializer):
+    settled = True
+
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Array:
         return np.zeros(tuple(shape), DType.of(dtype or "float32").numpy)
 
 
 class Ones(Initializer):
+    settled = True
+
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Array:
         return np.ones(tuple(shape), DType.of(dtype or "float32").numpy)
 
 
 class Constant(Initializer):
+    settled = True
+
     def __init__(self, value: Any = 0.0) -> None:
         if np.asarray(value).dtype.kind not in "biuf":
             refuse("Constant", "value", "a number or an array of numbers", value)
@@ -142,6 +157,8 @@ class Constant(Initializer):
 
 
 class Identity(Initializer):
+    settled = True
+
     def __init__(self, gain: float = 1.0) -> None:
         self.gain = real("Identity", "gain", gain)
 
@@ -207,13 +224,12 @@ class VarianceScaling(RandomInitializer):
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
             limit = np.float32(math.sqrt(3.0 * variance))
-            return random.random(shape, dtype=np.float32) * (2 * limit) - limit
+            return _moved(random.random(shape, dtype=np.float32), 2 * limit, -limit)
         if self.distribution == "untruncated_normal":
-            return random.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(variance))
+            normal = random.standard_normal(shape, dtype=np.float32)
+            return _moved(normal, math.sqrt(variance))
         # The deviation of a normal cut off at two deviations, so that the variance comes out right.
-        return np.asarray(
-            _truncated(random, shape) * np.float32(math.sqrt(variance) / 0.87962566103423978)
-        )
+        return _moved(_truncated(random, shape), math.sqrt(variance) / 0.87962566103423978)
 
 
 def _one_of(owner: object, name: str, value: object, known: tuple[str, ...]) -> None:

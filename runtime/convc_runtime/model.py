@@ -19,7 +19,7 @@ from convc_runtime.description import Description, EntryInfo, TensorInfo, evalua
 from convc_runtime.errors import ArtifactError, CpuError, InputError
 from convc_runtime.format import Contents, fingerprint, read_contents
 from convc_runtime.memory import Mapping as Memory
-from convc_runtime.memory import aligned, map_code, map_file
+from convc_runtime.memory import aligned, map_code, map_file, zeroed
 from convc_runtime.pool import Pool
 from convc_runtime.state import State
 
@@ -281,7 +281,8 @@ class Entry:
                 self.info, len(symbols), native.weights_address, self._state_address()
             )
         if context.workspace.size < workspace:
-            context.workspace = _workspace(self._title(), workspace)
+            context.workspace = aligned(0)  # first: both at once may be too much
+            context.workspace = self._workspace(workspace)
             context.call.workspace = int(context.workspace.ctypes.data)
         for i, array in enumerate(inputs):
             context.inputs[i] = address(array)
@@ -291,6 +292,15 @@ class Entry:
             context.symbols[: len(symbols)] = list(symbols)
             context.key = symbols
         self._invoke(context)
+
+    def _workspace(self, size: int) -> np.ndarray:
+        """Scratch memory. With state it is that of a training: large, and its first run counts."""
+        try:
+            return aligned(size) if self._state is None else zeroed(size)
+        except (MemoryError, ValueError):  # the latter past the largest size that numpy knows
+            raise InputError(
+                f"{self._title()}: inputs of this size need {size} bytes of workspace"
+            ) from None
 
     def _invoke(self, context: _Arguments) -> None:
         """Calls the native function; the arguments are idle afterwards."""
@@ -320,13 +330,6 @@ class Entry:
         if self._native.description.states:
             raise InputError(f"{self._title()}: the model has state: call an entry of a context")
         return 0
-
-
-def _workspace(title: str, size: int) -> np.ndarray:
-    try:
-        return aligned(size)
-    except (MemoryError, ValueError):  # the latter past the largest size that numpy knows
-        raise InputError(f"{title}: inputs of this size need {size} bytes of workspace") from None
 
 
 def _require_output(

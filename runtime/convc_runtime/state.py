@@ -27,7 +27,7 @@ import numpy as np
 from convc_runtime.arrays import numpy_dtype
 from convc_runtime.description import Description, StateInfo
 from convc_runtime.errors import InputError, StateError
-from convc_runtime.memory import aligned
+from convc_runtime.memory import zeroed
 from convc_runtime.writing import write_whole
 
 MAGIC = b"CVCSTATE"
@@ -55,8 +55,8 @@ class State:
         self._description = description
         self._states = {s.name: s for s in description.states}
         self._first = weights[description.initial_offset :][: description.initial_size]
-        self._block = aligned(description.state_size, 4096)
-        self.reset()
+        self._block = zeroed(description.state_size)
+        self._block[: self._first.size] = self._first
 
     @property
     def states(self) -> tuple[StateInfo, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +21,25 @@ from convc.types import DType, TensorType
 ALWAYS = 1 << 20
 """The number of the first draw that isn't training's only: training counts its own from 0."""
 
+Reads = Callable[[Variable], bool]
+"""Which variables' values somebody wants to know."""
+
 
 def graph_of_variables(
-    name: str, inputs: Iterable[tuple[str, KerasTensor]], outputs: Iterable[KerasTensor]
+    name: str,
+    inputs: Iterable[tuple[str, KerasTensor]],
+    outputs: Iterable[KerasTensor],
+    reads: Reads = lambda variable: True,
 ) -> tuple[Graph, dict[str, Viewed]]:
     """The graph from named input tensors to the outputs, and which of its weights are which variables.
 
     Weights are named `layer/variable`. Transposes and reshapes of weights are done here, once, so that the graph
     holds kernels as its operators want them. Where a layer's call said `training=True`, the graph has the input `seed`,
     uint32[2]: other numbers in it, other draws.
+
+    Of variables that aren't read, the weights are zeros without memory: for graphs that will take them as inputs.
     """
-    emitter = _Emitter(name)
+    emitter = _Emitter(name, reads)
     for input_name, tensor in inputs:
         emitter.input(input_name, tensor.step)
     wanted = [t.step for t in outputs]
@@ -84,8 +92,9 @@ class Viewed:
 class _Emitter:
     """Names for steps: those of weights are settled when something other than a view of a weight reads them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, reads: Reads) -> None:
         self.builder = Builder(name)
+        self.reads = reads
         self.inputs: list[Step] = []
         self._names: dict[int, str] = {}
         self._weights: dict[Any, str] = {}
@@ -144,13 +153,25 @@ class _Emitter:
             root = root.inputs[0]
         key = (_identity(root), tuple(reversed(views)))
         if key not in self._weights:
-            array = _array(root)
-            for view in reversed(views):
-                array = view.reference(array)
-            name = self._weights[key] = self.builder.weight(_base_name(root), array)
+            name = self._weights[key] = self.builder.weight(
+                _base_name(root), self._array(root, key[1])
+            )
             if isinstance(root.source, Variable):
                 self.variables[name] = Viewed(root.source, key[1])
         return self._weights[key]
+
+    def _array(self, root: Step, views: tuple[Op, ...]) -> Array:
+        """A variable's or a constant's value through transposes and reshapes."""
+        if isinstance(root.source, Variable) and not self.reads(root.source):
+            type = root.type
+            for view in views:
+                (type,) = view.infer(type)
+            shape: Any = type.shape
+            return np.broadcast_to(np.zeros((), type.dtype.numpy), shape)
+        array = root.source.value if isinstance(root.source, Variable) else np.asarray(root.source)
+        for view in views:
+            array = view.reference(array)
+        return array
 
 
 def _is_weight(step: Step) -> bool:
@@ -166,10 +187,6 @@ def _identity(root: Step) -> Any:
             return array.dtype, array.shape, array.tobytes()
         case source:
             return id(source)
-
-
-def _array(root: Step) -> Array:
-    return root.source.value if isinstance(root.source, Variable) else np.asarray(root.source)
 
 
 def _base_name(root: Step) -> str:

@@ -15,7 +15,7 @@ from convc.graph.ir import Graph
 from convc.keras.engine import exporting, revival, saving, summary
 from convc.keras.engine.call import collected_losses, collecting_losses, flatten, map_tensors
 from convc.keras.engine.configs import functional_config
-from convc.keras.engine.graphs import Viewed, graph_of_variables
+from convc.keras.engine.graphs import Reads, Viewed, graph_of_variables
 from convc.keras.engine.hosted import Text, fed, hosted_sizes, prepared
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.layer import Layer, inputs_like
@@ -216,12 +216,17 @@ class Model(Trainer):
         return super().__call__(*args, **kwargs)
 
     def graph_of_variables(
-        self, losses: bool = False, sizes: Sizes | None = None, nominal: bool = False
+        self,
+        losses: bool = False,
+        sizes: Sizes | None = None,
+        nominal: bool = False,
+        reads: Reads | None = None,
     ) -> tuple[Graph, dict[str, Viewed]]:
         """The graph of `predict`, and which of its weights are which variables.
 
         `sizes` are the inputs' shapes, where the model leaves sizes open; UnsupportedError without them, unless
-        `nominal` ones will do.
+        `nominal` ones will do: then the graph is for its names and types alone, and its weights have no values. Else
+        those of variables that aren't among what it `reads` (by default all) have none.
 
         With `losses`, the masks of the `masked_outputs` come after the outputs, then what layers add to the loss.
         """
@@ -238,7 +243,8 @@ class Model(Trainer):
         outputs = list(flatten(traced.outputs))
         if losses:
             outputs += [t.mask for t in outputs if t.mask is not None] + traced.losses
-        return graph_of_variables("predict", taken, outputs)
+        read = reads or (lambda variable: not (nominal and variable.can_wait))
+        return graph_of_variables("predict", taken, outputs, read)
 
     @property
     def masked_outputs(self) -> list[int]:

@@ -159,13 +159,18 @@ class Variable(Traced):
         constraint: Any = None,
     ) -> None:
         self._make: Callable[[], Array] | None = None
+        """What makes the first value, until it has done so."""
         self._array: Array | None = None
+        """The value; None before it is made, and while the keeper alone has it."""
+        self.can_wait = True
+        """Whether the first value is the same, whenever it is made."""
         if callable(initializer):
             if shape is None:
                 raise ModelError(f"variable {name!r}: an initializer needs a shape")
             self.shape = tuple(int(d) for d in shape)
             self._dtype = DType.of(dtype or "float32")
             self._make = getattr(initializer, "seeded", lambda: initializer)()
+            self.can_wait = getattr(initializer, "settled", False)
         else:
             array = np.asarray(initializer)
             wanted = dtype or ("float32" if array.dtype == np.float64 else array.dtype)
@@ -211,6 +216,11 @@ class Variable(Traced):
         """The array itself, whatever is being traced."""
         if self.keeper is not None:
             self.keeper.refresh(self)
+        return self.own
+
+    @property
+    def own(self) -> Array:
+        """The array that the variable itself has, made now if it is the first one; nobody else is asked."""
         if self._array is None:
             assert self._make is not None
             made: Any = self._make
@@ -220,6 +230,7 @@ class Variable(Traced):
                     f"variable {self.path!r}: its initializer gave {array.shape}; expected {self.shape}"
                 )
             self._array = np.asarray(array, dtype=self._dtype.numpy, order="C")
+            self._make = None
         return self._array
 
     def assign(self, value: Any) -> None:
@@ -241,6 +252,20 @@ class Variable(Traced):
         """Takes an array of the variable's type as the value, without a word to the keeper."""
         self._array = array
         self._version += 1
+
+    def let_go(self) -> None:
+        """Drops the array: the keeper has the value, and gives it when it is asked to refresh the variable."""
+        assert self.keeper is not None, f"nobody keeps {self.path}"
+        self._array = self._make = None
+
+    def recover(self, array: Array) -> None:
+        """Takes back the value that the variable let go."""
+        self._array = array
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the value is in the variable itself."""
+        return self._array is not None
 
     def hand_over(self, keeper: Keeper | None) -> None:
         """Changes the keeper, once the present one has given the latest value."""

@@ -15,7 +15,7 @@ from convc.keras.callbacks.callback import CallbackList
 from convc.keras.callbacks.history import History
 from convc.keras.callbacks.progbar import ProgbarLogger
 from convc.keras.engine.call import flatten
-from convc.keras.engine.graphs import Viewed
+from convc.keras.engine.graphs import Reads, Viewed
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.network import Network
 from convc.keras.engine.open_sizes import Sizes
@@ -60,7 +60,11 @@ class Compiled(Customizable):
         raise NotImplementedError
 
     def graph_of_variables(
-        self, losses: bool = False, sizes: Sizes | None = None, nominal: bool = False
+        self,
+        losses: bool = False,
+        sizes: Sizes | None = None,
+        nominal: bool = False,
+        reads: Reads | None = None,
     ) -> tuple[Graph, dict[str, Viewed]]:
         """The graph of `predict`, and which of its weights are which variables."""
         raise NotImplementedError

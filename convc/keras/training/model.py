@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from convc.errors import ModelError
 from convc.graph.ir import Builder, Graph
 from convc.graph.state import NEXT
-from convc.keras.engine.graphs import Viewed
+from convc.keras.engine.graphs import Reads, Viewed
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.open_sizes import Sizes
 from convc.keras.engine.tensor import Variable
@@ -40,7 +40,11 @@ class Trainable(Protocol):
     def masked_outputs(self) -> list[int]: ...
 
     def graph_of_variables(
-        self, losses: bool = False, sizes: Sizes | None = None, nominal: bool = False
+        self,
+        losses: bool = False,
+        sizes: Sizes | None = None,
+        nominal: bool = False,
+        reads: Reads | None = None,
     ) -> tuple[Graph, dict[str, Viewed]]: ...
 
 
@@ -72,10 +76,14 @@ class Training:
 
     def first_state(self) -> dict[str, Any]:
         """The state before the first step: the model's variables, and what the optimizer and metrics begin with."""
+        inputs = self.graphs["train_step"].inputs
+        values = {n: v.array for n, v in self.weights.items() if n in inputs}
+        return {**values, **self.first_slots()}
+
+    def first_slots(self) -> dict[str, Any]:
+        """The state before the first step, but for the model's variables. Nobody may write to these arrays."""
         step = self.graphs["train_step"]
-        types = {n: step.types[n] for n in step.inputs}
-        state: dict[str, Any] = {n: v.array for n, v in self.weights.items() if n in types}
-        state |= first_state(self.rule, {p: types[p] for p in self.parameters})
+        state = first_state(self.rule, {p: step.types[p] for p in self.parameters})
         state[ITERATIONS] = np.zeros((), np.int64)
         return {**state, **self.first_metrics()}
 
@@ -113,10 +121,14 @@ def training_of(
     open. ModelError where a variable is read in two ways,
     so that it would be two parameters.
     """
-    graph, weights = model.graph_of_variables(losses=True, sizes=sizes)
+    trained = trained or trained_in(model)
+
+    def reads(variable: Variable) -> bool:
+        return not (variable.can_wait and variable in trained.variables)
+
+    graph, weights = model.graph_of_variables(losses=True, sizes=sizes, reads=reads)
     graph = with_input_dtypes(graph, dtypes or {})
     check_single(weights)
-    trained = trained or trained_in(model)
     parameters = tuple(n for n, w in weights.items() if w.variable in trained.variables)
     moving = momenta(trained.layers, graph, weights)
     forward = training_mode(with_inputs(graph, varying), parameters, moving)
@@ -129,6 +141,8 @@ def training_of(
     step = train_step(forward, targets, parameters, rule, *settings)
     # Evaluation reads what training writes.
     changing = [n for n in weights if f"{NEXT}{n}" in step.outputs or n in varying]
+    unread = [n for n, w in weights.items() if n not in changing and not reads(w.variable)]
+    graph = replace(graph, weights={**graph.weights, **{n: weights[n].array for n in unread}})
     test = test_step(with_inputs(graph, changing), targets, penalty, weights, masked)
     return Training({"train_step": step, "test_step": test}, parameters, weights, rule)
 

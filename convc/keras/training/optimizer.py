@@ -27,7 +27,7 @@ def slot_name(parameter: str, slot: str) -> str:
 def first_state(rule: Rule, parameters: Mapping[str, TensorType]) -> dict[str, Any]:
     """What an optimizer's state holds before the first step: arrays by name.
 
-    A moving average is filled by the first step.
+    A moving average is filled by the first step. Slots are views of one number: nobody may write to them.
     """
     found: dict[str, Any] = {}
     for name, value in rule.scalars.items():
@@ -35,7 +35,9 @@ def first_state(rule: Rule, parameters: Mapping[str, TensorType]) -> dict[str, A
     for parameter, type in parameters.items():
         for slot, value in all_slots(rule).items():
             shape: Any = type.shape
-            found[slot_name(parameter, slot)] = np.full(shape, value, type.dtype.numpy)
+            found[slot_name(parameter, slot)] = np.broadcast_to(
+                np.array(value, type.dtype.numpy), shape
+            )
     return found
 
 

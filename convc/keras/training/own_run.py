@@ -50,6 +50,7 @@ class OwnRun(Run):
         self._names, self._plain = {}, {}
         self._first_metrics, self._waiting, self._constants = {}, {}, {}
         self._writes, self._read, self._stale = 0, {}, set()
+        self._shown, self._lenders = set(), set()
         self._entries, self._defined, self._classes = {}, {}, {}
         self._traces: dict[str, StepTrace] = {}
         self._logs: tuple[list[str], list[Array]] = ([], [])
@@ -99,6 +100,7 @@ class OwnRun(Run):
 
     def train(self, feeds: Feeds) -> None:
         self.catch_up()
+        self.hide()
         self._step("train", feeds)
         self.iterations += 1
 
@@ -172,8 +174,12 @@ class OwnRun(Run):
 
     def _take(self, variable: Variable, name: str) -> None:
         """Brings a variable that a step has met for the first time into the session."""
-        self.session.write(name, self._waiting.pop(name, variable.value))
         variable.hand_over(self)
+        if name in self._waiting:
+            self.session.write(name, self._waiting.pop(name))
+            self._moved(variable)
+        else:
+            self._lend(variable, name)
 
     def defined(self, kind: str, types: Mapping[str, TensorType]) -> str:
         before = set(self._constants)

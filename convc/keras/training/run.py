@@ -70,6 +70,10 @@ class Run:
         self._constants: dict[str, dict[Variable, Array]] = {}
         self._writes = 0
         self._read: dict[Variable, int] = {}
+        self._shown: set[Variable] = set()
+        """Those that somebody has read: they hold a copy of the session's value."""
+        self._lenders: set[Variable] = set()
+        """Those that have the value themselves until the session wants it."""
         self._stale: set[Variable] = {*self._names, *self._plain}
         self.network = model.traced_once
         self._entries: dict[Any, str] = {}  # by the arrays of a call: fast
@@ -83,15 +87,23 @@ class Run:
 
     def refresh(self, variable: Variable) -> None:
         """Gives a variable the value that the latest step left in the session."""
-        if variable in self._stale or self._read.get(variable) == self._writes:
+        known = self._read.get(variable) == self._writes
+        own = variable in self._stale or variable in self._lenders
+        if own or (known and variable.has_value):
             return
         name = self._names.get(variable)
         if name in self.changing:
-            self._read[variable] = self._writes
-            variable.receive(self.weights[name].inverted(self.session.view(name)))
+            value = self.weights[name].inverted(self.session.view(name))
         elif self._plain.get(variable, "") in self.session:
-            self._read[variable] = self._writes
-            variable.receive(self.session.read(self._plain[variable]))
+            value = self.session.read(self._plain[variable])
+        else:
+            return
+        self._read[variable] = self._writes
+        self._shown.add(variable)
+        if known:
+            variable.recover(value)
+        else:
+            variable.receive(value)
 
     def assigned(self, variable: Variable) -> None:
         self._stale.add(variable)
@@ -107,18 +119,48 @@ class Run:
 
     def take_over(self) -> None:
         """Brings what was assigned elsewhere into the session."""
-        for variable in self._stale:
+        for variable in list(self._stale):
             variable.hand_over(self)
             if variable is getattr(self.settings.optimizer, "iterations", None):
                 self.iterations = int(variable.array)
             name = self._names.get(variable)
             if name in self.changing:
                 self.session.write(name, self.weights[name].array)
+                self._moved(variable)
             elif variable in self._plain and self._plain[variable] in self.session:
                 self.session.write(self._plain[variable], variable.value)
+                self._moved(variable)
             elif name is not None and self._has_other_constant(variable):
                 self._vary(variable, name)
         self._stale.clear()
+
+    def _lend(self, variable: Variable, name: str) -> None:
+        """Makes the value of a variable that this run keeps state of the session, which takes it when it wants to."""
+        weight = self.weights.get(name)
+        if not variable.can_wait:
+            self.session.write(name, variable.value if weight is None else weight.array)
+            self._moved(variable)
+            return
+        self._lenders.add(variable)
+
+        def value() -> Array:
+            return variable.own if weight is None else weight.seen(variable.own)
+
+        self.session.lend(name, value, lambda: self._moved(variable))
+
+    def _moved(self, variable: Variable) -> None:
+        """The session has a variable's value now."""
+        self._stale.discard(variable)
+        self._lenders.discard(variable)
+        self._read[variable] = self._writes
+        variable.let_go()
+
+    def hide(self) -> None:
+        """Lets go what somebody has read of the variables: the next step changes them."""
+        for variable in self._shown:
+            if variable.keeper is self and variable not in self._stale | self._lenders:
+                variable.let_go()
+        self._shown.clear()
 
     def _has_other_constant(self, variable: Variable) -> bool:
         """Whether an entry was compiled with another value of a frozen variable."""
@@ -130,6 +172,7 @@ class Run:
         self._varying.add(name)
         self.changing.add(name)
         self.session.write(name, self.weights[name].array)
+        self._moved(variable)
         for signature, entry in list(self._defined.items()):
             if variable in self._constants[entry]:
                 self.session.forget(entry)
@@ -156,6 +199,7 @@ class Run:
         self.check(feeds)
         self.rate[...] = self.settings.optimizer.rate_at(self.iterations)
         self.seed[1] = self.iterations & 0xFFFFFFFF
+        self.hide()
         self.session.step(entry, {**feeds, RATE: self.rate, SEED_INPUT: self.seed})
         self.iterations += 1
         self._writes += 1
@@ -242,17 +286,21 @@ class Run:
         return self._trainings[signature].graphs[f"{kind}_step"]
 
     def predict_graph(self, types: Mapping[str, TensorType]) -> Graph:
-        graph, weights = self.model.graph_of_variables(sizes=self.sizes_of(types))
+        def reads(variable: Variable) -> bool:
+            return self._names.get(variable) not in self.changing
+
+        graph, weights = self.model.graph_of_variables(sizes=self.sizes_of(types), reads=reads)
         graph = with_input_dtypes(graph, {n: t.dtype for n, t in types.items()})
         return with_inputs(graph, [n for n in weights if n in self.changing])
 
     def _begin(self, training: Training) -> None:
         """Puts the first values of new state into the session."""
-        changing = {n for n in training.weights if n in training.graphs["train_step"].inputs}
+        inputs = training.graphs["train_step"].inputs
+        changing = [n for n in training.weights if n in inputs]
         for name in changing:
             if name not in self.session:
-                self.session.write(name, self.weights[name].array)
-        self.changing |= changing
+                self._lend(self.weights[name].variable, name)
+        self.changing.update(changing)
         for key, metric in self.settings.keyed():
             for name, variable in state_names(key, metric).items():
                 if variable not in self._plain:
@@ -262,15 +310,20 @@ class Run:
             if name in self._first_metrics and variable.keeper is not self:
                 self.session.write(name, self._waiting.pop(name, self._first_metrics[name]))
                 variable.hand_over(self)
-        for name, array in training.first_state().items():
+        for name, array in training.first_slots().items():
             if name not in self.session and name not in self.weights:
-                self.session.write(name, self._waiting.pop(name, array))
+                self._put_first(name, array)
                 if name.startswith(f"{STATE}/"):
                     self._first_metrics.setdefault(name, array)
         step = training.graphs["train_step"]
         if self.rate.dtype != step.types[RATE].dtype.numpy:
             self.rate = np.zeros((), step.types[RATE].dtype.numpy)
         self.session.write(ITERATIONS, self.iterations)
+
+    def _put_first(self, name: str, array: Array) -> None:
+        """Makes what was restored, or else an array that nobody writes to, the first value of new state."""
+        first = self._waiting.pop(name, array)
+        self.session.lend(name, lambda: first)
 
     # ------------------------------------------------------------ state
 

@@ -5,7 +5,7 @@ This is the only place that knows how state is handed to native code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,18 @@ class Compiled:
     steps: int = 0
 
 
+def nothing() -> None:
+    """What there is to do for most values, once they have moved."""
+
+
+@dataclass(frozen=True)
+class Lent:
+    """A first value, elsewhere until an entry wants it: `array` makes it, `moved` is called once it was copied."""
+
+    array: Callable[[], Array]
+    moved: Callable[[], None] = nothing
+
+
 class Session:
     """Named arrays that entries read and write.
 
@@ -47,6 +59,8 @@ class Session:
         self.keeps: frozenset[str] = frozenset()
         self._home: dict[str, Array] = {}
         """Arrays in logical order, outside of all contexts."""
+        self._lent: dict[str, Lent] = {}
+        """Arrays that no entry has asked for yet: neither here nor there."""
         self._copied: dict[str, tuple[str, int]] = {}
         """Of which entry's step those are copies, where they are."""
         self._owner: dict[str, str | None] = {}
@@ -83,12 +97,31 @@ class Session:
     def write(self, name: str, value: Any) -> None:
         """Sets an array, new or of the same type."""
         value = np.asarray(value)
-        if self._home.get(name) is None:
-            old = self.view(name) if name in self._owner else value
-            self._home[name] = placed(old)
-        np.copyto(self._home[name], value, casting="same_kind")
-        self._owner[name], self._ready = None, ""
+        lent = self._lent.pop(name, None)
+        if name not in self._owner or lent is not None:
+            self._home[name] = placed(value if lent is None else lent.array())
+            self._owner[name] = None
+        np.copyto(self.view(name), value, casting="same_kind")
+        self._ready = ""
         self._copied.pop(name, None)
+
+    def lend(
+        self, name: str, array: Callable[[], Array], moved: Callable[[], None] = nothing
+    ) -> None:
+        """Sets a new array to what `array` returns, which is asked for when an entry first wants it.
+
+        It is always the same then, and nobody writes to it. `moved` is called once it was copied.
+        """
+        assert name not in self._owner, f"{name} has a value"
+        self._lent[name], self._owner[name], self._ready = Lent(array, moved), None, ""
+
+    def _settle(self, name: str) -> None:
+        """Copies an array that is lent to us home."""
+        lent = self._lent.get(name)
+        if lent is not None:
+            self._home[name] = placed(lent.array())
+            del self._lent[name]
+            lent.moved()
 
     def read(self, name: str) -> Array:
         """A copy of an array."""
@@ -101,7 +134,9 @@ class Session:
     def view(self, name: str) -> Array:
         """The array itself, in any strides: good until the next step."""
         owner = self._owner[name]
-        return self._home[name] if owner is None else self._compiled[owner].context.view(name)
+        if owner is not None:
+            return self._compiled[owner].context.view(name)
+        return self._lent[name].array() if name in self._lent else self._home[name]
 
     def previous(self, name: str) -> Array:
         """An array as it was before the latest step that replaced it (see `keeps`)."""
@@ -124,14 +159,24 @@ class Session:
     def _gather(self, entry: str, compiled: Compiled, feeds: Mapping[str, Any]) -> None:
         """Brings what an entry reads to where it reads it."""
         for name in compiled.states:
-            if self._owner[name] != entry:
-                compiled.context.set(name, self.view(name))
-                self._owner[name] = entry
-                self._home.pop(name, None)
-                self._copied.pop(name, None)
+            if self._owner[name] == entry:
+                continue
+            value = self.view(name)
+            if name not in self._lent or not is_filled_with_zeros(value):
+                compiled.context.set(name, value)  # else nothing has ever been there
+            self._owner[name] = entry
+            self._home.pop(name, None)
+            self._copied.pop(name, None)
+            lent = self._lent.pop(name, None)
+            if lent is not None:
+                lent.moved()
         for name in compiled.inputs:
-            if name not in feeds and self._owner[name] is not None:
+            if name in feeds:
+                continue
+            if self._owner[name] is not None:
                 self._bring_home(name)
+            else:
+                self._settle(name)
         self._ready = entry
 
     def _bring_home(self, name: str) -> None:
@@ -162,6 +207,13 @@ class Session:
         found = Compiled(native, context, states, inputs, outputs)
         self._compiled[entry] = found
         return found
+
+
+def is_filled_with_zeros(array: Array) -> bool:
+    """Whether an array is one zero seen many times."""
+    if array.size == 0 or any(array.strides):
+        return False
+    return not any(array[(0,) * array.ndim].tobytes())
 
 
 def placed(value: Array) -> Array:
