@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 import warnings
@@ -22,6 +21,7 @@ from convc.codegen import llvm, llvmc
 from convc.codegen.cache import Cache, default_folder
 from convc.codegen.objects import Objects
 from convc.codegen.pool import is_foreign
+from convc.collector import uncollected
 from convc.errors import IRError, UsageError, type_text
 from convc.graph.ir import Graph
 from convc.loops.ir import Kernel
@@ -212,21 +212,6 @@ def compile_untuned(
             weights = [(offset, deferred(a)) for offset, a in placed_weights(planned.program)]
             compilations.keep(cache, key, graphs, artifact, weights, summary)
     return Compiled(name, artifact, planned.rows, summary, timings, lambda: planned)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Python looks for cycles after the block only: a compilation makes a million objects that stay, and few cycles.
-
-    A seventh of the time of a compilation without a cache, for 4 MB.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def generate(planned: Planned, target: Target, objects: Objects, trace: Trace | None) -> Artifact:

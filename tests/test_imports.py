@@ -60,6 +60,22 @@ def test_import_convc_loads_nothing_heavy() -> None:
     assert run("-c", f"import convc; {LOADED}", *HEAVY, "numpy").split() == []
 
 
+NOT_FOR_TRAINING = (
+    *("llvmlite", "onnx", "h5py", "rich", "typer", "urllib.request", "http.client"),
+    *("ssl", "email", "importlib.metadata", "multiprocessing", "asyncio", "PIL", "matplotlib"),
+)
+
+
+def test_import_keras_loads_nothing_that_training_can_do_without() -> None:
+    assert run("-c", f"import convc.keras; {LOADED}", *NOT_FOR_TRAINING).split() == []
+
+
+def test_import_keras_leaves_the_collector_as_it_was() -> None:
+    script = "import gc; {}; import convc.keras; print(gc.isenabled())"
+    assert run("-c", script.format("gc.enable()")).strip() == "True"
+    assert run("-c", script.format("gc.disable()")).strip() == "False"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["compile", "--help"], ["bench", "--help"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     script = (

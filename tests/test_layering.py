@@ -17,7 +17,7 @@ RUNTIME = ROOT / "runtime" / "convc_runtime"
 
 # Each room imports only rooms of a lower rank; rooms of one rank don't import one another, except at rank 0.
 RANKS = (
-    ("errors", "types", "text", "target"),
+    ("errors", "types", "text", "target", "collector"),
     ("loops",),
     ("program",),
     ("graph",),
@@ -50,8 +50,12 @@ OPTIONAL = {
     "matplotlib": "convc/keras/visualization/curves.py",
     "ml_dtypes": "runtime/",
     "onnxruntime": "convc/onnx/peers.py",
+    "rich": "convc/keras/engine/summary.py",
+    "http": "convc/keras/utils/files.py",
+    "importlib": "convc/codegen/llvmc.py",
+    "urllib": "convc/keras/utils/files.py",
 }
-"""Packages that may be missing, and where they may be imported inside a function."""
+"""Packages that may be missing or are slow to load, and where they may be imported inside a function."""
 
 LAZY_DOORS = ("convc/__init__.py", "convc/scripts.py", "convc/cli/heavy.py")
 """The only files that may load a part of convc by its name, on first use."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 from typing import Any
 
 from convc.codegen import resident
@@ -56,6 +55,8 @@ def version() -> str:
 @functools.cache
 def package_version() -> str:
     """The version of llvmlite, LLVM's with it, without loading it."""
+    import importlib.metadata  # a worker, whose start counts, never asks
+
     return importlib.metadata.version("llvmlite")
 
 

@@ -1,43 +1,46 @@
 """Models written with Keras' names, arguments, defaults and output shapes, traced into convc's graphs."""
 
-from convc.keras import (
-    activations,
-    applications,
-    backend,
-    callbacks,
-    config,
-    constraints,
-    datasets,
-    dtype_policies,
-    initializers,
-    layers,
-    losses,
-    metrics,
-    mixed_precision,
-    models,
-    ops,
-    optimizers,
-    preprocessing,
-    random,
-    regularizers,
-    saving,
-    tree,
-    utils,
-    visualization,
-)
-from convc.keras import backend_functions as _backend_functions  # noqa: F401 - fills K in
-from convc.keras.dtype_policies import DTypePolicy, FloatDTypePolicy
-from convc.keras.engine.input import Input
-from convc.keras.engine.input_spec import InputSpec
-from convc.keras.engine.layer import Layer
-from convc.keras.engine.model import Model, Sequential
-from convc.keras.engine.tensor import KerasTensor, Variable
-from convc.keras.initializers import Initializer
-from convc.keras.losses import Loss
-from convc.keras.metrics import Metric
-from convc.keras.optimizers import Optimizer
-from convc.keras.regularizers import Regularizer
-from convc.keras.training.eager import GradientTape
+from convc.collector import uncollected
+
+with uncollected():
+    from convc.keras import (
+        activations,
+        applications,
+        backend,
+        callbacks,
+        config,
+        constraints,
+        datasets,
+        dtype_policies,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        mixed_precision,
+        models,
+        ops,
+        optimizers,
+        preprocessing,
+        random,
+        regularizers,
+        saving,
+        tree,
+        utils,
+        visualization,
+    )
+    from convc.keras import backend_functions as _backend_functions  # noqa: F401 - fills K in
+    from convc.keras.dtype_policies import DTypePolicy, FloatDTypePolicy
+    from convc.keras.engine.input import Input
+    from convc.keras.engine.input_spec import InputSpec
+    from convc.keras.engine.layer import Layer
+    from convc.keras.engine.model import Model, Sequential
+    from convc.keras.engine.tensor import KerasTensor, Variable
+    from convc.keras.initializers import Initializer
+    from convc.keras.losses import Loss
+    from convc.keras.metrics import Metric
+    from convc.keras.optimizers import Optimizer
+    from convc.keras.regularizers import Regularizer
+    from convc.keras.training.eager import GradientTape
 
 __version__ = "3.0.0"
 """The version of Keras whose names and defaults these are."""

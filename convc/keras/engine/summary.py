@@ -8,10 +8,6 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
-
 from convc.errors import UsageError
 from convc.keras.engine.arguments import choice
 from convc.keras.engine.call import flatten
@@ -128,6 +124,10 @@ def _boxed(
     positions: Any,
     show_trainable: bool,
 ) -> str:
+    from rich.console import Console  # slow to load, and no training needs it
+    from rich.markup import escape
+    from rich.table import Column, Table
+
     header = ["Layer (type)", "Output Shape", "Param #"]
     if chained:
         length, stops = 88, [0.45, 0.80, 1.0]

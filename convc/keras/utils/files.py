@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import urllib.error
 import urllib.parse
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
 
@@ -122,6 +119,9 @@ def download(url: str, target: Path, file_hash: str | None, algorithm: str = "au
 
 def _fetch(url: str, target: Path, file: IO[bytes], algorithm: str | None) -> str:
     """Copies what the URL gives, and returns its digest ("" without an algorithm)."""
+    import urllib.request  # the network's protocols are slow to load
+    from http.client import HTTPException
+
     digest = hashlib.new(algorithm, usedforsecurity=False) if algorithm else None
     count = 0
     try:
