@@ -82,4 +82,5 @@ def test_values_fall_into_bins() -> None:
     np.testing.assert_array_equal(layer(values).numpy(), [[0, 1, 2, 3, 3]])
     learned = layers.Discretization(num_bins=4)
     learned.adapt(np.arange(101.0))
-    assert learned.bin_boundaries == [25.0, 50.0, 75.0]
+    # Of Keras 3.15: from a summary of the data.
+    np.testing.assert_allclose(learned.bin_boundaries, [24.250011, 49.500061, 74.750053], 1e-6)

@@ -1,5 +1,7 @@
 """Models that take text: what layers in Python make of it is what their graphs take."""
 
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,3 +89,26 @@ def test_strings_have_tensorflows_functions() -> None:
     assert NAMES["expand_dims"](text, -1).shape == (2, 1)
     assert NAMES["strings.length"](text).tolist() == [4, 1]
     assert NAMES["strings.reduce_join"](text, separator="-").numpy() == b"A b!-c"
+
+
+def test_vocabularies_come_from_the_assets_of_a_file(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    lookup = layers.StringLookup(vocabulary=["b", "ü", "a"])
+    i = keras.Input((1,), dtype="string")
+    model = keras.Model(i, layers.Flatten()(layers.Embedding(5, 2)(lookup(i))))
+    model.save(tmp_path / "ours.keras")
+    # As Keras writes what a layer has learned: beside the config, a line for each word.
+    with (
+        zipfile.ZipFile(tmp_path / "ours.keras") as ours,
+        zipfile.ZipFile(tmp_path / "theirs.keras", "w") as theirs,
+    ):
+        for name in ours.namelist():
+            data = ours.read(name)
+            if name == "config.json":
+                data = data.replace(b'["b", "\\u00fc", "a"]', b"null")
+                assert b"u00fc" not in data
+            theirs.writestr(name, data)
+        theirs.writestr("assets/layers/string_lookup/vocabulary.txt", "b\nü\na")
+    again: Any = keras.models.load_model(tmp_path / "theirs.keras")
+    x = np.array([["a"], ["ü"], ["?"]])
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))

@@ -7,7 +7,7 @@ import json
 import time
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +18,7 @@ from convc.keras.engine.hdf5 import h5py
 from convc.keras.engine.tensor import Array
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+ASSETS, VOCABULARY = "assets/", "vocabulary.txt"
 _LARGEST_JSON = 256 << 20
 _SPREAD = 200
 _MEMBERS = 100_000
@@ -31,6 +32,8 @@ class Archive:
     weights: bytes | None
     version: str
     """The version of Keras that wrote it."""
+    vocabularies: Mapping[str, str]
+    """The vocabularies that layers learned, a line for each item, by the layer's place among the weights."""
 
 
 def read(path: Path) -> Archive:
@@ -41,7 +44,8 @@ def read(path: Path) -> Archive:
             config = parsed(_member(path, archive, CONFIG, _LARGEST_JSON), f"{path}: {CONFIG}")
             about = _member(path, archive, METADATA, _LARGEST_JSON) or b"{}"
             version = str(parsed(about, f"{path}: {METADATA}").get("keras_version", "3"))
-            return Archive(config, _member(path, archive, WEIGHTS), version)
+            vocabularies = dict(_vocabularies(path, archive))
+            return Archive(config, _member(path, archive, WEIGHTS), version, vocabularies)
     except InputFileError:
         raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, zlib.error) as error:
@@ -52,6 +56,17 @@ def read(path: Path) -> Archive:
         RuntimeError,
     ) as error:  # compression and encryption that zipfile lacks
         raise InputFileError(f"{path} is not a readable .keras file: {error}") from None
+
+
+def _vocabularies(path: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
+    for name in archive.namelist():
+        if name.startswith(ASSETS) and name.endswith(f"/{VOCABULARY}"):
+            text = _member(path, archive, name, _LARGEST_JSON) or b""
+            place = name.removeprefix(ASSETS).removesuffix(VOCABULARY)
+            try:
+                yield place, text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InputFileError(f"{path}: {name} is not UTF-8 text: {error}") from None
 
 
 def _check_names(path: Path, archive: zipfile.ZipFile) -> None:

@@ -27,10 +27,10 @@ class Text(Placeholder):
 
 @dataclass(eq=False)
 class Hosted(Placeholder):
-    """What a layer computes, in Python, of another placeholder's values."""
+    """What a layer computes, in Python, of other placeholders' values."""
 
     layer: Any = None
-    given: Step | None = None
+    given: tuple[Step, ...] = ()
 
 
 _sizes: ContextVar[Mapping[str, Shape] | None] = ContextVar(
@@ -48,19 +48,41 @@ def hosted_sizes(sizes: Mapping[str, Shape]) -> Iterator[None]:
         _sizes.reset(token)
 
 
-def hosted(layer: Any, given: KerasTensor, type: TensorType) -> KerasTensor:
-    """A tensor that a layer is to compute of an input; UnsupportedError where that isn't one."""
-    if not isinstance(given.step.source, Placeholder):
-        raise UnsupportedError(
-            f"{user_line()}: layer {layer.name!r} ({layer_class(layer)}) computes on a model's inputs, in Python: call "
-            f"it on an Input or on another such layer's output; received {given}"
-        )
+def hosted(layer: Any, type: TensorType, *given: KerasTensor) -> KerasTensor:
+    """A tensor that a layer is to compute of inputs; UnsupportedError where one isn't an input."""
+    for tensor in given:
+        if not isinstance(tensor.step.source, Placeholder):
+            raise UnsupportedError(
+                f"{user_line()}: layer {layer.name!r} ({layer_class(layer)}) computes on a model's inputs, in Python: "
+                f"call it on an Input or on another such layer's output; received {tensor}"
+            )
     shape = (_sizes.get() or {}).get(layer.name, type.shape)
-    source = Hosted(layer.name, layer, given.step)
+    source = Hosted(layer.name, layer, tuple(t.step for t in given))
     step = Step(
         source, (), TensorType(type.dtype, shape), layer.name, symbolic=True, name=layer.name
     )
     return KerasTensor(step, layer.name)
+
+
+def made_before(tensor: KerasTensor) -> KerasTensor:
+    """What a layer makes of an input as a value that Python makes, for another layer that computes in Python."""
+    if isinstance(tensor.step.source, Placeholder) or tensor.history is None:
+        return tensor
+    call = tensor.history[0]
+    (given, *others) = call.inputs
+    if others or not hasattr(call.operation, "compute_output_shape"):
+        return tensor
+    return hosted(Before(call.operation), tensor.type, made_before(given))
+
+
+class Before:
+    """A layer that computes in Python here, though it can in a graph."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer, self.name = layer, layer.name
+
+    def compute(self, x: Array) -> Array:
+        return np.asarray(self.layer(x))
 
 
 def layer_class(layer: Any) -> str:
@@ -71,7 +93,7 @@ def fed(
     names: Sequence[str], inputs: Sequence[KerasTensor], outputs: Iterable[KerasTensor]
 ) -> list[tuple[str, KerasTensor]]:
     """What a graph takes: the model's inputs but for those that only layers in Python read, then what these make."""
-    reached = steps_to([t.step for t in outputs])
+    reached = steps_to([t.step for t in outputs], [t.step for t in inputs])
     made = [s for s in reached if isinstance(s.source, Hosted)]
     if not made:
         return list(zip(names, inputs, strict=True))
@@ -94,10 +116,10 @@ def fed(
 
 def _sources(step: Step) -> Iterator[Step]:
     """The placeholders that a hosted one is computed of."""
-    while isinstance(step.source, Hosted):
-        assert step.source.given is not None
-        step = step.source.given
-        yield step
+    if isinstance(step.source, Hosted):
+        for given in step.source.given:
+            yield given
+            yield from _sources(given)
 
 
 def prepared(
@@ -110,8 +132,7 @@ def prepared(
         if id(step) not in values:
             source = step.source
             assert isinstance(source, Hosted)
-            assert source.given is not None
-            values[id(step)] = np.asarray(source.layer.compute(value(source.given)))
+            values[id(step)] = np.asarray(source.layer.compute(*map(value, source.given)))
         return values[id(step)]
 
     return {name: value(tensor.step) for name, tensor in wanted}

@@ -72,12 +72,22 @@ def load_model(
             raise InputFileError(f"{path}: it has no {archive.WEIGHTS}")
         with hdf5.opened(io.BytesIO(parts.weights), f"{path}: {archive.WEIGHTS}") as file:
             assign(saving_h5.read(model, file))
+            _learn(model, parts.vocabularies)
             if compile and parts.config.get("compile_config"):
                 _compile(model, parts.config["compile_config"])
                 names = file.names(_STATE)
                 arrays = [file.array(f"{_STATE}/{k}") for k in range(len(names))]
                 _restore(model, arrays, file.name)
         return model
+
+
+def _learn(model: Any, vocabularies: Mapping[str, str]) -> None:
+    """Gives layers the vocabularies that they had learned."""
+    for place, layer in saving_h5.layers_of(model) if vocabularies else ():
+        inside = (f"{place}_lookup_layer/", place)  # TextVectorization's has a layer of its own
+        text = next((vocabularies[p] for p in inside if p in vocabularies), None)
+        if text and hasattr(layer, "set_vocabulary"):
+            layer.set_vocabulary(text.split("\n"))
 
 
 def _from_hdf5(path: Path, compile: bool) -> Any:

@@ -101,6 +101,9 @@ def _build(layer: Any, build_config: Any) -> None:
     """Makes the weights of a model that its config alone doesn't build."""
     if not hasattr(layer, "network") or layer.built or not isinstance(build_config, dict):
         return
+    if getattr(layer, "builds_from_config", False):
+        layer.build_from_config(build_config)
+        return
     shape = build_config.get("input_shape")
     if shape:
         layer.build(opened(shaped(shape)))

@@ -21,22 +21,27 @@ def paths(model: Any) -> dict[str, Variable]:
     """Every variable by its place in the file; a layer that is used twice is listed where it comes first."""
     found: dict[str, Variable] = {}
     seen: set[int] = set()
-    for path, variable in _walk(model, "", set()):
-        if id(variable) not in seen:
-            seen.add(id(variable))
-            found[path] = variable
+    for place, layer in _walk(model, "", set()):
+        own = layer.own_weights
+        ordered = [w for w in own if w.trainable] + [w for w in own if not w.trainable]
+        for number, variable in enumerate(ordered):
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                found[f"{place}vars/{number}"] = variable
     return found
 
 
-def _walk(layer: Any, prefix: str, visited: set[int]) -> Iterator[tuple[str, Variable]]:
+def layers_of(model: Any) -> Iterator[tuple[str, Any]]:
+    """Every layer with its place in the file, the model itself first."""
+    return _walk(model, "", set())
+
+
+def _walk(layer: Any, prefix: str, visited: set[int]) -> Iterator[tuple[str, Any]]:
     """Keras' order: a model's layers, then attributes by name, private ones last; each layer once."""
     if id(layer) in visited:
         return
     visited.add(id(layer))
-    own = layer.own_weights
-    ordered = [w for w in own if w.trainable] + [w for w in own if not w.trainable]
-    for number, variable in enumerate(ordered):
-        yield f"{prefix}vars/{number}", variable
+    yield prefix, layer
     if getattr(layer, "network", None) is not None:
         yield from _container(layer.layers, f"{prefix}layers/", visited)
     for name in sorted(vars(layer), key=lambda n: (n.startswith("_"), n)):
@@ -51,7 +56,7 @@ def _walk(layer: Any, prefix: str, visited: set[int]) -> Iterator[tuple[str, Var
 
 def _container(
     items: Iterable[Any], prefix: str, visited: set[int]
-) -> Iterator[tuple[str, Variable]]:
+) -> Iterator[tuple[str, Any]]:
     counts: Counter[str] = Counter()
     for item in items.values() if isinstance(items, dict) else items:
         if isinstance(item, Layer):

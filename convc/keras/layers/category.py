@@ -12,6 +12,7 @@ from convc.keras.engine.arguments import choice, positive, refuse, title
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import KerasTensor, as_tensor, cast
 from convc.keras.layers.lookup import batches_of
+from convc.keras.layers.quantiles import NOTHING, boundaries, joined, summarized
 from convc.types import DType
 
 MODES = ("int", "one_hot", "multi_hot", "count")
@@ -88,9 +89,21 @@ class Discretization(Layer):
         """Boundaries at the quantiles of data."""
         if self.num_bins is None:
             raise ModelError(f"{title(self)}: adapt() needs num_bins; it has bin_boundaries")
-        values = np.concatenate([batch.ravel() for batch in batches_of(data, steps)])
-        shares = np.arange(1, self.num_bins) / self.num_bins
-        self.bin_boundaries = [float(v) for v in np.quantile(values, shares)]
+        found = NOTHING
+        for batch in batches_of(data, steps):
+            found = joined(summarized(batch, self.epsilon), found, self.epsilon)
+        self.bin_boundaries = boundaries(found, self.num_bins)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Discretization:
+        """A layer whose boundaries were found, too: its config has both arguments."""
+        rest = dict(config)
+        found = rest.pop("bin_boundaries", None)
+        if found is None or rest.get("num_bins") is None:
+            return cls(**config)
+        layer = cls(**rest)
+        layer.bin_boundaries = [float(v) for v in found]
+        return layer
 
     def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:

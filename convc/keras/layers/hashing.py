@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import UnsupportedError
-from convc.keras.engine.arguments import choice, is_integer, positive, refuse, title
+from convc.keras.engine.arguments import choice, is_integer, positive, refuse
+from convc.keras.engine.call import record
+from convc.keras.engine.hosted import hosted, made_before
 from convc.keras.engine.tensor import Array, KerasTensor
 from convc.keras.layers.fingerprints import fingerprint, joined, keyed
 from convc.keras.layers.lookup import HostLayer, encoded
+from convc.types import DType, TensorType
 
 MODES = ("int", "one_hot", "multi_hot", "count")
 CROSSING = 0xDECAFCAFFE
@@ -40,6 +42,8 @@ class Hashing(HostLayer):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if output_mode == "int" and kwargs.get("dtype") is None:
+            kwargs["dtype"] = "int64"
         super().__init__(name=name, **kwargs)
         if sparse:
             refuse(self, "sparse", "False", sparse)
@@ -49,6 +53,10 @@ class Hashing(HostLayer):
         if self.salt is not None and len(self.salt) != 2:
             refuse(self, "salt", "a number or two of them", salt)
         self.output_mode = choice(self, "output_mode", output_mode, MODES)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {**config, "dtype": "int64"} if self.output_mode == "int" else config
 
     def bin(self, value: Any) -> int:
         if self.mask_value is not None and as_bytes(value) == as_bytes(self.mask_value):
@@ -78,6 +86,8 @@ class HashedCrossing(HostLayer):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
+        if output_mode == "int" and dtype is None:
+            dtype = "int64"
         super().__init__(name=name, dtype=dtype, **kwargs)
         if sparse:
             refuse(self, "sparse", "False", sparse)
@@ -85,19 +95,30 @@ class HashedCrossing(HostLayer):
         self.output_mode = choice(self, "output_mode", output_mode, ("int", "one_hot"))
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        columns = [
-            v.numpy() if isinstance(v, KerasTensor) and not v.step.symbolic else v for v in inputs
-        ]
-        if any(isinstance(v, KerasTensor) for v in columns):
-            raise UnsupportedError(
-                f"{title(self)}: isn't supported within a model: cross the columns of the data first"
-            )
-        return self.compute(np.stack([np.asarray(v).astype(object) for v in columns]))
+        if any(isinstance(v, KerasTensor) and v.step.symbolic for v in inputs):
+            return self._together(list(inputs))
+        columns = [v.numpy() if isinstance(v, KerasTensor) else v for v in inputs]
+        return self.compute(*map(np.asarray, columns))
 
-    def compute(self, x: Array) -> Array:
-        rows = x.reshape(len(x), -1)
-        ids = np.array([self._crossed(row) for row in rows.T], np.int64).reshape(x.shape[1:])
+    def _together(self, inputs: list[KerasTensor]) -> Any:
+        """What a model's graph takes in place of its inputs."""
+        shape = inputs[0].type.shape
+        depth = () if self.output_mode == "int" else (self.num_bins,)
+        inside = shape[:-1] if depth and len(shape) > 1 else shape
+        kind = TensorType(DType.int64, (*inside, *depth))
+        self.built = True
+        return record(self, (inputs,), {}, hosted(self, kind, *map(made_before, inputs)))
+
+    def compute(self, *columns: Array) -> Array:
+        """The bins of as many values as there are columns of a shape."""
+        rows = [np.asarray(c).astype(object).reshape(-1) for c in columns]
+        ids = np.array([self._crossed(row) for row in zip(*rows, strict=True)], np.int64)
+        ids = ids.reshape(np.shape(columns[0]))
         return ids if self.output_mode == "int" else encoded(ids, "one_hot", self.num_bins)
+
+    def get_config(self) -> dict[str, Any]:
+        """Keras' takes no `trainable`."""
+        return {k: v for k, v in super().get_config().items() if k != "trainable"}
 
     def _crossed(self, values: Any) -> int:
         found = CROSSING

@@ -40,7 +40,7 @@ class HostLayer(Layer):
 
     def _symbolic(self, inputs: KerasTensor) -> Any:
         """What the graph takes in place of the input: the layer's numbers, which it makes of data in Python."""
-        made = hosted(self, inputs, self.made_of(inputs))
+        made = hosted(self, self.made_of(inputs), inputs)
         self.built = True
         return record(self, (inputs,), {}, made)
 
@@ -112,8 +112,11 @@ class IndexLookup(HostLayer):
         if self.invert and self.num_oov_indices > 1:
             refuse(self, "num_oov_indices", "0 or 1 with invert=True", self.num_oov_indices)
         choice(self, "output_mode", self.output_mode, MODES)
-        if arguments["sparse"]:
-            refuse(self, "sparse", "False", True)
+        choice(self, "oov_method", arguments["oov_method"], ("floormod", "farmhash"))
+        self.oov_method = arguments["oov_method"]
+        for name, usual in (("sparse", False), ("salt", None)):
+            if arguments[name] not in (None, usual):
+                refuse(self, name, str(usual), arguments[name])
         self.learned: list[Any] = []
         self.idf: Array | None = None
         if arguments["vocabulary"] is not None:
@@ -164,6 +167,12 @@ class IndexLookup(HostLayer):
         """The samples of a batch as lists of items."""
         rows = batch.reshape(len(batch), -1) if batch.ndim else batch.reshape(1, 1)
         return [[self.item(v) for v in row] for row in rows]
+
+    def made_of(self, inputs: KerasTensor) -> TensorType:
+        """Numbers in the inputs' shape, whatever the vocabulary is, or what it is made into."""
+        if self.output_mode == "int" and not self.invert:
+            return TensorType(DType.int64, inputs.type.shape)
+        return super().made_of(inputs)
 
     def sample(self, sizes: list[int], text: bool) -> Array:
         """A row of something that is in the vocabulary."""
@@ -229,8 +238,8 @@ class IndexLookup(HostLayer):
         """Which of the numbers for unknown items one has."""
         if self.num_oov_indices == 1:
             return 0
-        if isinstance(item, str):
-            return fingerprint(item.encode("utf-8")) % self.num_oov_indices
+        if isinstance(item, str) or self.oov_method == "farmhash":
+            return fingerprint(str(item).encode("utf-8")) % self.num_oov_indices
         return int(item) % self.num_oov_indices
 
     def encode(self, ids: Array) -> Array:
@@ -262,7 +271,7 @@ class StringLookup(IndexLookup):
         self, max_tokens: int | None = None, num_oov_indices: int = 1, mask_token: str | None = None,
         oov_token: str = "[UNK]", vocabulary: Any = None, idf_weights: Any = None, invert: bool = False,
         output_mode: str = "int", pad_to_max_tokens: bool = False, sparse: bool = False, encoding: str = "utf-8",
-        name: str | None = None, salt: Any = None, **kwargs: Any,
+        name: str | None = None, oov_method: str = "floormod", salt: Any = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         arguments = locals()
         super().__init__(name=name, **kwargs)

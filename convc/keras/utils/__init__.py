@@ -23,6 +23,7 @@ from convc.keras.utils.datasets import (
 )
 from convc.keras.utils.devices import multi_gpu_model
 from convc.keras.utils.drawing import model_to_dot, plot_model
+from convc.keras.utils.feature_space import FeatureSpace
 from convc.keras.utils.files import get_file
 from convc.keras.utils.folders import image_dataset_from_directory
 from convc.keras.utils.images import array_to_img, img_to_array, load_img, save_img
@@ -48,7 +49,8 @@ def standardize_dtype(dtype: Any) -> str:
 
 
 __all__ = [
-    "CustomObjectScope", "Progbar", "PyDataset", "Sequence", "array_to_img", "clear_session", "custom_object_scope",
+    "CustomObjectScope", "FeatureSpace", "Progbar", "PyDataset", "Sequence", "array_to_img", "clear_session",
+    "custom_object_scope",
     "deserialize_keras_object", "get_custom_objects", "get_file", "get_registered_name", "get_registered_object",
     "image_dataset_from_directory", "img_to_array", "is_keras_tensor",
     "load_img", "model_to_dot", "multi_gpu_model", "normalize", "pack_x_y_sample_weight", "pad_sequences",
