@@ -221,7 +221,7 @@ def generate(planned: Planned, target: Target, objects: Objects, trace: Trace | 
     if trace is not None:
         trace("llvm", planned.name, llvm.program_module(program, target, prefix))
     with timings.phase("generate"):
-        units = llvm.program_units(program, target, prefix)
+        units = objects.units(prefix).of_program(program)
         support = llvm.support_unit(target, prefix)
     *codes, helper = objects.of([*units, support])
     if len(units) >= MANY_KERNELS:
@@ -292,6 +292,7 @@ def plan_graphs(
 def beginning(lowered: Program, target: Target, objects: Objects) -> Callable[[Kernel], None]:
     """What begins the code of each scheduled kernel of a program, but of copies that the plan may drop."""
     prefix, following = c_identifier(lowered.name), len(lowered.kernels)
+    units = objects.units(prefix)
     postponed = copies_to_state(lowered)
     objects.begin(llvm.support_unit(target, prefix), following)
 
@@ -299,7 +300,7 @@ def beginning(lowered: Program, target: Target, objects: Objects) -> Callable[[K
         nonlocal following
         following -= 1
         if kernel.name not in postponed:
-            objects.begin(llvm.kernel_unit(kernel, target, prefix), following)
+            objects.begin(units.of(kernel), following)
 
     return begin
 

@@ -13,7 +13,8 @@ from convc_runtime.memory import aligned, map_code
 from numpy.typing import NDArray
 
 from convc.artifact import Artifact
-from convc.codegen.llvm import kernel_name
+from convc.codegen.llvm_entry import Code
+from convc.loops.families import family_of
 from convc.loops.ir import Buffer
 from convc.loops.memory import pack, physical_size, unpack
 from convc.loops.tasks import task_count
@@ -88,10 +89,11 @@ class Stepper:
         """
         memory = {**self.memory, **self.planned} if planned else self.memory
         kernel = self.program.kernels[step.kernel]
-        name = kernel_name(self.artifact.description.identifier, step.kernel)
-        address = self.code.address + self.artifact.image.symbols[name]
+        code = Code(family_of(kernel), self.artifact.description.identifier)
+        address = self.code.address + self.artifact.image.symbols[code.name]
         places = [int(memory[a.region].ctypes.data) + a.offset for a in step.args]
-        values = [*places, *(symbols[s] for s in kernel.symbols)]
+        sizes = (symbols[s] if isinstance(s, str) else s for s in code.family.arguments)
+        values = [*places, *sizes]
         arguments = (ctypes.c_int64 * max(1, len(values)))(*values)
         return _KERNEL(address), arguments, evaluate(task_count(kernel), symbols)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from convc.codegen.llvm_entry import entry_function, support_functions
+from convc.codegen.llvm_entry import Code, entry_function, support_functions
 from convc.codegen.llvm_kernel import kernel_function
 from convc.codegen.llvmc import QUICK
 from convc.codegen.support import support_ir
+from convc.loops.families import family_of
 from convc.loops.ir import Kernel
-from convc.loops.printer import print_kernel
 from convc.program.ir import Program
 from convc.program.printer import print_program
 from convc.target import Target
@@ -40,23 +40,25 @@ def entry_name(prefix: str, entry: str) -> str:
     return f"{prefix}_entry_{entry}"
 
 
-def kernel_name(prefix: str, kernel: str) -> str:
-    """The function of a kernel."""
-    return f"{prefix}_k_{kernel}"
-
-
 def program_module(program: Program, target: Target, prefix: str) -> str:
     """A module with all kernels and entries of a program; every function's name starts with the prefix."""
+    codes = {name: Code(family_of(kernel), prefix) for name, kernel in program.kernels.items()}
+    functions = [kernel_function(c.family.kernel, target, c.name) for c in distinct(codes.values())]
+    functions += entry_functions(program, prefix, codes)
+    return module([support_functions(prefix), *functions], target)
 
-    def named(kernel: str) -> str:
-        return kernel_name(prefix, kernel)
 
-    functions = [kernel_function(k, target, named(n)) for n, k in program.kernels.items()]
-    functions += [
-        entry_function(program, e, prefix, entry_name(prefix, e.name), named)
+def entry_functions(program: Program, prefix: str, codes: Mapping[str, Code]) -> list[str]:
+    """The functions of a program's entries, which call the code of its kernels."""
+    return [
+        entry_function(program, e, prefix, entry_name(prefix, e.name), codes)
         for e in program.entries
     ]
-    return module([support_functions(prefix), *functions], target)
+
+
+def distinct(codes: Iterable[Code]) -> list[Code]:
+    """The codes of different names: one of each family."""
+    return list({c.name: c for c in codes}.values())
 
 
 @dataclass(frozen=True)
@@ -72,39 +74,54 @@ class Unit:
     baseline: bool = False
 
 
-def kernel_unit(kernel: Kernel, target: Target, prefix: str) -> Unit:
-    """The unit of a scheduled kernel: nothing else of its program matters to it."""
-    name = kernel_name(prefix, kernel.name)
-    return Unit(
-        kernel.name,
-        f"{name}\n{print_kernel(kernel)}",
-        lambda: module([kernel_function(kernel, target, name)], target),
-    )
+class Units:
+    """The units of a program's kernels, each made once."""
+
+    def __init__(self, target: Target, prefix: str) -> None:
+        self.target = target
+        self.prefix = prefix
+        self._known: dict[str, tuple[Kernel, Code, Unit]] = {}
+
+    def of(self, kernel: Kernel) -> Unit:
+        """The unit of a scheduled kernel: nothing else of its program matters to it."""
+        return self._made(kernel)[2]
+
+    def _made(self, kernel: Kernel) -> tuple[Kernel, Code, Unit]:
+        known = self._known.get(kernel.name)
+        if known is not None and known[0] is kernel:
+            return known
+        code = Code(family_of(kernel), self.prefix)
+        family = code.family
+        unit = Unit(
+            family.name,
+            f"{code.name}\n{family.text}",
+            lambda: module([kernel_function(family.kernel, self.target, code.name)], self.target),
+        )
+        self._known[kernel.name] = (kernel, code, unit)
+        return self._known[kernel.name]
+
+    def of_program(self, program: Program) -> list[Unit]:
+        """One unit per family of kernels and one for the entries, so that equal code is made once in a lifetime."""
+        made = {name: self._made(kernel) for name, kernel in program.kernels.items()}
+        codes = {name: code for name, (_, code, _) in made.items()}
+
+        def entries() -> str:
+            declared = (
+                f"declare hidden void @{c.name}(ptr, i64, i64)\n" for c in distinct(codes.values())
+            )
+            functions = entry_functions(program, self.prefix, codes)
+            support = support_functions(self.prefix)
+            return QUICK + module([support, "".join(declared), *functions], self.target)
+
+        text = f"entries of {self.prefix}\n{print_program(program)}"
+        units = {unit.name: unit for _, _, unit in made.values()}
+        return [*units.values(), Unit("entries", text, entries)]
 
 
 def support_unit(target: Target, prefix: str) -> Unit:
     """The unit of the support code."""
     text = support_ir(target, prefix)
     return Unit("support", text, lambda: text, baseline=True)
-
-
-def program_units(program: Program, target: Target, prefix: str) -> list[Unit]:
-    """One unit per kernel and one for the entries, so that equal kernels are compiled once in a lifetime."""
-
-    def named(kernel: str) -> str:
-        return kernel_name(prefix, kernel)
-
-    def entries() -> str:
-        declared = (f"declare hidden void @{named(k)}(ptr, i64, i64)\n" for k in program.kernels)
-        functions = [
-            entry_function(program, e, prefix, entry_name(prefix, e.name), named)
-            for e in program.entries
-        ]
-        return QUICK + module([support_functions(prefix), "".join(declared), *functions], target)
-
-    units = [kernel_unit(k, target, prefix) for k in program.kernels.values()]
-    units.append(Unit("entries", f"entries of {prefix}\n{print_program(program)}", entries))
-    return units
 
 
 _CALL = re.compile(r"call ([^@\n]+?) (@llvm\.[\w.]+)\(([^\n]*)\)\n", re.MULTILINE)

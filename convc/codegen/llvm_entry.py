@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from convc.codegen.llvm_function import Function
 from convc.codegen.work import shared_work
 from convc.errors import IRError
+from convc.loops.families import Family
 from convc.loops.tasks import task_count
 from convc.program.ir import Argument, Cut, Entry, Program, RegionKind, Share, Step
 from convc.program.turns import Loop, loops_of, step_of
@@ -22,18 +24,30 @@ REQUIREMENT_CODE = 256
 _WEIGHTS, _WORKSPACE, _INPUTS, _OUTPUTS, _SYMBOLS, _PARALLEL_FOR, _POOL, _STATE = range(8, 72, 8)
 
 
+@dataclass(frozen=True)
+class Code:
+    """The machine code of a kernel: its family's function, in a program whose functions start with `prefix`."""
+
+    family: Family
+    prefix: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.prefix}_k_{self.family.name}"
+
+
 def entry_function(
     program: Program,
     entry: Entry,
     prefix: str,
     name: str,
-    kernel_name: Callable[[str], str],
+    codes: Mapping[str, Code],
 ) -> str:
-    """The text of an entry's LLVM function, named `name`; `kernel_name` gives each kernel's function.
+    """The text of an entry's LLVM function, named `name`; `codes` has each kernel's.
 
     It calls the support functions whose names start with `prefix`.
     """
-    return _EntryWriter(program, entry, prefix, name, kernel_name).write()
+    return _EntryWriter(program, entry, prefix, name, codes).write()
 
 
 def support_functions(prefix: str) -> str:
@@ -51,12 +65,12 @@ class _EntryWriter:
         entry: Entry,
         prefix: str,
         name: str,
-        kernel_name: Callable[[str], str],
+        codes: Mapping[str, Code],
     ) -> None:
         self.program = program
         self.entry = entry
         self.prefix = prefix
-        self.kernel_name = kernel_name
+        self.codes = codes
         self.f = Function(f"define hidden i32 @{name}(ptr %call) #0")
         self.regions = {r.name: r for r in program.regions}
         self.symbols: dict[str, str] = {}
@@ -107,10 +121,9 @@ class _EntryWriter:
             return pointer
         return self.f.once(f"getelementptr i8, ptr {pointer}, i64 {offset}")
 
-    def slots(self, step: Step) -> list[Argument | str]:
-        """What the kernel's argument array holds: places, then symbols."""
-        kernel = self.program.kernels[step.kernel]
-        return [*step.args, *kernel.symbols]
+    def slots(self, step: Step) -> list[Argument | int | str]:
+        """What the kernel's argument array holds: places, then sizes and symbols."""
+        return [*step.args, *self.codes[step.kernel].family.arguments]
 
     def begin(self) -> None:
         """What the steps are shared by: nothing, where all of it is over before the workers are awake."""
@@ -172,8 +185,9 @@ class _EntryWriter:
             if isinstance(slot, Argument):
                 self.f.do(f"store ptr {self.place(slot)}, ptr {at}")
             else:
-                self.f.do(f"store i64 {self.inside[slot]}, ptr {at}")
-        name = self.kernel_name(step.kernel)
+                value = slot if isinstance(slot, int) else self.inside[slot]
+                self.f.do(f"store i64 {value}, ptr {at}")
+        name = self.codes[step.kernel].name
         if step.share is None or step.share.cut == Cut(1, 1):
             tasks = self.extent(task_count(self.program.kernels[step.kernel]), self.inside)
             self.f.do(f"call void @{name}(ptr {self.args}, i64 0, i64 {tasks})")

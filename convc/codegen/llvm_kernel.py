@@ -215,7 +215,11 @@ class KernelWriter(MemoryWriter):
     # ------------------------------------------------------------ conditions
 
     def conditional(self, stmt: If) -> None:
-        condition = self.value(stmt.condition)
+        decided = self.decided(stmt.condition)
+        if isinstance(decided, Const):
+            self.statements(stmt.then if decided.value else stmt.otherwise)
+            return
+        condition = self.value(decided)
         if condition.lanes > 1:
             with self.masked(condition.text):
                 self.statements(stmt.then)
@@ -277,8 +281,15 @@ class KernelWriter(MemoryWriter):
             case _:
                 assert_never(expr)
 
+    def decided(self, condition: Expr) -> Expr:
+        """A condition with the numbers of unrolled variables: true or false, where they are all that it asks."""
+        return substitute(condition, self.constant_exprs()) if self.constants else condition
+
     def select(self, expr: Select) -> Value:
-        condition = self.value(expr.condition)
+        decided = self.decided(expr.condition)
+        if isinstance(decided, Const):
+            return self.value(expr.then if decided.value else expr.otherwise)
+        condition = self.value(decided)
         if condition.lanes > 1:
             with self.masked(condition.text):
                 then = self.value(expr.then)
@@ -286,8 +297,6 @@ class KernelWriter(MemoryWriter):
                 otherwise = self.value(expr.otherwise)
             condition, then, otherwise = self.same_width(condition, then, otherwise)
             return llvm_ops.select(self.f, condition, then, otherwise)
-        if condition.text in ("true", "false"):
-            return self.value(expr.then if condition.text == "true" else expr.otherwise)
         if any(isinstance(e, Load) for e in subexpressions(expr) if e is not expr.condition):
             return self.branch(
                 condition.text, lambda: self.value(expr.then), lambda: self.value(expr.otherwise)

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from convc.codegen import llvmc
 from convc.codegen.cache import Cache, generator_fingerprint, key_of
-from convc.codegen.llvm import Unit
+from convc.codegen.llvm import Unit, Units
 from convc.codegen.pool import Pool
 from convc.target import Target
 
@@ -34,6 +34,13 @@ class Objects:
         self.missing: dict[str, int] = {}
         """The places in the pool of those that weren't in the cache."""
         self.pool: Pool | None = None
+        self._units: dict[str, Units] = {}
+
+    def units(self, prefix: str) -> Units:
+        """The units of a program whose functions start with a prefix."""
+        if prefix not in self._units:
+            self._units[prefix] = Units(self.target, prefix)
+        return self._units[prefix]
 
     def __enter__(self) -> Objects:
         return self

@@ -31,6 +31,7 @@ from convc.loops.ir import (
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, bounds, loop_range, simplify_kernel
 from convc.loops.walking import children, expressions
+from convc.lower.flattening import flattened
 from convc.lower.groups import Group, group_nodes
 from convc.lower.inlining import inline_cheap, own_nest
 from convc.lower.nest import loop_names, naive_kernel, naive_kernel_of, nest_kernel
@@ -382,6 +383,8 @@ class _Lowering:
         placed = replace(kernel, params=tuple(b for b, _ in arguments))
         if not placed.body:
             return  # the output has no elements
+        if self.is_update(value, arguments):
+            placed = flattened(placed)
         name = self.kernels.setdefault(
             replace(placed, name="kernel"), f"{self.entry}_{len(self.kernels)}"
         )
@@ -391,6 +394,10 @@ class _Lowering:
                 argument = self.weight_region(argument.region, name, buffer)
             bound.append(argument)
         self.steps.append(Step(name, tuple(bound), layers, value))
+
+    def is_update(self, value: str, arguments: list[tuple[Buffer, Argument]]) -> bool:
+        """Whether a step writes a state's next value, or copies one there."""
+        return value in self.next.values() or arguments[-1][1].region in self.states
 
     def weight_region(self, weight: str, kernel: str, buffer: Buffer) -> Argument:
         """A weight's region: one per kernel and parameter that reads it, since each may pack it its own way."""

@@ -220,13 +220,12 @@ def test_wrong_machine_code_is_named(
     capsys: pytest.CaptureFixture[str], script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVC_CACHE_DIR", "")
-    right = llvm.kernel_unit
+    right = llvm.kernel_function
 
-    def wrong(*arguments: Any) -> llvm.Unit:
-        unit = right(*arguments)
-        return replace(unit, text=lambda: unit.text().replace(" fdiv ", " fmul "))
+    def wrong(*arguments: Any) -> str:
+        return right(*arguments).replace(" fdiv ", " fmul ")
 
-    monkeypatch.setattr(llvm, "kernel_unit", wrong)
+    monkeypatch.setattr(llvm, "kernel_function", wrong)
     fault = first_fault(capsys, script)
     assert fault["layer"] == "scores"
     assert "div" in fault["operators"]

@@ -20,6 +20,7 @@ from convc.codegen.objects import Objects
 from convc.codegen.pool import Pool, workers_for
 from convc.codegen.worker import frame
 from convc.errors import IRError
+from convc.loops.families import family_of
 from convc.target import TARGETS, Target
 
 V2 = TARGETS["x86-64-v2"]
@@ -127,8 +128,8 @@ def test_a_program_is_compiled_while_it_is_scheduled(monkeypatch: pytest.MonkeyP
     graph = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Softmax()])
     with Objects(V2, Cache(None), driver.Timings().phase) as objects:
         planned = driver.plan_graphs("net", graph.graphs(), V2, objects=objects)
-        assert begun == ["support", *planned.program.kernels]
-        units = llvm.program_units(planned.program, V2, "net")
+        assert begun == ["support", *(family_of(k).name for k in planned.program.kernels.values())]
+        units = objects.units("net").of_program(planned.program)
         made = objects.of(units)
         assert made == [llvmc.compile_object(unit.text(), V2) for unit in units]
         assert len(objects.missing) == len(units) + 1
@@ -291,7 +292,7 @@ def test_a_model_is_the_same_with_and_without_workers(monkeypatch: pytest.Monkey
         monkeypatch.setattr(pool, "workers_for", lambda modules, processors, n=count: n)
         timings = driver.Timings()
         program = driver.plan_graphs("net", graphs, V2).program
-        units = llvm.program_units(program, V2, "net")
+        units = llvm.Units(V2, "net").of_program(program)
         with Objects(V2, Cache(None), timings.phase) as objects:
             made.append(objects.of(units))
         assert set(timings.seconds) == {"cache", "generate", "machine code"}

@@ -60,3 +60,13 @@ def test_pointers_with_many_accesses_are_settled(accesses: int, frozen: int) -> 
     )
     found = kernels_module([parse_kernel(text)], TARGETS["x86-64-avx2"])
     assert found.count(" = freeze ptr ") == frozen
+
+
+def test_conditions_of_unrolled_variables_are_decided_by_the_generator() -> None:
+    text = (
+        "kernel f(in x: float32[4], out y: float32[4]) { for i in 4 unrolled { "
+        "y[i] = select((i < 3) & (0 < i), x[i - 1], 0.0) if i < 1 { y[3] = 1.0 } } }"
+    )
+    code = kernels_module([parse_kernel(text)], TARGETS["x86-64-avx2"])
+    assert "br i1" not in code
+    assert code.count("load float") == 2
