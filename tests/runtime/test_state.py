@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from convc_runtime import Description, InputError, State, StateError, StateInfo, WriteError
 from convc_runtime.description import from_json, to_json
+from convc_runtime.memory import zeroed
 from convc_runtime.state import state_fingerprint
 
 STATES = (
@@ -139,3 +140,26 @@ def test_errors_name_the_file_and_the_state(state: State, tmp_path: Path) -> Non
 def test_the_description_keeps_what_states_are() -> None:
     assert from_json(to_json(DESCRIPTION)) == DESCRIPTION
     assert convc_runtime.State is State
+
+
+def test_fresh_memory_is_zeros_in_pages_and_goes_with_its_array() -> None:
+    array = zeroed(3 * 4096 + 5)
+    assert array.size == 3 * 4096 + 5
+    assert array.ctypes.data % 4096 == 0
+    assert not array.any()
+    array[:] = 7
+    assert not zeroed(array.size).any()
+    assert zeroed(0).size == 0
+    with pytest.raises(MemoryError):
+        zeroed(1 << 60)
+    with pytest.raises(MemoryError):
+        zeroed(1 << 70)
+
+
+def test_a_new_state_is_the_first_values_and_zeros() -> None:
+    other = changed()
+    del other
+    new = State(DESCRIPTION, WEIGHTS)
+    reset = changed()
+    reset.reset()
+    assert new.state_bytes() == reset.state_bytes()
