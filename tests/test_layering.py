@@ -50,6 +50,7 @@ OPTIONAL = {
     "matplotlib": "convc/keras/visualization/curves.py",
     "ml_dtypes": "runtime/",
     "onnxruntime": "convc/onnx/peers.py",
+    "sklearn": "convc/keras/wrappers/scikit_learn.py",
     "rich": "convc/keras/engine/summary.py",
     "http": "convc/keras/utils/files.py",
     "importlib": "convc/codegen/llvmc.py",

@@ -27,8 +27,12 @@ with uncollected():
         tree,
         utils,
         visualization,
+        wrappers,
     )
     from convc.keras import backend_functions as _backend_functions  # noqa: F401 - fills K in
+    from convc.keras import backend_graphs as _backend_graphs  # noqa: F401 - fills K in
+    from convc.keras import backend_layers as _backend_layers  # noqa: F401 - fills K in
+    from convc.keras import old_paths as _old_paths  # noqa: F401 - Keras 2's modules at other paths
     from convc.keras.dtype_policies import DTypePolicy, FloatDTypePolicy
     from convc.keras.engine.input import Input
     from convc.keras.engine.input_spec import InputSpec
@@ -56,5 +60,5 @@ __all__ = [
     "Loss", "Metric", "Model", "Optimizer", "Regularizer", "Sequential", "Variable", "activations", "applications",
     "backend", "callbacks", "config", "constraints", "datasets", "dtype_policies", "initializers", "layers",
     "losses", "metrics", "mixed_precision", "models", "ops", "optimizers", "preprocessing", "random",
-    "regularizers", "saving", "tree", "utils", "version", "visualization",
+    "regularizers", "saving", "tree", "utils", "version", "visualization", "wrappers",
 ]  # fmt: skip

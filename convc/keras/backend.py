@@ -117,6 +117,20 @@ def set_threads(count: Any) -> None:
     _settings["threads"] = count
 
 
+def image_dim_ordering() -> str:
+    """Keras 1's name of the image data format: 'tf' or 'th'."""
+    return "tf" if image_data_format() == "channels_last" else "th"
+
+
+def set_image_dim_ordering(dim_ordering: str) -> None:
+    """Keras 1's `set_image_data_format`: 'tf' or 'th'."""
+    if dim_ordering not in ("tf", "th"):
+        raise ModelError(
+            f"set_image_dim_ordering: expected 'tf' or 'th'; received {dim_ordering!r}"
+        )
+    set_image_data_format("channels_last" if dim_ordering == "tf" else "channels_first")
+
+
 def get_value(x: Any) -> Any:
     """A copy of the numbers of a variable or of a tensor that depends on no input (Keras 2's `K.get_value`)."""
     return np.array(x.numpy() if hasattr(x, "numpy") else x)[()]

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from convc.keras import activations, backend
-from convc.keras.engine.tensor import KerasTensor, Operators, Variable, as_tensor, floating
+from convc.keras.engine.call import operation
+from convc.keras.engine.operators import Operators
+from convc.keras.engine.steps import Variable
+from convc.keras.engine.tensor import KerasTensor, as_tensor, floating
 from convc.keras.losses import functions as losses
 from convc.keras.ops import elementwise, nn, reductions, shaping
 from convc.types import DType
@@ -23,6 +26,30 @@ def cast_to_floatx(x: Any) -> Any:
     if isinstance(x, Operators):
         return as_tensor(x, backend.floatx())
     return np.asarray(x, backend.floatx())
+
+
+class Sizes(tuple[Any, ...]):
+    """A tensor's shape: numbers, and the batch as a symbol that other shapes may be made of."""
+
+    of: KerasTensor
+
+
+def shape(x: Any) -> Sizes:
+    """The sizes of a tensor; `cast` makes a tensor of them."""
+    tensor = as_tensor(x)
+    found = Sizes(tensor.type.shape)
+    found.of = tensor
+    return found
+
+
+@operation
+def sizes_of(x: Any) -> KerasTensor:
+    """A tensor's sizes as int32."""
+    return shaping.stack([as_tensor(size) for size in as_tensor(x).type.shape])
+
+
+def cast(x: Any, dtype: Any) -> KerasTensor:
+    return elementwise.cast_(sizes_of(x.of) if isinstance(x, Sizes) else x, dtype)
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None = None) -> Any:
@@ -46,6 +73,11 @@ def clip(x: Any, min_value: Any, max_value: Any) -> KerasTensor:
     if isinstance(min_value, (int, float)) and isinstance(max_value, (int, float)):
         max_value = max(min_value, max_value)
     return elementwise.clip(x, min_value, max_value)
+
+
+def hard_sigmoid(x: Any) -> KerasTensor:
+    """0.2 * x + 0.5 between 0 and 1: Keras 2's, where Keras 3 has x / 6 + 0.5."""
+    return elementwise.clip(floating(x) * 0.2 + 0.5, 0.0, 1.0)
 
 
 def argmax(x: Any, axis: int = -1) -> KerasTensor:
@@ -165,25 +197,24 @@ _SAME: tuple[Callable[..., Any], ...] = (
     elementwise.abs, elementwise.cos, elementwise.equal, elementwise.exp, elementwise.greater,
     elementwise.greater_equal, elementwise.less, elementwise.less_equal, elementwise.log, elementwise.maximum,
     elementwise.minimum, elementwise.not_equal, elementwise.round, elementwise.sign, elementwise.sin,
-    elementwise.square, elementwise.tanh, nn.dot, nn.elu, nn.hard_sigmoid, nn.sigmoid, nn.softmax, nn.softplus,
+    elementwise.square, elementwise.tanh, nn.dot, nn.elu, nn.sigmoid, nn.softmax, nn.softplus,
     nn.softsign, reductions.all, reductions.any, reductions.logsumexp, reductions.max, reductions.mean, reductions.min,
     reductions.prod, reductions.std, reductions.sum, reductions.var, shaping.arange, shaping.eye, shaping.ndim,
-    shaping.ones, shaping.ones_like, shaping.reshape, shaping.shape, shaping.squeeze, shaping.stack,
+    shaping.ones, shaping.ones_like, shaping.reshape, shaping.squeeze, shaping.stack,
     shaping.stop_gradient, shaping.tile, shaping.transpose, shaping.zeros, shaping.zeros_like,
 )  # fmt: skip
 """Those whose names and first arguments are still the same."""
 
 _OWN: tuple[Callable[..., Any], ...] = (
-    argmax, argmin, batch_flatten, binary_crossentropy, cast_to_floatx, categorical_crossentropy, clip, concatenate,
-    constant, count_params, dtype, expand_dims, gather, identity, int_shape, is_keras_tensor, l2_normalize, one_hot,
-    relu, repeat, repeat_elements, sparse_categorical_crossentropy, sqrt, switch, update, update_add, update_sub,
-    variable,
+    argmax, argmin, batch_flatten, binary_crossentropy, cast, cast_to_floatx, categorical_crossentropy, clip,
+    concatenate, constant, count_params, dtype, expand_dims, gather, hard_sigmoid, identity, int_shape,
+    is_keras_tensor, l2_normalize, one_hot, relu, repeat, repeat_elements, shape, sparse_categorical_crossentropy,
+    sqrt, switch, update, update_add, update_sub, variable,
 )  # fmt: skip
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f.__name__: f for f in (*_SAME, *_OWN)},
     "abs": elementwise.abs,
-    "cast": elementwise.cast_,
     "eval": backend.get_value,
     "flatten": shaping.ravel,
     "permute_dimensions": shaping.transpose,

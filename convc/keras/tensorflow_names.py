@@ -14,6 +14,7 @@ from convc.keras import (
     ops,
     optimizers,
     random,
+    tensorflow_distribute,
     tensorflow_functions,
     tensorflow_images,
 )
@@ -54,6 +55,7 @@ def list_physical_devices(device_type: str | None = None) -> list[Any]:
 
 
 NAMES: dict[str, Any] = {
+    **tensorflow_distribute.NAMES,
     **tensorflow_functions.NAMES,
     **tensorflow_images.NAMES,
     "GradientTape": GradientTape,

@@ -75,12 +75,28 @@ class Viewed:
         """A new array: the value of the variable whose weight is the given one."""
         return np.array(self.unseen(array), order="C")
 
-    def unseen(self, array: Array) -> Array:
-        """The same, where it can be as another view of the array's memory."""
+    def inverses(self) -> list[Op]:
+        """Transposes and reshapes of the weight that make the variable of it."""
+        shapes = self._shapes()
+        found: list[Op] = []
+        for view, shape in zip(reversed(self.views), reversed(shapes[:-1]), strict=True):
+            if isinstance(view, Transpose):
+                found.append(Transpose(tuple(int(d) for d in np.argsort(view.perm))))
+            else:
+                found.append(Reshape(shape))
+        return found
+
+    def _shapes(self) -> list[Any]:
+        """The variable's shape, and that after each view."""
         shapes: list[Any] = [self.variable.shape]
         dtype = DType.of(self.variable.dtype)
         for view in self.views:
             shapes.append(view.infer(TensorType(dtype, shapes[-1]))[0].shape)
+        return shapes
+
+    def unseen(self, array: Array) -> Array:
+        """The same, where it can be as another view of the array's memory."""
+        shapes = self._shapes()
         for view, shape in zip(reversed(self.views), reversed(shapes[:-1]), strict=True):
             if isinstance(view, Transpose):
                 array = np.transpose(array, np.argsort(view.perm))
@@ -99,6 +115,8 @@ class _Emitter:
         self._names: dict[int, str] = {}
         self._weights: dict[Any, str] = {}
         self.variables: dict[str, Viewed] = {}
+        self._first: dict[Any, Viewed] = {}
+        """How variables became weights."""
         self._draws = 0
 
     def input(self, name: str, step: Step) -> None:
@@ -152,13 +170,23 @@ class _Emitter:
             views.append(root.source)
             root = root.inputs[0]
         key = (_identity(root), tuple(reversed(views)))
+        if key not in self._weights and key[0] in self._first:
+            self._weights[key] = self._seen_again(root, key[1])
         if key not in self._weights:
             name = self._weights[key] = self.builder.weight(
                 _base_name(root), self._array(root, key[1])
             )
             if isinstance(root.source, Variable):
-                self.variables[name] = Viewed(root.source, key[1])
+                self.variables[name] = self._first[key[0]] = Viewed(root.source, key[1])
         return self._weights[key]
+
+    def _seen_again(self, root: Step, views: tuple[Op, ...]) -> str:
+        """A variable that is a weight already, seen in another way: computed from that weight, as both must train."""
+        first = self._first[_identity(root)]
+        name = self._weights[_identity(root), first.views]
+        for view in (*first.inverses(), *views):
+            name = self.builder.add(view, name)
+        return name
 
     def _array(self, root: Step, views: tuple[Op, ...]) -> Array:
         """A variable's or a constant's value through transposes and reshapes."""

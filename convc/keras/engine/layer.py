@@ -103,6 +103,7 @@ class Layer:
         batch_size = kwargs.pop("batch_size", None)
         batch_shape = kwargs.pop("batch_input_shape", kwargs.pop("batch_shape", None))
         input_dim = kwargs.pop("input_dim", None)
+        initial_weights = kwargs.pop("weights", None)
         if kwargs:
             raise ModelError(_unknown(type(self), next(iter(kwargs))))
         if name is not None and (not str(name) or "/" in str(name)):
@@ -119,6 +120,8 @@ class Layer:
         self._build_shape: Any = None
         self._recorded_losses: tuple[KerasTensor, ...] | None = None
         """What its latest call on known values added to the loss."""
+        self._initial_weights = initial_weights
+        """What `set_weights` is given once they are made, from Keras 2's argument `weights`."""
         self.calls = []
         self._trainable = bool(trainable)
         self._own_weights: list[Variable] = []
@@ -218,6 +221,9 @@ class Layer:
         self._build_shape = map_tensors(lambda t: t.shape, first)
         self.build(self._build_shape)
         self.built = True
+        if self._initial_weights is not None:
+            given, self._initial_weights = self._initial_weights, None
+            self.set_weights(given if isinstance(given, (list, tuple)) else [given])
 
     def _check_outputs(self, outputs: Any) -> None:
         if not any(True for _ in flatten(outputs)):
@@ -265,8 +271,11 @@ class Layer:
         self._own_weights.append(variable)
         return variable
 
-    def add_loss(self, loss: Any) -> None:
-        """Adds a tensor's sum (or several tensors') to the loss that training makes smaller. Used within `call`."""
+    def add_loss(self, loss: Any, inputs: Any = None) -> None:
+        """Adds a tensor's sum (or several tensors') to the loss that training makes smaller. Used within `call`.
+
+        `inputs` said in Keras 2 what the loss depends on: the tensors know that.
+        """
         found = collected_losses()
         if found is None:
             raise ModelError(

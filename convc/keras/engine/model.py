@@ -251,7 +251,7 @@ class Model(Trainer):
         """The positions of the outputs that have a mask: not all of their values count in losses."""
         return [k for k, t in enumerate(flatten(self.traced().outputs)) if t.mask is not None]
 
-    def add_loss(self, loss: Any) -> None:
+    def add_loss(self, loss: Any, inputs: Any = None) -> None:
         """Adds a tensor's sum to the training's loss: within `call`, or of a functional model's tensors."""
         if collected_losses() is not None or self.network is None:
             super().add_loss(loss)

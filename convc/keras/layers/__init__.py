@@ -55,10 +55,12 @@ from convc.keras.layers.convolution import (
     SeparableConvolution2D,
 )
 from convc.keras.layers.convolutional_recurrent import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
+from convc.keras.layers.cudnn_recurrent import CuDNNGRU, CuDNNLSTM
 from convc.keras.layers.einsum_dense import EinsumDense
 from convc.keras.layers.embedding import Embedding
 from convc.keras.layers.group_normalization import GroupNormalization, RMSNormalization
 from convc.keras.layers.hashing import HashedCrossing, Hashing
+from convc.keras.layers.local import LocallyConnected1D, LocallyConnected2D
 from convc.keras.layers.lookup import IntegerLookup, StringLookup
 from convc.keras.layers.merging import (
     Add,
@@ -212,6 +214,8 @@ __all__ = [
     "Cropping1D",
     "Cropping2D",
     "Cropping3D",
+    "CuDNNGRU",
+    "CuDNNLSTM",
     "Deconv2D",
     "Deconvolution2D",
     "Dense",
@@ -253,6 +257,8 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "LocallyConnected1D",
+    "LocallyConnected2D",
     "Masking",
     "MaxPool1D",
     "MaxPool2D",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from convc.errors import ModelError
 from convc.keras import constraints, initializers, regularizers
 from convc.keras.engine.arguments import positive
 from convc.keras.engine.layer import Layer
@@ -29,24 +28,18 @@ class Embedding(Layer):
         embeddings_regularizer: Any = None,
         embeddings_constraint: Any = None,
         mask_zero: bool = False,
-        weights: Any = None,
         **kwargs: Any,
     ) -> None:
         length = kwargs.pop("input_length", None)
         if length is not None and "input_shape" not in kwargs:
             kwargs["input_shape"] = (length,) if isinstance(length, int) else tuple(length)
         super().__init__(**kwargs)
-        if weights is not None:
-            raise ModelError(f"Embedding {self.name!r}: pass weights by set_weights()")
         self.input_dim = positive(self, "input_dim", input_dim)
         self.output_dim = positive(self, "output_dim", output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
         self.mask_zero = bool(mask_zero)
-
-    def get_config(self) -> dict[str, Any]:
-        return {k: v for k, v in super().get_config().items() if k != "weights"}
 
     def build(self, input_shape: Any) -> None:
         self.embeddings = self.add_weight(

@@ -310,6 +310,9 @@ def one_hot(
     return cast(hits, DType.of(dtype or "float32"))
 
 
+_LETTERS = "abcdefghijklmnopq"
+
+
 @operation
 def dot(x1: Any, x2: Any) -> KerasTensor:
     """numpy's dot: a product with a number, or sums over the last axis of x1 and the last but one of x2."""
@@ -317,9 +320,11 @@ def dot(x1: Any, x2: Any) -> KerasTensor:
     if 0 in (a.type.rank, b.type.rank):
         return elementwise_binary(broadcasting.Mul, a, b)
     if b.type.rank > 2:
-        raise ModelError(
-            f"{user_line()}: dot: expected a second tensor of rank 1 or 2; received shape {b.shape}"
-        )
+        left = _LETTERS[: a.type.rank - 1]
+        right = _LETTERS[a.type.rank - 1 : a.type.rank + b.type.rank - 2]
+        other = f"{right[:-1]}z{right[-1]}"
+        found: KerasTensor = einsum(f"{left}z,{other}->{left}{right}", a, b)
+        return found
     return as_tensor(a @ b)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from typing import NoReturn as _NoReturn
 
 from convc.errors import ModelError
 from convc.keras.engine.identifiers import config_of, resolved
@@ -57,5 +56,8 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     return resolved("optimizer", config, _BY_NAME, custom_objects)
 
 
-def __getattr__(name: str) -> _NoReturn:
+def __getattr__(name: str) -> type[Optimizer]:
+    # Until Keras 2.3 each class could also be made by its name in lower case.
+    if name in _BY_NAME:
+        return _BY_NAME[name]  # type: ignore[no-any-return]
     raise _missing("convc.keras.optimizers", name, __all__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from convc.keras.engine.arguments import choice
 
-__all__ = ["Tokenizer", "text_to_word_sequence", "tokenizer_from_json"]
+__all__ = ["Tokenizer", "hashing_trick", "one_hot", "text_to_word_sequence", "tokenizer_from_json"]
 
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 MODES = ("binary", "count", "tfidf", "freq")
@@ -25,6 +26,33 @@ def text_to_word_sequence(
     found = text.lower() if lower else text
     found = found.translate({ord(c): split for c in filters})
     return [word for word in found.split(split) if word]
+
+
+def hashing_trick(
+    text: str,
+    n: int,
+    hash_function: Any = None,
+    filters: str = FILTERS,
+    lower: bool = True,
+    split: str = " ",
+) -> list[int]:
+    """The words as numbers from 1 to n - 1 by a hash: Python's own (other numbers in each run), 'md5' or a function."""
+    function = hash if hash_function is None else hash_function
+    if function == "md5":
+        function = _md5
+    words = text_to_word_sequence(text, filters=filters, lower=lower, split=split)
+    return [function(word) % (n - 1) + 1 for word in words]
+
+
+def _md5(word: str) -> int:
+    return int(hashlib.md5(word.encode(), usedforsecurity=False).hexdigest(), 16)
+
+
+def one_hot(
+    text: str, n: int, filters: str = FILTERS, lower: bool = True, split: str = " "
+) -> list[int]:
+    """The words as numbers from 1 to n - 1 by Python's own hash."""
+    return hashing_trick(text, n, None, filters, lower, split)
 
 
 class Tokenizer:

@@ -37,6 +37,10 @@ def within(layer: Layer) -> Iterator[Layer]:
         yield from within(inner)
 
 
+PHASES = frozenset({"in_train_phase", "in_test_phase", "learning_phase"})
+"""The functions of `keras.backend` that give something else in training."""
+
+
 def asks_for_training(layer: Layer) -> bool:
     """Whether a layer of the user's has to do with `training` in its call: as an argument, or for a layer inside."""
     if getattr(layer, "traced_in_training", False):
@@ -44,9 +48,11 @@ def asks_for_training(layer: Layer) -> bool:
     call = inspect.unwrap(type(layer).call)
     code = getattr(call, "__code__", None)
     if code is None or str(call.__module__).startswith("convc."):
-        return False
+        # A Lambda's function, which may ask for the learning phase.
+        code = getattr(getattr(layer, "function", None), "__code__", None)
+        return code is not None and not PHASES.isdisjoint(code.co_names)
     passed = [name for names in code.co_consts if isinstance(names, tuple) for name in names]
-    return "training" in (*code.co_varnames, *passed)
+    return "training" in (*code.co_varnames, *passed) or not PHASES.isdisjoint(code.co_names)
 
 
 def follows_whatever_the_mode(model: Layer) -> bool:

@@ -54,7 +54,8 @@ class Run:
         self.draws = Draws(dropout_key ^ TESTED)
         self.iterations = int(settings.optimizer.iterations.value)
         self.rate: Array = np.zeros(())
-        _, self.weights = model.graph_of_variables(nominal=True)
+        # Of a weight that only a loss depends on, predictions know nothing.
+        _, self.weights = model.graph_of_variables(losses=True, nominal=True)
         self._names: dict[Variable, str] = {w.variable: n for n, w in self.weights.items()}
         self._plain: dict[Variable, str] = {settings.optimizer.iterations: ITERATIONS}
         """Metrics' and the optimizer's variables, whose state has their own form."""

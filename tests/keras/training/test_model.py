@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 from convc import keras
-from convc.errors import ModelError
 from convc.graph.interp import run_graph
 from convc.graph.verify import verify_graph
 from convc.keras import layers, losses, metrics
@@ -112,11 +110,25 @@ def test_the_softmax_and_its_loss_share_their_exponentials() -> None:
     assert operators.count("log") == 1
 
 
-def test_a_variable_read_in_two_ways_is_refused() -> None:
+def test_a_variable_read_in_two_ways_is_one_parameter() -> None:
     inputs = keras.Input((4,), name="image")
     first = layers.Dense(4, use_bias=False, name="tied")
     x = first(inputs)
     y = layers.Lambda(lambda t: keras.ops.matmul(t, keras.ops.transpose(first.kernel)))(x)
     model = keras.Model(inputs, layers.Softmax()(y))
-    with pytest.raises(ModelError, match="tied/kernel is used in two ways"):
-        training_of(model, [LABELS], Adam())
+    assert training_of(model, [LABELS], Adam()).parameters == ("tied/kernel",)
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    kernel = first.kernel.numpy().astype(np.float64)
+    image, target = np.eye(4)[:3], np.eye(4)[1:]
+
+    def loss(k: Any) -> float:
+        scores = np.exp(image @ k @ k.T)
+        return float(np.mean((scores / scores.sum(1, keepdims=True) - target) ** 2))
+
+    slopes = np.zeros((4, 4))
+    for at in np.ndindex(4, 4):
+        step = np.zeros((4, 4))
+        step[at] = 1e-5
+        slopes[at] = (loss(kernel + step) - loss(kernel - step)) / 2e-5
+    model.fit(image, target, epochs=1, verbose=0)
+    np.testing.assert_allclose(first.kernel.numpy(), kernel - 0.5 * slopes, atol=1e-6)
