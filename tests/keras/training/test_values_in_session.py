@@ -88,7 +88,7 @@ def test_a_variable_reads_as_the_latest_step_left_it(way: str, tmp_path: Path) -
     if way in ("weights file", "model file"):
         pytest.importorskip("h5py")
     model, reader = line(), READERS[way]
-    first = model.get_weights()
+    first: Any = model.get_weights()
     for count in (1, 2, 5):
         step(model, count - model.optimizer.iterations.numpy())
         kernel, _ = descent(*first, count)
@@ -140,7 +140,7 @@ def test_versions_count_changes_and_no_readings() -> None:
 
 def test_values_assigned_before_and_between_steps_count() -> None:
     model = line()
-    first = [np.ones((3, 2), np.float32), np.zeros(2, np.float32)]
+    first: Any = [np.ones((3, 2), np.float32), np.zeros(2, np.float32)]
 
     class Assigning(keras.callbacks.Callback):
         def on_train_begin(self, logs: Any = None) -> None:
@@ -166,9 +166,9 @@ def test_values_assigned_before_and_between_steps_count() -> None:
 
 
 def test_models_that_share_a_layer_hand_its_values_over() -> None:
-    shared = layers.Dense(2)
+    shared: Any = layers.Dense(2)
     a, b = line(shared), line(shared)
-    first = a.get_weights()
+    first: Any = a.get_weights()
     for k in range(3):
         step(a if k % 2 == 0 else b, 2)
     kernel, bias = descent(*first, 6)
@@ -179,11 +179,11 @@ def test_models_that_share_a_layer_hand_its_values_over() -> None:
 
 def test_a_model_compiled_again_or_dropped_leaves_its_values() -> None:
     model = line()
-    first = model.get_weights()
+    first: Any = model.get_weights()
     step(model, 2)
     model.compile(keras.optimizers.SGD(RATE), "mse")
     step(model)
-    layer = model.layers[-1]
+    layer: Any = model.layers[-1]
     del model
     gc.collect()
     kernel, _ = descent(*first, 3)
@@ -209,7 +209,7 @@ def test_initializers_of_one_s_own_draw_in_the_order_of_the_layers() -> None:
         drawn.append(shape)
         return np.full(shape, len(drawn), np.float32)
 
-    dense = [layers.Dense(n, kernel_initializer=counting) for n in (4, 5, 2)]
+    dense: list[Any] = [layers.Dense(n, kernel_initializer=counting) for n in (4, 5, 2)]
     model = keras.Sequential([keras.Input((3,)), *dense])
     model.compile(keras.optimizers.SGD(0.0), "mse")
     step(model)
@@ -218,7 +218,7 @@ def test_initializers_of_one_s_own_draw_in_the_order_of_the_layers() -> None:
 
 
 def test_an_initializer_that_is_refused_can_be_mended() -> None:
-    layer = layers.Conv1D(2, 2, kernel_initializer=keras.initializers.Identity(), name="bad")
+    layer: Any = layers.Conv1D(2, 2, kernel_initializer=keras.initializers.Identity(), name="bad")
     model = keras.Sequential([keras.Input((3, 2)), layer])
     model.compile(keras.optimizers.SGD(RATE), "mse")
     x = np.ones((2, 3, 2), np.float32)
@@ -254,7 +254,9 @@ def session() -> Session:
 GIVEN: dict[str, Any] = {"given": np.arange(4, dtype=np.float32)}
 
 
-@pytest.mark.parametrize("first", [np.float32([5, 6, 7, 8]), np.broadcast_to(np.float32(0), 4)])
+@pytest.mark.parametrize(
+    "first", [np.arange(5, 9, dtype=np.float32), np.broadcast_to(np.float32(0), 4)]
+)
 @pytest.mark.parametrize("entry", ["count", "read"])
 def test_what_is_lent_is_asked_for_by_the_first_entry_that_wants_it(first: Any, entry: str) -> None:
     made, asked, moved = session(), [], []
