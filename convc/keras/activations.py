@@ -8,7 +8,7 @@ from typing import Any
 from convc.errors import ModelError
 from convc.keras.engine.call import operation
 from convc.keras.engine.naming import nearest
-from convc.keras.engine.registry import custom, generation
+from convc.keras.engine.registry import FAMILIES, LAYERS, custom, generation
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, floating, promoted
 from convc.ops import activations as kernels
@@ -309,6 +309,8 @@ def get(identifier: Any) -> Callable[..., Any]:
             return _BY_NAME[identifier]
         case {"config": str() as name}:
             return get(name)
+        case {"class_name": str() as name, "config": dict()} if name in LAYERS:
+            return FAMILIES["layers"](identifier)  # type: ignore[no-any-return]
         case _ if callable(identifier):
             return identifier  # type: ignore[no-any-return]
         case _:

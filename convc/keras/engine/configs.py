@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convc.keras.engine.call import Call, Operation
-from convc.keras.engine.functions import divided, operation_entry
+from convc.keras.engine.functions import divided, operation_entry, variadic
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import KerasTensor, Variable, evaluate
 
@@ -44,7 +44,10 @@ def _node(call: Call, indices: dict[int, int]) -> dict[str, Any]:
     args, kwargs = list(call.args), dict(call.kwargs)
     if isinstance(call.operation, Operation):
         called, _ = divided(call)
-        args, kwargs = list(called.values()), {}
+        several = variadic(call.operation.function)
+        args, kwargs = [], {}
+        for name, value in called.items():
+            args += value if name == several else [value]
     return {
         "args": [_argument(a, indices) for a in args],
         "kwargs": {k: _argument(v, indices) for k, v in kwargs.items()},

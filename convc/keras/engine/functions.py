@@ -59,6 +59,9 @@ def operation_entry(call: Call) -> dict[str, Any]:
     _, config = divided(call)
     class_name = _NAMES.get(name, "".join(part.capitalize() for part in name.split("_")))
     module = _PLACES.get(name, "keras.src.ops.numpy")
+    if name == "gelu":  # Keras' operation has another default than its activation
+        default = inspect.signature(function).parameters["approximate"].default
+        config = {"approximate": default, **config}
     if name == "relu" and config:
         module, class_name = "keras.src.activations.activations", "ReLU"
     return {
@@ -80,6 +83,13 @@ def divided(call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
     return called, config
 
 
+def variadic(function: Any) -> str | None:
+    """The name of a function's `*parameter`, if it has one."""
+    parameters = inspect.signature(function).parameters.values()
+    found = [p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL]
+    return found[0] if found else None
+
+
 class RevivedOperation(Operation):
     """A function of a file, under its name there."""
 
@@ -92,6 +102,10 @@ class RevivedOperation(Operation):
         if self.function.__name__ == "get_item" and len(args) > 1 and isinstance(args[1], list):
             args = (args[0], tuple(args[1]), *args[2:])
         kwargs = {**self.config, **kwargs}
+        if (several := variadic(self.function)) is not None:  # einsum(subscripts, *operands)
+            names = list(inspect.signature(self.function).parameters)
+            first = names[: names.index(several)]
+            args = (*(kwargs.pop(name) for name in first if name in kwargs), *args)
         return record(self, args, kwargs, super().__call__(*args, **kwargs))
 
 
@@ -117,20 +131,22 @@ def _named(entry: dict[str, Any]) -> str:
 
 def revived_operation(entry: dict[str, Any], name: str) -> RevivedOperation:
     """The operation of an entry; UnsupportedError if convc has no such function."""
-    config = {k: v for k, v in dict(entry["config"]).items() if k not in ("name", "dtype")}
+    config = {k: v for k, v in dict(entry["config"]).items() if k != "name"}
     if entry["class_name"] in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
         return _tensorflow(config, name)
     function = FUNCTIONS.get(_named(entry))
     if function is None:
         kind = entry["class_name"]
         raise UnsupportedError(f"function {kind!r}{nearest(_named(entry), FUNCTIONS)} isn't known")
+    if "dtype" not in inspect.signature(_plain(function)).parameters:
+        config.pop("dtype", None)  # the policy that every operation of Keras has
     return RevivedOperation(name, _plain(function), config)
 
 
 def _tensorflow(config: dict[str, Any], name: str) -> RevivedOperation:
     wanted = str(config.get("function", config.get("node_def", "?")))
-    if wanted in ("__operators__.getitem", "_SlicedTensor"):
-        raise UnsupportedError("TensorFlow's slicing of tensors isn't known in files of Keras 2")
+    if wanted == "__operators__.getitem":
+        return TensorFlowSlice(name, _plain(FUNCTIONS["get_item"]), {})
     if wanted not in TENSORFLOW:
         raise UnsupportedError(
             f"TensorFlow's function {wanted!r} isn't known{nearest(wanted, TENSORFLOW)}"
@@ -156,6 +172,34 @@ class TensorFlowOperation(RevivedOperation):
         pairs = zip(self.parameters, ours, strict=False)
         named = {mine: kwargs[theirs] for theirs, mine in pairs if theirs in kwargs}
         return super().__call__(*args, **named)
+
+
+class TensorFlowSlice(RevivedOperation):
+    """`x[…]` in a file of Keras 2, whose `slice_spec` has integers, None, and slices as their three parts."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        spec = kwargs.pop("slice_spec", None)
+        if not isinstance(spec, list) or kwargs.pop("tensor", None) is not None or kwargs:
+            raise UnsupportedError("TensorFlow's slicing of tensors isn't known in this form")
+        return super().__call__(*args, tuple(map(_index, spec)))
+
+
+def _index(part: Any) -> Any:
+    match part:
+        case None | int():
+            return part
+        case {"class_name": "__ellipsis__"} | {"type": "ellipsis"}:
+            return Ellipsis
+        case {
+            "start": (None | int()) as a,
+            "stop": (None | int()) as b,
+            "step": (None | int()) as c,
+        }:
+            return slice(a, b, c)
+        case _ if part is Ellipsis:
+            return part
+        case _:
+            raise UnsupportedError(f"TensorFlow's slicing of tensors by {part!r} isn't known")
 
 
 def _plain(function: Any) -> Any:

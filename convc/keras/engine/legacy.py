@@ -20,6 +20,7 @@ CLASSES = {
     "LSTMV2": "LSTM",
     "Swish": "Silu",
     "NormalizationV2": "Normalization",
+    "GroupedQueryAttention": "GroupQueryAttention",
 }
 """Names that a class had at other times."""
 
@@ -31,6 +32,7 @@ _UNUSED = {
     "SeparableConv1D": (*_KERNEL[1:], "groups", "rank"),
     "Conv2DTranspose": ("groups", "rank"),
     "Conv1DTranspose": ("groups", "rank"),
+    "Conv3DTranspose": ("groups", "rank"),
 }
 """Arguments that a layer's base class wrote into its config though they say nothing."""
 
@@ -38,6 +40,7 @@ _INERT = frozenset({
     "rank", "fused", "virtual_batch_size", "synchronized", "renorm_momentum", "implementation", "unroll", "use_cudnn",
     "time_major", "input_length", "lora_rank", "lora_alpha", "quantization_config", "quantization_mode",
     "experimental_run_tf_function", "optional", "autocast", "input_axes", "output_axes",
+    "vocabulary_size", "query_shape", "key_shape", "value_shape",
 })  # fmt: skip
 """Arguments of other versions that don't change what a layer computes."""
 

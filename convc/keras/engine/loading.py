@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from convc.keras.engine.registry import (
 from convc.keras.engine.revival import LayersError, revived_layer
 from convc.keras.engine.serialization import plain
 from convc.keras.engine.tensor import Array, Variable
-from convc.keras.training.optimizer_files import restore_state
+from convc.keras.training.optimizer_files import ordered_as_now, restore_state
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _STATE = "optimizer/vars"
@@ -38,6 +38,7 @@ FAMILIES.update(
     activations=activations.get,
     constraints=constraints.get,
     initializers=initializers.get,
+    layers=revived_layer,
     losses=losses.get,
     metrics=metrics.get,
     optimizers=optimizers.get,
@@ -66,7 +67,7 @@ def load_model(
         if is_hdf5(path):
             return _from_hdf5(path, compile)
         parts = archive.read(path)
-        with of_version(parts.version):
+        with of_version(parts.version), revival.one_file():
             model = _model(parts.config)
         if parts.weights is None:
             raise InputFileError(f"{path}: it has no {archive.WEIGHTS}")
@@ -101,11 +102,32 @@ def _from_hdf5(path: Path, compile: bool) -> Any:
         if compile and isinstance(text, str):
             config = archive.parsed(text, f"{path}: training_config")
             config["optimizer"] = config.pop("optimizer_config", None)
+            for key in ("metrics", "weighted_metrics"):
+                config[key] = _unprefixed(config.get(key), model.output_names)
             _compile(model, config)
             group = "optimizer_weights"
             names = file.texts(group, "weight_names")
-            _restore(model, [file.array(f"{group}/{name}") for name in names], str(path))
+            arrays = [file.array(f"{group}/{name}") for name in names]
+            known = model.trainable_variables
+            _restore(model, ordered_as_now(model.optimizer.rule, known, names, arrays), str(path))
         return model
+
+
+def _unprefixed(metrics: Any, outputs: Sequence[str]) -> Any:
+    """Metrics of several outputs without the outputs' names, which Keras 2 writes before theirs."""
+    if not isinstance(metrics, list) or len(metrics) != len(outputs) or len(outputs) < 2:
+        return metrics
+
+    def without(value: Any, prefix: str) -> Any:
+        match value:
+            case list():
+                return [without(item, prefix) for item in value]
+            case {"config": {"name": str() as name} as config}:
+                return {**value, "config": {**config, "name": name.removeprefix(prefix)}}
+            case _:
+                return value
+
+    return [without(own, f"{name}_") for own, name in zip(metrics, outputs, strict=True)]
 
 
 def _compile(model: Any, config: dict[str, Any]) -> None:
@@ -133,7 +155,16 @@ def _scored(value: Any, get: Callable[[Any], Any]) -> Any:
         case {"class_name": "function", "config": str() as name}:
             return custom_object(value.get("registered_name"), name) or name
         case {"class_name": "MeanMetricWrapper", "config": {"name": name, "fn": function}}:
-            return name if name in ("accuracy", "acc") else _scored(function, get)
+            if name in ("accuracy", "acc"):
+                return name
+            found = get(_scored(function, get))
+            if isinstance(found, metrics.Metric):
+                found.name = str(name)
+            return found
+        case {"class_name": str() as name, "config": dict() as config} if "fn" in config:
+            if custom_object(value.get("registered_name"), name) is None:  # Keras 2 says it twice
+                value = {**value, "config": {k: v for k, v in config.items() if k != "fn"}}
+            return get(plain(value))
         case {"class_name": str(), "config": _}:
             return get(plain(value))
         case dict():
@@ -144,15 +175,16 @@ def _scored(value: Any, get: Callable[[Any], Any]) -> Any:
             return value
 
 
-def _restore(model: Any, arrays: list[Array], source: str) -> None:
+def _restore(model: Any, arrays: Sequence[Array], source: str) -> None:
     if arrays:
         restore_state(model, arrays, source)
 
 
 def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The model of a text made by `to_json`, here or in Keras; its weights are new."""
-    with custom_object_scope(custom_objects):
-        return model_from_config(archive.parsed(json_string, "model_from_json: the text"))
+    config = archive.parsed(json_string, "model_from_json: the text")
+    with custom_object_scope(custom_objects), of_version(config.get("keras_version", "3")):
+        return model_from_config(config)
 
 
 def model_from_config(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:

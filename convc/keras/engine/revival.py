@@ -41,6 +41,51 @@ class LayersError(UnsupportedError):
 def revived_layer(value: Any) -> Any:
     """The layer, model or function between layers of an entry."""
     entry = entry_of(value, "layer")
+    made = _made_before.get()
+    earlier = [] if made is None else made.setdefault((entry["class_name"], _name_of(entry)), [])
+    if "shared_object_id" in entry:
+        plain_entry = _unmarked(entry)
+        for other, layer in earlier:
+            if _unmarked(other) == plain_entry:
+                return layer
+    layer = _made(entry)
+    earlier.append((entry, layer))
+    return layer
+
+
+_made_before: ContextVar[dict[tuple[str, str], list[tuple[dict[str, Any], Any]]] | None] = (
+    ContextVar("convc_keras_made_before", default=None)
+)
+
+
+@contextmanager
+def one_file() -> Iterator[None]:
+    """Within it, layers that a file marks as one object, in a model and in one nested in it, are one layer.
+
+    Of several places Keras marks the later ones only; the first one is known by its equal config.
+    """
+    token = _made_before.set({})
+    try:
+        yield
+    finally:
+        _made_before.reset(token)
+
+
+_OF_A_PLACE = frozenset({"shared_object_id", "inbound_nodes", "build_config", "compile_config"})
+
+
+def _unmarked(value: Any) -> Any:
+    """What the entries of one object have in common: all but the calls and the marks."""
+    match value:
+        case dict():
+            return {k: _unmarked(v) for k, v in value.items() if k not in _OF_A_PLACE}
+        case list():
+            return [_unmarked(v) for v in value]
+        case _:
+            return value
+
+
+def _made(entry: dict[str, Any]) -> Any:
     name = _name_of(entry)
     custom = custom_object(entry.get("registered_name"), entry["class_name"])
     if custom is None and is_operation(entry):
@@ -255,6 +300,9 @@ def functional(cls: Any, config: dict[str, Any]) -> Any:
         old = old or any(isinstance(node, list) for node in inbound)
         layers[name] = layer
         nodes[name] = [_node(node) for node in inbound]
+        if getattr(layer, "follows_phase", False):
+            for node in nodes[name]:
+                node.kwargs.pop("training", None)
     given, wanted = _structure(config.get("input_layers")), _structure(config.get("output_layers"))
     if old:
         given, wanted = _unwrapped(given), _unwrapped(wanted)

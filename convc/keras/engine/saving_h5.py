@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +15,8 @@ from convc.keras.engine.tensor import Array, Variable
 
 _OLD_LAYERS = "_layer_checkpoint_dependencies"
 """What Keras 2.12 and 2.13 called `layers`."""
+_PRIVATE = re.compile("/((?:query|key|value|output)_dense)/")
+"""What Keras 2 keeps under names with an underscore before them."""
 _OURS = frozenset({"init_arguments", "calls", "network", "_first", "_chain", "optimizer"})
 
 
@@ -54,9 +57,7 @@ def _walk(layer: Any, prefix: str, visited: set[int]) -> Iterator[tuple[str, Any
             yield from _container(value, f"{prefix}{name}/", visited)
 
 
-def _container(
-    items: Iterable[Any], prefix: str, visited: set[int]
-) -> Iterator[tuple[str, Any]]:
+def _container(items: Iterable[Any], prefix: str, visited: set[int]) -> Iterator[tuple[str, Any]]:
     counts: Counter[str] = Counter()
     for item in items.values() if isinstance(items, dict) else items:
         if isinstance(item, Layer):
@@ -90,6 +91,8 @@ def read(model: Any, file: Hdf5, skip_mismatch: bool = False) -> list[tuple[Vari
     for place, variable in wanted.items():
         path = place.replace("layers/", f"{_OLD_LAYERS}/") if old else place
         shape = file.shape(path)
+        if shape is None and (shape := file.shape(private := _PRIVATE.sub(r"/_\1/", path))):
+            path = private
         if skip_mismatch and shape != variable.shape:
             continue
         if shape is None:

@@ -146,6 +146,11 @@ class ActivityRegularization(Identity):
         super().__init__(activity_regularizer=regularizers.L1L2(l1, l2), **kwargs)
         self.l1, self.l2 = l1, l2
 
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("activity_regularizer")  # l1 and l2 say it
+        return config
+
 
 class Dropout(Layer):
     """Sets a share `rate` of its inputs to zero in training; passes them on otherwise."""

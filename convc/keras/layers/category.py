@@ -72,8 +72,9 @@ class Discretization(Layer):
         sparse: bool = False,
         dtype: Any = None,
         name: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=dtype, **kwargs)
         if sparse:
             refuse(self, "sparse", "False", sparse)
         if (bin_boundaries is None) == (num_bins is None):
@@ -84,6 +85,11 @@ class Discretization(Layer):
         self.num_bins = None if num_bins is None else positive(self, "num_bins", num_bins)
         self.epsilon = epsilon
         self.output_mode = choice(self, "output_mode", output_mode, MODES)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("trainable")  # Keras 3's takes none
+        return config
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Boundaries at the quantiles of data."""
