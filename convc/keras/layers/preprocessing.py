@@ -18,6 +18,9 @@ Sides = tuple[int, int]
 class ImageLayer(Layer):
     """Base of layers on a batch of images."""
 
+    follows_phase = True
+    """Keras' files say `training=True` in every call of it, and mean the phase that the model is in."""
+
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format = standardize_data_format(data_format, title(self))

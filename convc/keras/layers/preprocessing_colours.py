@@ -7,7 +7,7 @@ unless `training=False`, as Keras' do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -135,7 +135,11 @@ class FactorLayer(ColourLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(value_range, seed, data_format, **kwargs)
-        self.factor = bounds(self, "factor", factor, 1.0)
+        several = isinstance(factor, (tuple, list))
+        self.factor = bounds(self, "factor", factor, 1.0, self.least if several else 0.0)
+
+    least: ClassVar[float] = 0.0
+    """The smallest lower bound: Keras' files have -factor for layers that it doesn't check."""
 
     def amount(self, x: KerasTensor) -> Any:
         return self.drawn(x, *self.factor)
@@ -143,6 +147,8 @@ class FactorLayer(ColourLayer):
 
 class RandomColorDegeneration(FactorLayer):
     """Images nearer to gray by a share that is drawn from `factor`."""
+
+    least = -1.0
 
     def changed(self, x: KerasTensor) -> Any:
         gray = ops.image.rgb_to_grayscale(x, "channels_last")
@@ -164,6 +170,8 @@ class RandomHue(FactorLayer):
 
 class RandomSaturation(FactorLayer):
     """Images whose saturation is multiplied by f / (1 - f), for f drawn from `factor`: 0.5 changes nothing."""
+
+    least = -1.0
 
     def changed(self, x: KerasTensor) -> Any:
         share = self.amount(x)
@@ -206,7 +214,8 @@ class RandomPosterization(ColourLayer):
     ) -> None:
         super().__init__(value_range, seed, data_format, **kwargs)
         both = (factor, factor) if is_integer(factor) else factor
-        self.factor = bounds(self, "factor", both, 8.0, 1.0)
+        low, high = bounds(self, "factor", both, 8.0, 1.0)
+        self.factor = int(low), int(high)
 
     def changed(self, x: KerasTensor) -> Any:
         low, high = self.factor
