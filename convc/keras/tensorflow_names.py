@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,10 @@ from convc.keras import (
 )
 from convc.keras.tensorflow_text import NAMES as TEXT
 from convc.keras.tensorflow_text import joined, or_text, whole
-from convc.keras.training.eager import GradientTape
+from convc.keras.training.hand_functions import function
+from convc.keras.training.tape import GradientTape
 from convc.keras.utils.seeding import set_random_seed
 from convc.types import DType
-
-
-def function(func: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """`@tf.function`, with or without arguments: the function itself, which is compiled where it is traced."""
-    del options
-    return func if func is not None else lambda decorated: decorated
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const") -> Any:

@@ -7,7 +7,7 @@ steps that lead to a model's outputs become its graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -32,11 +32,47 @@ class Placeholder:
     name: str
 
 
+class Whole(Protocol):
+    """What computes several values at once from steps: an operator of several outputs, gradients, an update."""
+
+    @property
+    def key(self) -> Hashable:
+        """What those have in common that compute the same from the same."""
+        ...
+
+    def emit(self, trace: Any, inputs: Sequence[str]) -> Sequence[str]:
+        """The values' names in a trace's builder, to which their nodes are added, from those of the steps."""
+        ...
+
+
+@dataclass(eq=False)
+class Part:
+    """One of the values that something computes at once."""
+
+    whole: Whole
+    number: int
+
+
+@dataclass(eq=False)
+class Outputs:
+    """The outputs of an operator of several."""
+
+    op: Op
+
+    @property
+    def key(self) -> Hashable:
+        return self.op
+
+    def emit(self, trace: Any, inputs: Sequence[str]) -> Sequence[str]:
+        found: Sequence[str] = trace.builder.add_all(self.op, *inputs)
+        return found
+
+
 @dataclass(eq=False)
 class Step:
     """How one value comes about. `layer` is the path of the layer that was being traced."""
 
-    source: Union[Op, Placeholder, Variable, Array]
+    source: Union[Op, Part, Placeholder, Variable, Array]
     inputs: tuple[Step, ...]
     type: TensorType
     layer: str = ""
@@ -62,7 +98,7 @@ class Recording(Protocol):
     def variables(self) -> dict[Variable, Step]: ...
 
     def made(self, tensor: Any) -> None:
-        """A tensor was computed outside of all layers."""
+        """A tensor shows a value that the recording is still to compute."""
         ...
 
     def next_number(self) -> int:
@@ -72,8 +108,15 @@ class Recording(Protocol):
     def values(self, steps: Sequence[Step]) -> list[Array]: ...
 
 
+def put_down(step: Step) -> Recording | None:
+    """The recording that is still to compute a step's value."""
+    return step.recorded if step.known is None else None
+
+
 class Traced(Operators):
     """A tensor or a variable: what has a step, and values once they are known."""
+
+    step: Any
 
     def __array_function__(self, called: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = str(called.__name__)
@@ -134,7 +177,7 @@ class Keeper(Protocol):
         ...
 
     def assigned(self, variable: Variable) -> None:
-        """The variable was assigned to: its value is the latest one."""
+        """The variable is being assigned to: it has the latest value from now on."""
         ...
 
     def lost(self, variable: Variable) -> None:
@@ -239,14 +282,19 @@ class Variable(Traced):
         if traced is not None and self in traced:
             traced[self] = self._assigned(value)
             return
+        recording = put_down(value.step) if isinstance(value, Traced) else None
+        if recording is not None:
+            recording.variables[self] = self._assigned(value)
+            return
         array = np.asarray(value)
         if array.shape != self.shape:
             raise ModelError(
                 f"variable {self.path!r}: expected shape {self.shape}; received {array.shape}"
             )
-        self.receive(np.array(array, dtype=self._dtype.numpy, order="C"))
+        array = np.array(array, dtype=self._dtype.numpy, order="C")
         if self.keeper is not None:
             self.keeper.assigned(self)
+        self.receive(array)
 
     def receive(self, array: Array) -> None:
         """Takes an array of the variable's type as the value, without a word to the keeper."""

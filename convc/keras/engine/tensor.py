@@ -22,6 +22,8 @@ from convc.keras.engine.steps import (
     RECORDERS,
     Array,
     Keeper,
+    Outputs,
+    Part,
     Placeholder,
     Recording,
     Step,
@@ -29,6 +31,7 @@ from convc.keras.engine.steps import (
     Variable,
     at_once,
     evaluate,
+    put_down,
     recorded,
     recording_now,
     steps_to,
@@ -53,6 +56,8 @@ class KerasTensor(Traced):
         """The call that returned it (engine.call.Call) and its position among the outputs."""
         self.mask: KerasTensor | None = None
         """Which of its values count, where some don't: booleans for the first axes (engine.masks)."""
+        if step.recorded is not None and step.known is None:
+            step.recorded.made(self)
 
     @property
     def type(self) -> TensorType:
@@ -169,13 +174,33 @@ def apply(op: Op, *operands: Any) -> KerasTensor:
     return tensor if symbolic else settled(tensor)
 
 
+def apply_all(op: Op, *operands: Any) -> tuple[KerasTensor, ...]:
+    """The outputs of an operator of several, in a step that is traced or recorded."""
+    steps = tuple(as_tensor(o).step for o in operands)
+    types, whole = op.infer(*(s.type for s in steps)), Outputs(op)
+    symbolic = any(s.symbolic for s in steps)
+    found = [
+        KerasTensor(Step(Part(whole, k), steps, type_, scope_name(), symbolic))
+        for k, type_ in enumerate(types)
+    ]
+    return tuple(t if symbolic else settled(t) for t in found)
+
+
 def settled(tensor: KerasTensor) -> KerasTensor:
     """A tensor of known values: left to the recording that is under way, else computed at once outside of layers."""
     recording = recording_now()
+    if recording is None and at_once():
+        # What follows from something that is put down is put down, too.
+        recording = next((r for i in tensor.step.inputs if (r := put_down(i)) is not None), None)
+        if recording is not None:
+            known = recording.variables
+            inputs = [
+                known[s] if isinstance(s := i.source, Variable) else i for i in tensor.step.inputs
+            ]
+            tensor.step.inputs = tuple(inputs)
     if recording is not None:
         tensor.step.recorded = recording
-        if not scope():
-            recording.made(tensor)
+        recording.made(tensor)
         return tensor
     return as_tensor(evaluate(tensor.step), tensor.type.dtype) if at_once() else tensor
 
@@ -257,7 +282,7 @@ def elementwise_binary(op: type[Op], a: Any, b: Any) -> KerasTensor:
 
 __all__ = [
     "BATCH", "FUNCTIONS", "RECORDERS", "Array", "Keeper", "KerasTensor", "Operators", "Placeholder", "Recording",
-    "Step", "Traced", "Variable", "apply", "as_tensor", "at_once", "binary", "cast", "common_dtype",
+    "Step", "Traced", "Variable", "apply", "apply_all", "as_tensor", "at_once", "binary", "cast", "common_dtype",
     "elementwise_binary", "evaluate", "extent", "extents", "floating", "function", "placeholder", "promoted",
     "recorded", "recording_now", "reshape", "settled", "steps_to", "traced_variables", "transpose",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from convc.keras.engine.tensor import (
     KerasTensor,
     Variable,
     apply,
+    apply_all,
     as_tensor,
     floating,
     promoted,
@@ -164,6 +165,12 @@ class BatchNormalization(Layer):
 
         In the graph of a model that is to predict nothing is assigned.
         """
+        following = stepping() or not x.step.symbolic
+        if following and mask is None and not self.renorm:
+            together = norm.BatchNormTraining(axis, self.epsilon)
+            y, mean, variance = apply_all(together, x, gamma, beta)
+            self._follow(*self._batch_statistics(mean, variance))
+            return y
         others = tuple(d for d in range(x.type.rank) if d != axis)
         if mask is None:
             mean = apply(reduce.ReduceMean(others, True), x)
@@ -174,7 +181,7 @@ class BatchNormalization(Layer):
         found = self._batch_statistics(mean, variance)
         if self.renorm:
             gamma, beta = self._corrected(*found, as_tensor(gamma), as_tensor(beta))
-        if stepping() or not x.step.symbolic:
+        if following:
             self._follow(*found)
         lifted = apply(broadcasting.Add(), *promoted(variance, self.epsilon))
         scaled = apply(broadcasting.Mul(), apart, apply(elementwise.Rsqrt(), lifted))

@@ -7,38 +7,44 @@ of the data, not once for each batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Protocol
 
 import numpy as np
 
 from convc.errors import ModelError
 from convc.graph.ir import Builder, Graph, Node
+from convc.graph.op import Op
 from convc.graph.state import NEXT, next_values
 from convc.keras.engine.call import collecting_losses, map_tensors
-from convc.keras.engine.naming import entered, outermost
+from convc.keras.engine.naming import entered, outermost, user_line
 from convc.keras.engine.phase import step_phase
+from convc.keras.engine.steps import Outputs, Part, Whole
 from convc.keras.engine.tensor import (
     FUNCTIONS,
     Array,
     KerasTensor,
     Step,
     Variable,
-    apply,
     as_tensor,
+    steps_to,
     traced_variables,
 )
-from convc.keras.training.optimizer import NO_CONSTRAINTS, PREFIX, all_slots, slot_name, updated
+from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.step import RATE
 from convc.keras.training.tracing import Trace
-from convc.ops.elementwise import StopGradient
+from convc.keras.training.wholes import Gradients, Update, part
+from convc.ops.elementwise import Dropout, StopGradient
 from convc.ops.noise import FreshSeed
+from convc.ops.norm import BatchNorm, BatchNormTraining
 from convc.ops.random import SEED
 from convc.ops.values import Value
-from convc.passes.gradient import add_gradients, with_outputs
-from convc.passes.training_mode import SEED_INPUT, drawn, draws
+from convc.passes.gradient import with_outputs
+from convc.passes.training_mode import FORWARD, SEED_INPUT, drawn, draws
 from convc.types import DType, TensorType
 
 LOGS = "logs/"
@@ -46,14 +52,47 @@ LOGS = "logs/"
 VARIABLES = "variables/"
 
 
-class _Any(dict[Variable, Step]):
+class Traced(dict[Variable, Step]):
     """Traced variables: all of them, whether they were met before or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: dict[Variable, list[Step]] = {}
+        """All that each assigned variable was: a gradient for it is that for all of these together."""
 
     def __contains__(self, key: object) -> bool:
         return True
 
     def __missing__(self, variable: Variable) -> Step:
         return variable._step
+
+    def __setitem__(self, variable: Variable, step: Step) -> None:
+        own = detached(step)
+        self.read.setdefault(variable, [variable._step]).append(own)
+        super().__setitem__(variable, own)
+
+
+def detached(step: Step) -> Step:
+    """A step that was assigned to a variable: no gradient goes through it, a tape reads variables."""
+    if not step.type.dtype.is_float or not isinstance(step.source, (Op, Part)):
+        return replace(step)
+    return Step(StopGradient(), (step,), step.type, symbolic=step.symbolic, recorded=step.recorded)
+
+
+class Book(Protocol):
+    """Where an update finds what its optimizer keeps."""
+
+    def rate(self, optimizer: Any, dtype: DType) -> Step:
+        """The learning rate, a scalar."""
+        ...
+
+    def state(self, optimizer: Any, variables: Sequence[Variable]) -> list[Step]:
+        """The slots of each variable and the shared numbers, as they are now."""
+        ...
+
+    def keep(self, optimizer: Any, variables: Sequence[Variable], after: Sequence[Step]) -> None:
+        """Takes what they become."""
+        ...
 
 
 class StepTrace(Trace):
@@ -62,8 +101,8 @@ class StepTrace(Trace):
     def __init__(self, builder: Builder, names: dict[Variable, str]) -> None:
         super().__init__(builder)
         self.names = names
-        self.variables = _Any()
-        self.state: dict[str, Value] = {}
+        self.variables: Traced = Traced()
+        self.kept: dict[str, Step] = {}
         """The latest values of what optimizers keep, by name."""
         self.first: dict[str, Array] = {}
         """What that is before the first step."""
@@ -72,11 +111,22 @@ class StepTrace(Trace):
         """How often the step applies each optimizer."""
         self.losses: list[KerasTensor] = []
         self._draws = 0
+        self._postponed: dict[str, tuple[str, Callable[[Builder, Node], None]]] = {}
+        self._parts: dict[int, tuple[Whole, Sequence[str]]] = {}
+        """The names of what several steps are parts of, by its number."""
 
     def _emitted(self, step: Step) -> str:
         source = step.source
+        if isinstance(source, Part):
+            found = self._parts.get(id(source.whole))
+            if found is None:
+                inputs = tuple(self._names[i] for i in step.inputs)
+                found = (source.whole, self._emitted_whole(source.whole, inputs, step.layer))
+                self._parts[id(source.whole)] = found
+            return found[1][source.number]
         if isinstance(source, Variable):
-            return self.builder.input(self.name_of(source), step.type)
+            name = self.name_of(source)
+            return name if name in self.builder.inputs else self.builder.input(name, step.type)
         if isinstance(source, FreshSeed) or (step.training and draws(source)):  # type: ignore[arg-type]
             return self._drawn(step)
         return super()._emitted(step)
@@ -84,23 +134,56 @@ class StepTrace(Trace):
     def name_of(self, variable: Variable) -> str:
         return self.names.setdefault(variable, f"{VARIABLES}{len(self.names)}")
 
+    def _emitted_whole(self, whole: Whole, inputs: tuple[str, ...], layer: str) -> Sequence[str]:
+        if not (isinstance(whole, Outputs) and isinstance(whole.op, BatchNormTraining)):
+            return whole.emit(self, inputs)
+        # Transposes pass a norm of given statistics.
+        op, y = whole.op, self.builder.fresh(f"{layer}/norm")
+        mean, variance = f"{y}/mean", f"{y}/variance"
+
+        def train(builder: Builder, node: Node) -> None:
+            trained = BatchNormTraining(node.op.axis, op.epsilon)  # type: ignore[attr-defined]
+            outputs = (node.outputs[0], mean, variance)
+            builder.emit(Node(trained, node.inputs[:3], outputs, node.layer))
+
+        given = (*inputs, *inputs[1:])
+        self._postpone(Node(BatchNorm(op.axis, op.epsilon), given, (y,), layer), train)
+        return y, mean, variance
+
+    def _postpone(self, node: Node, becomes: Callable[[Builder, Node], None]) -> None:
+        """Emits a node as it is in prediction; it becomes what it is in training once transposes have passed it."""
+        place = f"{node.layer}#{len(self._postponed)}"
+        self._postponed[place] = (node.layer, becomes)
+        self.builder.emit(replace(node, layer=place))
+
     def _drawn(self, step: Step) -> str:
         if SEED_INPUT not in self.builder.inputs:
             self.builder.input(SEED_INPUT, SEED)
         name = self.builder.fresh(f"{step.layer}/drawn" if step.layer else "drawn")
         inputs = tuple(self._names[i] for i in step.inputs)
         node = Node(step.source, inputs, (name,), step.layer)  # type: ignore[arg-type]
-        drawn(self.builder, node, self._draws)
-        self._draws += 1
+        number = self._number_of_draw(step)
+        if isinstance(step.source, Dropout) and inputs[0] not in self.builder.weights:
+            self._postpone(node, lambda builder, node: drawn(builder, node, number))
+        else:
+            drawn(self.builder, node, number)
         return name
 
-    def slot(self, name: str, type: TensorType, value: float) -> Value:
+    def _number_of_draw(self, step: Step) -> int:
+        self._draws += 1
+        return self._draws - 1
+
+    def slot(self, name: str, type: TensorType, value: float) -> Step:
         """What an optimizer keeps under a name, now."""
-        if name not in self.state:
+        if name not in self.kept:
             shape: Any = type.shape
             self.first[name] = np.full(shape, value, type.dtype.numpy)
-            self.state[name] = Value(self.builder, self.builder.input(name, type))
-        return self.state[name]
+            self.kept[name] = self.input(name, type)
+        return self.kept[name]
+
+    def input(self, name: str, type: TensorType) -> Step:
+        """An input of the graph."""
+        return self.tensor(Value(self.builder, self.builder.input(name, type))).step
 
     def number_of(self, optimizer: Any) -> int:
         """The optimizer's place among those of the step."""
@@ -110,15 +193,112 @@ class StepTrace(Trace):
         self.optimizers.append(optimizer)
         return len(self.optimizers) - 1
 
-    def rate(self, number: int, dtype: DType) -> Value:
-        name = f"{RATE}/{number}"
+    def rate(self, optimizer: Any, dtype: DType) -> Step:
+        name = f"{RATE}/{self.number_of(optimizer)}"
         if name not in self.builder.inputs:
-            self.builder.input(name, TensorType(dtype, ()))
-        return Value(self.builder, name)
+            return self.input(name, TensorType(dtype, ()))
+        return self.tensor(Value(self.builder, name)).step
 
-    def assign(self, variable: Variable, value: Value) -> None:
-        """Gives a variable a value that no gradient goes through: a tape reads variables, not how they came about."""
-        variable.assign(apply(StopGradient(), self.tensor(value)))
+    def state_of(self, optimizer: Any, variables: Sequence[Variable]) -> dict[str, Step]:
+        number, rule = self.number_of(optimizer), optimizer.rule
+        found = {}
+        for variable in variables:
+            type = TensorType(DType.of(variable.dtype), variable.shape)
+            for slot, value in all_slots(rule).items():
+                name = slot_name(f"{number}/{self.name_of(variable)}", slot)
+                found[name] = self.slot(name, type, value)
+        type = TensorType(DType.of(variables[0].dtype), ())
+        for scalar, value in rule.scalars.items():
+            name = f"{PREFIX}/{number}/{scalar}"
+            found[name] = self.slot(name, type, value)
+        return found
+
+    def state(self, optimizer: Any, variables: Sequence[Variable]) -> list[Step]:
+        return list(self.state_of(optimizer, variables).values())
+
+    def keep(self, optimizer: Any, variables: Sequence[Variable], after: Sequence[Step]) -> None:
+        self.kept.update(zip(self.state_of(optimizer, variables), after, strict=True))
+        number = self.number_of(optimizer)
+        self.applied[number] = self.applied.get(number, 0) + 1
+
+    # ------------------------------------------------------------ the graph
+
+    def graph(self, outputs: Mapping[str, Step], order: Sequence[Step] | None = None) -> Graph:
+        """The graph of all that was traced, with steps as outputs and the next values of variables and state.
+
+        `order` has the steps that are needed, each after its inputs.
+
+        Steps up to the first gradients come first, in the order that a model's forward pass has in training (their
+        transposes meet and vanish), then those up to the gradients that depend on these, and so on.
+        """
+        wanted = dict(outputs)
+        for variable in list(self.variables):
+            wanted[f"{NEXT}{self.name_of(variable)}"] = self.variables[variable]
+        wanted |= {f"{NEXT}{name}": step for name, step in self.kept.items()}
+        order = steps_to(wanted.values(), self._names) if order is None else order
+        stages = staged(order, self._names)
+        for k, steps in enumerate(stages):
+            for step in chain.from_iterable((*self._needs(s), s) for s in steps):
+                if step not in self._names:  # Constants that nothing has used so far are gone.
+                    self._names[step] = self._emitted(step)
+            if k + 1 < len(stages) or self._postponed:
+                later = [i for each in stages[k + 1 :] for s in each for i in self._needs(s)]
+                self._arrange([*wanted.values(), *later])
+        for variable in list(self.variables):
+            if self.name_of(variable) not in self.builder.inputs:
+                self.builder.input(self.name_of(variable), variable._step.type)
+        graph = with_outputs(self.builder, {n: self._names[s] for n, s in wanted.items()})
+        next_values(graph)
+        return graph
+
+    def _needs(self, step: Step) -> Sequence[Step]:
+        """What a step is computed from."""
+        return step.inputs
+
+    def _arrange(self, needed: Iterable[Step]) -> None:
+        """Brings what was emitted into the order of training's forward passes; only what is needed keeps its name."""
+        fixed = {*self.builder.inputs, *self.builder.weights}
+        outputs = dict.fromkeys(n for s in needed if (n := self._names.get(s)) is not None)
+        graph = self.builder.finish([n for n in outputs if n not in fixed])
+        for run in FORWARD:
+            graph = run(graph)
+        builder = Builder(graph.name, dict(graph.weights), reserved=graph.types)
+        for name in graph.inputs:
+            builder.input(name, graph.types[name])
+        for node in graph.nodes:
+            if node.layer in self._postponed:
+                layer, becomes = self._postponed.pop(node.layer)
+                becomes(builder, replace(node, layer=layer))
+            else:
+                builder.emit(node)
+        self._postponed.clear()
+        before, self.builder = self.builder.weights, builder
+        same = {n for n, array in builder.weights.items() if array is before.get(n)}
+        there = {*builder.inputs, *same, *(n for n in outputs if n not in fixed)}
+        self._names = {s: n for s, n in self._names.items() if n in there}
+        self._tensors = {n: t for n, t in self._tensors.items() if n in there}
+
+
+def _comes_later(part: Part) -> bool:
+    """Whether it is emitted once what comes before it is in order: gradients, and statistics of norms."""
+    if isinstance(part.whole, Outputs):
+        return isinstance(part.whole.op, BatchNormTraining) and part.number > 0
+    return isinstance(part.whole, Gradients)
+
+
+def staged(order: Sequence[Step], known: Container[Step]) -> list[list[Step]]:
+    """Steps by how many gradients of gradients they are, in their order."""
+    levels: dict[int, int] = {}
+    stages: list[list[Step]] = [[]]
+    for step in order:
+        level = max((levels[id(i)] for i in step.inputs if id(i) in levels), default=0)
+        if step not in known and isinstance(step.source, Part):
+            level += _comes_later(step.source)
+        levels[id(step)] = level
+        while len(stages) <= level:
+            stages.append([])
+        stages[level].append(step)
+    return stages
 
 
 _active: ContextVar[StepTrace | None] = ContextVar("convc_keras_step", default=None)
@@ -141,11 +321,6 @@ def tracing(trace: StepTrace) -> Iterator[None]:
         _active.reset(token)
 
 
-def differentiated(trace: StepTrace, loss: str, sources: Iterable[str]) -> tuple[str, ...]:
-    """The gradients of a scalar value for values, by name."""
-    return add_gradients(trace.builder, loss, list(sources))
-
-
 def leaves(sources: Any) -> Iterator[Any]:
     if isinstance(sources, (list, tuple)):
         for source in sources:
@@ -165,50 +340,28 @@ def rebuilt(sources: Any, found: Iterator[Any]) -> Any:
     return next(found)
 
 
-def apply_in(trace: StepTrace, optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> None:
-    """One update of variables by an optimizer, in a step."""
+def apply_in(book: Book, optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> None:
+    """One update of variables by an optimizer, in a step that is traced or recorded."""
     given = [(g, v) for g, v in pairs if g is not None]
     if not given:
-        raise ModelError(f"{type(optimizer).__name__}.apply: expected gradients; received none")
-    number, rule = trace.number_of(optimizer), optimizer.rule
-    names = {v: f"{number}/{trace.name_of(v)}" for _, v in given}
-    parameters = {names[v]: trace.value(as_tensor(v)) for _, v in given}
-    gradients = {names[v]: trace.value(as_tensor(g, v.dtype)) for g, v in given}
-    kinds = {n: v.type for n, v in parameters.items()}
-    first = next(iter(kinds.values())).dtype
-    slots = {
-        slot_name(n, s): trace.slot(slot_name(n, s), kind, value)
-        for n, kind in kinds.items()
-        for s, value in all_slots(rule).items()
-    }
-    scalars = {
-        f"{PREFIX}/{n}": trace.slot(f"{PREFIX}/{number}/{n}", TensorType(first, ()), value)
-        for n, value in rule.scalars.items()
-    }
-    kept = [names[v] for v in optimizer.without_decay([v for _, v in given])]
-    constraints: dict[str, Callable[[Value], Value]] = dict(NO_CONSTRAINTS)
-    for _, variable in given:
-        if variable.constraint is not None:
-            constraints[names[variable]] = _limited(trace, variable)
-    steps = trace.value(as_tensor(optimizer.iterations))
-    rate = trace.rate(number, first)
-    state = {**slots, **scalars}
-    found = updated(rule, parameters, gradients, state, steps, rate, kept, constraints)
-    for variable, name in names.items():
-        trace.assign(variable, found[name])
-    for name in slots:
-        trace.state[name] = found.get(name, slots[name])
-    for name in rule.scalars:
-        trace.state[f"{PREFIX}/{number}/{name}"] = found[f"{PREFIX}/{name}"]
-    trace.assign(optimizer.iterations, steps + 1)
-    trace.applied[number] = trace.applied.get(number, 0) + 1
-
-
-def _limited(trace: StepTrace, variable: Variable) -> Callable[[Value], Value]:
-    def limited(value: Value) -> Value:
-        return trace.value(as_tensor(variable.constraint(trace.tensor(value)), variable.dtype))
-
-    return limited
+        raise ModelError(
+            f"{user_line()}: {type(optimizer).__name__}.apply: expected gradients; received none"
+        )
+    rule, variables = optimizer.rule, tuple(v for _, v in given)
+    fixed = optimizer.without_decay(variables)
+    kept = tuple(k for k, v in enumerate(variables) if any(v is f for f in fixed))
+    update = Update(rule, variables, tuple(all_slots(rule)), kept)
+    before, steps = [v.step for v in variables], optimizer.iterations.step
+    state = book.state(optimizer, variables)
+    rate = book.rate(optimizer, DType.of(variables[0].dtype))
+    gradients = [as_tensor(g, v.dtype).step for g, v in given]
+    inputs = (steps, rate, *before, *gradients, *state)
+    likes = enumerate((*before, *state, steps))
+    after = [part(update, k, inputs, like) for k, like in likes]
+    for variable, step in zip(variables, after, strict=False):
+        variable.assign(KerasTensor(step))
+    book.keep(optimizer, variables, after[len(variables) : -1])
+    optimizer.iterations.assign(KerasTensor(after[-1]))
 
 
 def traced_step(
@@ -234,16 +387,8 @@ def traced_step(
                 f"{getattr(step, '__qualname__', step)}: expected a dict of losses and metrics by name; "
                 f"returned {logs!r}"
             )
-        outputs = {f"{LOGS}{n}": _scalar(trace, v).name for n, v in _flat_logs(logs).items()}
-        for variable in list(trace.variables):
-            value = trace.value(KerasTensor(trace.variables[variable]))
-            outputs[f"{NEXT}{trace.name_of(variable)}"] = value.name
-            if trace.name_of(variable) not in builder.inputs:
-                builder.input(trace.name_of(variable), variable._step.type)
-    outputs |= {f"{NEXT}{name}": value.name for name, value in trace.state.items()}
-    graph = with_outputs(builder, outputs)
-    next_values(graph)
-    return graph, trace
+        outputs = {f"{LOGS}{n}": _scalar(v) for n, v in _flat_logs(logs).items()}
+        return trace.graph(outputs), trace
 
 
 def _flat_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,12 +398,13 @@ def _flat_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _scalar(trace: StepTrace, value: Any) -> Value:
+def _scalar(value: Any) -> Step:
     """A loss or a metric as one float: the mean of several numbers."""
     tensor = as_tensor(value)
     if not tensor.type.dtype.is_float:
         tensor = as_tensor(tensor, "float32")
-    return trace.value(FUNCTIONS["mean"](tensor) if tensor.ndim else tensor)
+    found: Step = (FUNCTIONS["mean"](tensor) if tensor.ndim else tensor).step
+    return found
 
 
 def _filled(structure: Any, tensor: Callable[[str], Any]) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from convc import keras
 from convc.errors import ModelError
 from convc.keras import layers, ops
-from convc.keras.training import eager
+from convc.keras.training import hand_running, ledger
 
 X = np.random.RandomState(0).rand(32, 6).astype(np.float32)
 Y = X[:, :1] * 2 - X[:, 1:2]
@@ -21,7 +21,7 @@ def small(*middle: Any) -> Any:
 
 @pytest.fixture(params=["interpreted", "compiled"])
 def way(request: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(eager, "SMALL", 0 if request.param == "compiled" else 1 << 60)
+    monkeypatch.setattr(hand_running, "SMALL", 0 if request.param == "compiled" else 1 << 60)
 
 
 def test_a_loop_by_hand_makes_the_steps_that_fit_makes(way: None) -> None:
@@ -202,13 +202,13 @@ def test_a_tape_without_a_loss_says_what_is_missing() -> None:
 
 
 def test_programs_used_last_are_kept(monkeypatch: Any) -> None:
-    monkeypatch.setattr(eager, "SMALL", 0)
-    monkeypatch.setattr(eager, "PROGRAMS", 2)
+    monkeypatch.setattr(hand_running, "SMALL", 0)
+    monkeypatch.setattr(hand_running, "PROGRAMS", 2)
     model = small()
     want = model.predict(X, verbose=0)
     for rows in (1, 2, 3, 4, 1):
         np.testing.assert_allclose(model(X[:rows]), want[:rows], rtol=1e-5, atol=1e-6)
-    assert len(eager._programs) == 2
+    assert len(hand_running._programs) == 2
 
 
 def test_an_update_that_could_not_be_computed_is_tried_again(monkeypatch: Any) -> None:
@@ -220,7 +220,7 @@ def test_an_update_that_could_not_be_computed_is_tried_again(monkeypatch: Any) -
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(eager, "computed", fails)
+        patch.setattr(ledger, "run", fails)
         with pytest.raises(MemoryError):
             v.numpy()
     assert float(v.numpy()) == 6.0

@@ -1,0 +1,45 @@
+"""Updates of variables by an optimizer: in the step that is being traced, or put down until their values are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from convc.keras.engine.steps import Step, recorded
+from convc.keras.engine.tensor import KerasTensor, Variable, as_tensor
+from convc.keras.training.hand_programs import cell_of
+from convc.keras.training.hand_slots import Kept, kept_for
+from convc.keras.training.ledger import LEDGER
+from convc.keras.training.own_steps import apply_in, tracing_step
+from convc.types import DType
+
+
+def apply_gradients(optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> None:
+    """One update of variables by an optimizer."""
+    trace = tracing_step()
+    if trace is not None:
+        apply_in(trace, optimizer, pairs)
+        return
+    kept = kept_for(optimizer)
+    with recorded(LEDGER):
+        apply_in(ByHand(kept), optimizer, pairs)
+
+
+class ByHand:
+    """An optimizer's state as variables, as an update takes it."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+
+    def rate(self, optimizer: Any, dtype: DType) -> Step:
+        made = self.kept.steps_made(optimizer, cell_of(optimizer.iterations).pending is not None)
+        return as_tensor(np.array(optimizer.rate_at(made), dtype.numpy)).step
+
+    def state(self, optimizer: Any, variables: Sequence[Variable]) -> list[Step]:
+        return [v.step for v in self.kept.state(optimizer.rule, variables)]
+
+    def keep(self, optimizer: Any, variables: Sequence[Variable], after: Sequence[Step]) -> None:
+        for variable, step in zip(self.kept.state(optimizer.rule, variables), after, strict=True):
+            variable.assign(KerasTensor(step))

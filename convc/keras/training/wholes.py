@@ -1,0 +1,113 @@
+"""What gives several values at once in steps of a user's own: gradients, updates, operators of several outputs.
+
+They are steps like operators, so that a step is known as a whole before the first of its gradients is derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convc.errors import ConvcError, ModelError
+from convc.keras.engine.naming import user_line
+from convc.keras.engine.steps import Part, Step, recording_now
+from convc.keras.engine.tensor import KerasTensor, Variable, as_tensor
+from convc.keras.training.optimizer import NO_CONSTRAINTS, PREFIX, slot_name, updated
+from convc.keras.training.rules import Rule
+from convc.ops.differentiation import add_gradients
+from convc.ops.values import Value
+
+
+class Gradients:
+    """The gradients of a scalar, the first input, for the others."""
+
+    def __init__(self) -> None:
+        self.line = user_line()
+
+    @property
+    def key(self) -> Hashable:
+        """What two of them that compute alike have in common."""
+        return "gradients"
+
+    def emit(self, trace: Any, inputs: Sequence[str]) -> Sequence[str]:
+        total, *sources = inputs
+        try:
+            return add_gradients(trace.builder, total, sources)
+        except ConvcError as error:
+            raise type(error)(f"{self.line}: {error}") from None
+
+
+def gradients(total: KerasTensor, sources: Sequence[Step]) -> list[Step]:
+    """The gradients of a float scalar for steps, as steps."""
+    for what, step in (("the loss", total.step), *(("a source", s) for s in sources)):
+        if not step.type.dtype.is_float:
+            raise ModelError(
+                f"{user_line()}: gradient: {what} expects a float dtype, got {step.type}"
+            )
+    inputs = (total.step, *sources)
+    whole = Gradients()
+    return [part(whole, k, inputs, source) for k, source in enumerate(sources)]
+
+
+def part(whole: Any, number: int, inputs: tuple[Step, ...], like: Step) -> Step:
+    """A value of another one's type."""
+    symbolic = any(s.symbolic for s in inputs)
+    found = Step(Part(whole, number), inputs, like.type, symbolic=symbolic)
+    found.recorded = recording_now()
+    return found
+
+
+@dataclass(eq=False)
+class Update:
+    """The next values of variables after one step of an optimizer's rule, with its slots, scalars and the steps made.
+
+    Inputs: the steps made before, the rate, then the variables, their gradients, the slots of each and the scalars.
+    Outputs: the variables, the slots and the scalars, then the steps made.
+    """
+
+    rule: Rule
+    variables: tuple[Variable, ...]
+    """What is updated: for their constraints."""
+    slots: tuple[str, ...]
+    fixed: tuple[int, ...]
+    """Which of the variables don't decay."""
+
+    @property
+    def key(self) -> Hashable:
+        limits = tuple(None if v.constraint is None else id(v.constraint) for v in self.variables)
+        return type(self.rule), repr(self.rule), len(self.variables), self.fixed, limits
+
+    @property
+    def state(self) -> list[str]:
+        """The names of the slots and the scalars, in their order."""
+        count = range(len(self.variables))
+        slots = [slot_name(str(k), s) for k in count for s in self.slots]
+        return [*slots, *(f"{PREFIX}/{n}" for n in self.rule.scalars)]
+
+    def emit(self, trace: Any, inputs: Sequence[str]) -> Sequence[str]:
+        names = [str(k) for k in range(len(self.variables))]
+        given = iter(Value(trace.builder, name) for name in inputs)
+        iterations, rate = next(given), next(given)
+        parameters = {n: next(given) for n in names}
+        gradients = {n: next(given) for n in names}
+        state = {n: next(given) for n in self.state}
+        constraints: dict[str, Callable[[Value], Value]] = dict(NO_CONSTRAINTS)
+        for name, variable in zip(names, self.variables, strict=True):
+            if variable.constraint is not None:
+                constraints[name] = _limited(trace, variable)
+        fixed = [names[k] for k in self.fixed]
+        found = updated(
+            self.rule, parameters, gradients, state, iterations, rate, fixed, constraints
+        )
+        after = [found[n] for n in names] + [found.get(n, state[n]) for n in self.state]
+        return [value.name for value in (*after, iterations + 1)]
+
+
+def _limited(trace: Any, variable: Variable) -> Callable[[Value], Value]:
+    def limited(value: Value) -> Value:
+        found = as_tensor(variable.constraint(trace.tensor(value)), variable.dtype)
+        result: Value = trace.value(found)
+        return result
+
+    return limited
