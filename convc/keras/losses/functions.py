@@ -14,6 +14,7 @@ from convc.errors import ModelError
 from convc.keras import backend, ops
 from convc.keras.engine.arguments import axis_of
 from convc.keras.engine.naming import user_line
+from convc.keras.engine.ranges import Limit, check_known
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, floating, transpose
 from convc.keras.losses.loss import same_rank
 from convc.ops import loss as kernels
@@ -252,12 +253,14 @@ def sparse_categorical_crossentropy(
             + ("; rows of classes need categorical_crossentropy" * (labels.ndim == y_pred.ndim))
         )
     y_pred = classes_last(y_pred, axis)
+    classes = y_pred.shape[-1]
+    if classes is not None:
+        check_known("y_true", labels, Limit(f"{classes} classes", classes, False), ignore_class)
     labels = ops.cast(labels, "int64")
-    losses = _of_labels(labels, y_pred, from_logits)
     if ignore_class is None:
-        return losses
+        return _of_labels(labels, y_pred, from_logits)
     valid = labels != ignore_class
-    losses = ops.where(valid, losses, 0.0)
+    losses = ops.where(valid, _of_labels(ops.where(valid, labels, 0), y_pred, from_logits), 0.0)
     losses.mask = valid
     return losses
 

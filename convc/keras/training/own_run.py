@@ -11,6 +11,7 @@ import numpy as np
 from convc.errors import ConvcError, DataError, UsageError
 from convc.graph.ir import Graph
 from convc.keras import backend
+from convc.keras.engine.ranges import Limit, limits_of
 from convc.keras.engine.tensor import BATCH, Array, Variable
 from convc.keras.metrics import Metric
 from convc.keras.training.data import (
@@ -53,6 +54,7 @@ class OwnRun(Run):
         self._shown, self._lenders = set(), set()
         self._entries, self._defined, self._classes = {}, {}, {}
         self._traces: dict[str, StepTrace] = {}
+        self._limits: dict[str, list[Limit]] = {}
         self._logs: tuple[list[str], list[Array]] = ([], [])
         self._number: int | None = None
         """The place of `compile`'s optimizer among those of the steps, once one was traced."""
@@ -107,8 +109,13 @@ class OwnRun(Run):
     def test(self, feeds: Feeds) -> None:
         self._step("test", feeds)
 
+    @property
+    def limits(self) -> Mapping[str, list[Limit]]:
+        return self._limits
+
     def _step(self, kind: str, feeds: Feeds) -> None:
         entry = self.entry(kind, feeds)
+        self.check(feeds)
         trace = self._traces[entry]
         self.seed[1] = self.iterations & 0xFFFFFFFF
         seed = self.seed if kind == "train" else self.draws.next()
@@ -163,6 +170,8 @@ class OwnRun(Run):
         for variable, name in self._plain.items():
             if variable not in known:
                 self._take(variable, name)
+        names = {id(s): n for s, n in trace.traced_steps.items() if n in types}
+        self._limits |= limits_of(trace.traced_steps, names)
         optimizers = [k for k, o in enumerate(trace.optimizers) if o is self.settings.optimizer]
         self._number = optimizers[0] if optimizers else self._number
         kept = self._restored()

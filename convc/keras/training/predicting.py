@@ -9,6 +9,7 @@ import numpy as np
 
 from convc.graph.op import Op
 from convc.keras.engine.call import flatten, map_tensors, sole
+from convc.keras.engine.ranges import Limit, check_fed, limits_of
 from convc.keras.engine.tensor import Array, steps_to
 from convc.keras.training.compiled import Compiled
 from convc.keras.training.data import Feeds, feeds_of, is_array_like, source
@@ -27,6 +28,8 @@ class Predicting(Compiled):
     _recompiled: bool = False
     _drawing: tuple[Any, Draws | None] | None = None
     """The structure that was last asked whether it draws in predictions, and the seeds if it does."""
+    _limited: tuple[Any, dict[str, list[Limit]]] | None = None
+    """The structure whose limits were last asked for, and these."""
 
     def is_stale(self) -> bool:
         """Whether the model was compiled for prediction with other weights than it has."""
@@ -77,6 +80,7 @@ class Predicting(Compiled):
     def _outputs(self, feeds: Feeds) -> list[Array]:
         taken = [n for n, _ in self.fed(self.traced())]
         feeds = {n: a for n, a in feeds.items() if n in taken}
+        check_fed(feeds, self.limits)
         if self.predicts_by_hand:
             return self._by_hand(feeds)
         if self._run is not None and self._run.has_state:
@@ -94,6 +98,17 @@ class Predicting(Compiled):
         self._recompiled = self._recompiled or self.is_stale()
         found = self.native()({**feeds, **seed})
         return list(found) if isinstance(found, (list, tuple)) else [found]
+
+    @property
+    def limits(self) -> dict[str, list[Limit]]:
+        """What the model wants of inputs that are places in a table, by name."""
+        network = self.traced_once
+        if self._limited is None or self._limited[0] is not network:
+            traced = self.traced()
+            names = {id(t.step): name for name, t in self.fed(traced)}
+            steps = steps_to(t.step for t in flatten(traced.outputs))
+            self._limited = network, limits_of(steps, names)
+        return self._limited[1]
 
     def _seed_of_draws(self) -> Feeds:
         """What predictions draw with, another seed for each batch; nothing for a model that doesn't draw then."""
