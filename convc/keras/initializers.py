@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convc.errors import ModelError
+from convc.keras import backend
 from convc.keras.engine.arguments import real, refuse
 from convc.keras.engine.naming import nearest, snake_case
 from convc.keras.engine.registry import custom
@@ -77,7 +78,7 @@ class RandomInitializer(Initializer):
         def make(shape: Sequence[int], dtype: Any = None) -> Array:
             random = np.random.Generator(np.random.PCG64(seed))
             return self.draw(random, tuple(shape)).astype(
-                DType.of(dtype or "float32").numpy, copy=False
+                DType.of(dtype or backend.floatx()).numpy, copy=False
             )
 
         return make
@@ -134,14 +135,14 @@ class Zeros(Initializer):
     settled = True
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Array:
-        return np.zeros(tuple(shape), DType.of(dtype or "float32").numpy)
+        return np.zeros(tuple(shape), DType.of(dtype or backend.floatx()).numpy)
 
 
 class Ones(Initializer):
     settled = True
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Array:
-        return np.ones(tuple(shape), DType.of(dtype or "float32").numpy)
+        return np.ones(tuple(shape), DType.of(dtype or backend.floatx()).numpy)
 
 
 class Constant(Initializer):
@@ -153,7 +154,7 @@ class Constant(Initializer):
         self.value = value
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Array:
-        return np.full(tuple(shape), self.value, DType.of(dtype or "float32").numpy)
+        return np.full(tuple(shape), self.value, DType.of(dtype or backend.floatx()).numpy)
 
 
 class Identity(Initializer):
@@ -166,7 +167,7 @@ class Identity(Initializer):
         if len(shape) != 2:
             raise ModelError(f"Identity: expected a shape of rank 2; received {tuple(shape)}")
         return np.asarray(self.gain * np.eye(shape[0], shape[1])).astype(
-            DType.of(dtype or "float32").numpy
+            DType.of(dtype or backend.floatx()).numpy
         )
 
 

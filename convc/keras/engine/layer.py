@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from convc.errors import ModelError
 from convc.keras import backend, constraints, initializers, regularizers
-from convc.keras.dtype_policies import DTypePolicy
+from convc.keras.dtype_policies import DTypePolicy, tell_of_mixed
 from convc.keras.engine.call import (
     Call,
     collected_losses,
@@ -112,6 +112,7 @@ class Layer:
             )
         self.name = name or unique_name(snake_case(type(self).__name__))
         self.dtype, self.dtype_policy = _policy(self.name, dtype)
+        tell_of_mixed(self.dtype_policy)
         self.autocast = autocast
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
@@ -179,7 +180,7 @@ class Layer:
 
     @property
     def compute_dtype(self) -> str:
-        """What the layer computes in."""
+        """What the layer computes in; with a mixed policy it says so (see dtype_policies)."""
         return self.dtype_policy.compute_dtype
 
     @property

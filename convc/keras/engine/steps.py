@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from convc.errors import ModelError
 from convc.graph.op import Op
+from convc.keras import backend
 from convc.keras.engine.naming import scope, scope_name, user_line
 from convc.keras.engine.operators import FUNCTIONS, Operators, function
 from convc.types import DType, TensorType
@@ -211,12 +212,14 @@ class Variable(Traced):
             if shape is None:
                 raise ModelError(f"variable {name!r}: an initializer needs a shape")
             self.shape = tuple(int(d) for d in shape)
-            self._dtype = DType.of(dtype or "float32")
+            self._dtype = DType.of(dtype or backend.floatx())
             self._make = getattr(initializer, "seeded", lambda: initializer)()
             self.can_wait = getattr(initializer, "settled", False)
         else:
             array = np.asarray(initializer)
-            wanted = dtype or ("float32" if array.dtype == np.float64 else array.dtype)
+            typed = isinstance(initializer, (np.ndarray, np.generic, Operators))
+            is_plain = array.dtype == np.float64 and not typed  # Python's floats
+            wanted = dtype or (backend.floatx() if is_plain else array.dtype)
             self._dtype = DType.of(wanted)
             self._array = np.array(array, dtype=self._dtype.numpy)
             self.shape = self._array.shape

@@ -195,7 +195,7 @@ class RNN(Layer):
             )
         first = [first_states(cell, shape[0], self.dtype) for cell in self.cells]
         self.kept_states = [
-            Variable(state.numpy(), name=f"rnn_state_{k}", trainable=False)
+            Variable(state.numpy(), dtype=self.dtype, name=f"rnn_state_{k}", trainable=False)
             for k, state in enumerate(flatten(first))
         ]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from convc.errors import ModelError
+from convc.keras import backend
 from convc.keras.engine.arguments import axis_of, is_integer
 from convc.keras.engine.call import operation
 from convc.keras.engine.naming import user_line
@@ -48,7 +49,7 @@ def identity(n: int, dtype: Any = None) -> KerasTensor:
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> KerasTensor:
     """Ones at and below the k-th diagonal."""
-    return as_tensor(np.tri(N, M, k), dtype or "float32")
+    return as_tensor(np.tri(N, M, k), dtype or backend.floatx())
 
 
 def _triangle(name: str, x: Any, k: int, lower: bool) -> KerasTensor:

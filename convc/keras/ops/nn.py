@@ -307,7 +307,7 @@ def one_hot(
     )
     wide = reshape(x, (*x.type.shape[:at], 1, *x.type.shape[at:]))
     hits = apply(broadcasting.Equal(), wide, classes)
-    return cast(hits, DType.of(dtype or "float32"))
+    return cast(hits, DType.of(dtype or backend.floatx()))
 
 
 _LETTERS = "abcdefghijklmnopq"

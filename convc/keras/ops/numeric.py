@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from convc.errors import ModelError
+from convc.keras import backend
 from convc.keras.engine.arguments import axis_of, is_integer
 from convc.keras.engine.call import operation
 from convc.keras.engine.naming import user_line
@@ -345,13 +346,15 @@ def logspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: Any = 10, dtype: Any = None
 ) -> KerasTensor:
     found = np.logspace(float(start), float(stop), num, endpoint, base)
-    return as_tensor(found, dtype or "float32")
+    return as_tensor(found, dtype or backend.floatx())
 
 
 def geomspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None
 ) -> KerasTensor:
-    return as_tensor(np.geomspace(float(start), float(stop), num, endpoint), dtype or "float32")
+    return as_tensor(
+        np.geomspace(float(start), float(stop), num, endpoint), dtype or backend.floatx()
+    )
 
 
 # ---------------------------------------------------------------- NaN

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from convc.errors import ModelError
+from convc.keras import backend
 from convc.keras.engine.arguments import axis_of, choice, is_integer
 from convc.keras.engine.call import operation
 from convc.keras.engine.naming import user_line
@@ -182,7 +183,7 @@ def multi_hot(
 ) -> KerasTensor:
     """Ones for the classes in the last axis."""
     count = int(others.get("num_tokens", num_classes) or 0)
-    marks = nn.one_hot(as_tensor(inputs), count, axis=axis, dtype=dtype or "float32")
+    marks = nn.one_hot(as_tensor(inputs), count, axis=axis, dtype=dtype or backend.floatx())
     rank = as_tensor(inputs).type.rank
     return reductions.max(marks, axis=rank - 1 if axis in (-1, rank) else axis) if rank else marks
 

@@ -14,6 +14,7 @@ from convc.keras.engine.tensor import (
     cast,
     elementwise_binary,
     floating,
+    promoted,
     reshape,
 )
 from convc.keras.ops.elementwise import truth
@@ -173,7 +174,7 @@ def product(x1: Any, x2: Any) -> KerasTensor:
     """numpy's matmul, vectors included."""
     a, b = _numbers(x1), _numbers(x2)
     if a.type.dtype is not b.type.dtype:
-        a, b = floating(a), floating(b)
+        a, b = promoted(floating(a), floating(b))
     left, right = a.type.rank == 1, b.type.rank == 1
     a = reshape(a, (1, *a.type.shape)) if left else a
     b = reshape(b, (*b.type.shape, 1)) if right else b

@@ -11,6 +11,7 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.graph.op import OpError
+from convc.keras import backend
 from convc.keras.engine.arguments import axis_of, is_integer
 from convc.keras.engine.call import operation
 from convc.keras.engine.naming import scope, user_line
@@ -325,7 +326,7 @@ def _position(x: KerasTensor, axis: int, position: int) -> tuple[int, int | None
 
 def _filled(shape: Any, value: Any, dtype: Any) -> KerasTensor:
     extents = (shape,) if is_integer(shape) else tuple(shape)
-    kind = DType.of(dtype or "float32")
+    kind = DType.of(dtype or backend.floatx())
     if builtins.all(is_integer(d) for d in extents):
         return as_tensor(np.full(extents, value, kind.numpy))
     return apply(
@@ -365,7 +366,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None) -> KerasTensor:
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> KerasTensor:
     values = np.arange(start) if stop is None else np.arange(start, stop, step)
-    return as_tensor(values, dtype or ("int32" if values.dtype.kind == "i" else "float32"))
+    return as_tensor(values, dtype or ("int32" if values.dtype.kind == "i" else backend.floatx()))
 
 
 def linspace(
@@ -380,9 +381,12 @@ def linspace(
     """`num` numbers from start to stop along a new axis, and with `retstep` the steps between them."""
     if not any(isinstance(v, Operators) for v in (start, stop)):
         found, step = np.linspace(start, stop, num, endpoint, retstep=True, axis=axis)
-        numbers = as_tensor(found, dtype or "float32")
-        return (numbers, as_tensor(step, dtype or "float32")) if retstep else numbers
-    first, last = as_tensor(start, dtype or "float32"), as_tensor(stop, dtype or "float32")
+        numbers = as_tensor(found, dtype or backend.floatx())
+        return (numbers, as_tensor(step, dtype or backend.floatx())) if retstep else numbers
+    first, last = (
+        as_tensor(start, dtype or backend.floatx()),
+        as_tensor(stop, dtype or backend.floatx()),
+    )
     width = last - first
     shape = [1] * (width.ndim + 1)
     at = axis_of("linspace", axis, width.ndim + 1)
@@ -394,7 +398,7 @@ def linspace(
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> KerasTensor:
-    return as_tensor(np.eye(N, M, k), dtype or "float32")
+    return as_tensor(np.eye(N, M, k), dtype or backend.floatx())
 
 
 def shape(x: Any) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from convc.keras.engine.identifiers import config_of, resolved
 from convc.keras.engine.naming import missing as _missing
 from convc.keras.optimizers import legacy, schedules
 from convc.keras.optimizers.classes import (
+    CLASSES,
     SGD,
     Adadelta,
     Adagrad,
@@ -22,18 +23,18 @@ from convc.keras.optimizers.classes import (
     Nadam,
     RMSprop,
 )
+from convc.keras.optimizers.loss_scale import LossScaleOptimizer
 from convc.keras.optimizers.optimizer import Optimizer
 
 __all__ = [
-    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion", "Nadam", "Optimizer", "RMSprop",
-    "deserialize", "get", "legacy", "schedules", "serialize",
+    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion", "LossScaleOptimizer", "Nadam",
+    "Optimizer", "RMSprop", "deserialize", "get", "legacy", "schedules", "serialize",
 ]  # fmt: skip
 
-_CLASSES: tuple[type[Optimizer], ...] = (
-    SGD, Adadelta, Adagrad, Adam, AdamW, Adamax, Ftrl, Lamb, Lion, Nadam, RMSprop,
-)  # fmt: skip
 _BY_NAME: dict[str, Any] = {
-    name: cls for cls in _CLASSES for name in (cls.__name__, cls.__name__.lower())
+    name: cls
+    for cls in (*CLASSES, LossScaleOptimizer)
+    for name in (cls.__name__, cls.__name__.lower())
 }
 
 

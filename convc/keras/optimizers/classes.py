@@ -259,3 +259,8 @@ class Ftrl(Optimizer):
             beta=beta,
             **kwargs,
         )
+
+
+CLASSES: tuple[type[Optimizer], ...] = (
+    SGD, Adadelta, Adagrad, Adam, AdamW, Adamax, Ftrl, Lamb, Lion, Nadam, RMSprop,
+)  # fmt: skip

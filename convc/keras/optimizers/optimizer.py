@@ -192,6 +192,22 @@ class Optimizer:
         apply_gradients(self, grads_and_vars)
         return self.iterations
 
+    def scale_loss(self, loss: Any) -> Any:
+        """The loss: no scale keeps its gradients from underflow in float32."""
+        return loss
+
+    get_scaled_loss = scale_loss
+    """Its name in Keras 2's LossScaleOptimizer."""
+
+    def get_unscaled_gradients(self, grads: Any) -> Any:
+        """The gradients, as Keras 2's LossScaleOptimizer gives those of a scaled loss."""
+        return grads
+
+    @property
+    def inner_optimizer(self) -> Optimizer:
+        """What a LossScaleOptimizer was given."""
+        return self
+
     def get_config(self) -> dict[str, Any]:
         rate = self._rate
         config = {

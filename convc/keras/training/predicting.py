@@ -13,6 +13,7 @@ from convc.keras.engine.ranges import Limit, check_fed, limits_of
 from convc.keras.engine.tensor import Array, steps_to
 from convc.keras.training.compiled import Compiled
 from convc.keras.training.data import Feeds, feeds_of, is_array_like, source
+from convc.keras.training.declared import as_declared
 from convc.keras.training.eager import recorded_call
 from convc.keras.training.fit_arguments import listening, refuse_unknown
 from convc.keras.training.predictor import Predictor
@@ -136,5 +137,7 @@ class Predicting(Compiled):
         following = iter(outputs)
         if self.predicts_by_hand:
             return map_tensors(lambda t: next(following), self._outputs_by_hand)
-        arranged = map_tensors(lambda t: next(following), self.traced().outputs)
+        arranged = map_tensors(
+            lambda t: as_declared(next(following), t, self), self.traced().outputs
+        )
         return sole(arranged) if self.traced_once is not None else arranged
