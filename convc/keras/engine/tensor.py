@@ -14,7 +14,8 @@ import numpy as np
 
 from convc.errors import ModelError
 from convc.graph.op import Op, OpError
-from convc.keras.engine.naming import scope, scope_name, user_line
+from convc.keras import backend
+from convc.keras.engine.naming import scope_name, user_line
 from convc.keras.engine.open_sizes import Open, shown
 from convc.keras.engine.operators import FUNCTIONS, Operators, binary, function
 from convc.keras.engine.phase import said_phase, training_now
@@ -111,7 +112,7 @@ def placeholder(name: str, shape: Shape, dtype: DType) -> KerasTensor:
 def as_tensor(value: Any, dtype: Any = None) -> KerasTensor:
     """A tensor, variable, array, number or list of numbers as a KerasTensor.
 
-    Python floats become float32, ints int32; a `dtype` casts what hasn't got it.
+    Python floats become floatx (float32), ints int32; a `dtype` casts what hasn't got it.
     """
     match value:
         case KerasTensor():
@@ -141,7 +142,7 @@ def _constant(value: Any, dtype: Any) -> KerasTensor:
             and array.dtype == np.float64
             and not isinstance(value, (np.ndarray, np.generic))
         ):
-            dtype = "float32"
+            dtype = backend.floatx()
         if (
             dtype is None
             and array.dtype == np.int64
@@ -211,6 +212,11 @@ def cast(x: Any, dtype: DType) -> KerasTensor:
     return tensor if tensor.type.dtype is dtype else apply(elementwise.Cast(dtype), tensor)
 
 
+def default_float() -> DType:
+    """`floatx`, which Python floats have, and what integers become in functions of floats."""
+    return DType.of(backend.floatx())
+
+
 _FLOATS = (DType.float64, DType.float32, DType.bfloat16, DType.float16)
 
 
@@ -225,14 +231,14 @@ def common_dtype(*operands: Any) -> DType:
             return DType.float32 if DType.float64 not in floats else DType.float64
         return min(floats, key=_FLOATS.index)
     if weak_float or (not kinds and not all(isinstance(o, int) for o in operands)):
-        return DType.float32
+        return default_float()
     if not kinds:
         return DType.bool if all(isinstance(o, bool) for o in operands) else DType.int32
     if all(k is DType.bool for k in kinds):
         weak_int = any(isinstance(o, int) and not isinstance(o, bool) for o in operands)
         return DType.int32 if weak_int else DType.bool
     found = np.result_type(*(k.numpy for k in kinds))
-    return DType.float32 if found.kind == "f" else DType.of(found)
+    return default_float() if found.kind == "f" else DType.of(found)
 
 
 def promoted(*operands: Any) -> tuple[KerasTensor, ...]:
@@ -242,9 +248,9 @@ def promoted(*operands: Any) -> tuple[KerasTensor, ...]:
 
 
 def floating(x: Any) -> KerasTensor:
-    """The tensor as floats: integers and booleans become float32."""
+    """The tensor as floats: integers and booleans become the default ones."""
     tensor = as_tensor(x)
-    return tensor if tensor.type.dtype.is_float else cast(tensor, DType.float32)
+    return tensor if tensor.type.dtype.is_float else cast(tensor, default_float())
 
 
 def transpose(x: KerasTensor, perm: tuple[int, ...]) -> KerasTensor:
