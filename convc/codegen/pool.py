@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from convc_runtime.cpu import available_cpus
+
 from convc.codegen import llvmc
 from convc.codegen.support import baseline
 from convc.codegen.worker import LENGTH, MADE, greeting, request
@@ -79,7 +81,7 @@ class Pool:
         """
         self.target = target
         self.folder = folder
-        self.processors = processors or _processors()
+        self.processors = processors or available_cpus()
         self.objects: dict[int, bytes] = {}
         self.here: set[int] = set()  # those that this process made, and no worker keeps
         self.waiting: deque[Job] = deque()  # those that no worker has
@@ -292,10 +294,3 @@ def _input(worker: Worker) -> int:
 def _output(worker: Worker) -> int:
     assert worker.process.stdout is not None
     return worker.process.stdout.fileno()
-
-
-def _processors() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -17,12 +17,12 @@ that differs in those sources alone.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeGuard, cast
 
 import numpy as np
+from convc_runtime.cpu import available_cpus
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
@@ -321,7 +321,7 @@ def evaluate_into(
 ) -> None:
     """Computes arrays into a block of zeros, each at its offset in bytes; by default with up to four threads."""
     if threads is None:
-        threads = min(4, len(os.sched_getaffinity(0)))
+        threads = min(4, available_cpus())
     jobs = [job for offset, value in parts for job in _jobs(block, offset, value)]
     if threads < 2 or block.size < _SMALL:
         for out, value, cut in jobs:

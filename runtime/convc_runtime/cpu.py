@@ -57,39 +57,53 @@ def features() -> frozenset[str]:
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use: its affinity mask, and its control group's quota rounded up."""
-    count = len(os.sched_getaffinity(0))
-    quota = _cgroup_quota()
+    """CPUs that this process may use: its affinity mask, and the least quota of its control groups rounded up."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota = cgroup_quota()
     return max(1, count if quota is None else min(count, quota))
 
 
-def _cgroup_quota() -> int | None:
-    for group in _cgroups():
-        try:
-            quota, period = (group / "cpu.max").read_text().split()
-            return None if quota == "max" else -(-int(quota) // int(period))
-        except (OSError, ValueError):
-            pass
-        try:
-            micros = int((group / "cpu.cfs_quota_us").read_text())
-            return (
-                None if micros < 0 else -(-micros // int((group / "cpu.cfs_period_us").read_text()))
-            )
-        except (OSError, ValueError):
-            pass
-    return None
+def cgroup_quota(system: Path = Path("/")) -> int | None:
+    """The CPUs that control groups leave this process, rounded up; None without a quota.
+
+    A group's quota holds for all below it, so that the least of our own group's and its parents' counts. `system` is
+    where `proc` and `sys` are. Files: cpu.max of version 2 (Linux: Documentation/admin-guide/cgroup-v2.rst), and
+    cpu.cfs_quota_us of version 1 (scheduler/sched-bwc.rst).
+    """
+    found = [quota for group in _cgroups(system) if (quota := _quota(group)) is not None]
+    return min(found, default=None)
 
 
-def _cgroups() -> list[Path]:
-    """Folders that may hold our quota: our own group's (version 2, then 1), then the roots."""
-    groups = []
+def _quota(group: Path) -> int | None:
+    """A group's own quota in CPUs, by either version's files."""
     try:
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        quota, period = (group / "cpu.max").read_text().split()
+        return None if quota == "max" else -(-int(quota) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        pass
+    try:
+        micros = int((group / "cpu.cfs_quota_us").read_text())
+        period = (group / "cpu.cfs_period_us").read_text()
+        return None if micros < 0 else -(-micros // int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _cgroups(system: Path) -> list[Path]:
+    """Folders that may hold a quota of ours: our own groups' and their parents', up to the roots of both versions."""
+    roots = [system / "sys/fs/cgroup", system / "sys/fs/cgroup/cpu"]
+    groups = set(roots)
+    try:
+        for line in (system / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if not controllers:
-                groups.append(Path("/sys/fs/cgroup" + path))
-            elif "cpu" in controllers.split(","):
-                groups.append(Path("/sys/fs/cgroup/cpu" + path))
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            root = roots[1] if controllers else roots[0]
+            parts = [p for p in path.split("/") if p not in ("", "..")]
+            groups |= {root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)}
     except (OSError, ValueError):
         pass
-    return [*groups, Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpu")]
+    return sorted(groups)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from convc.errors import DataError
 from convc.keras.engine.tensor import Array
 
 CALLBACK = "callbacks/"
@@ -27,15 +28,33 @@ def remembered(callbacks: Iterable[Any]) -> dict[str, Array]:
 
 
 def remind(callbacks: Iterable[Any], arrays: Mapping[str, Array]) -> None:
-    """Gives callbacks back what `remembered` found in those of the same classes at the same places."""
-    for prefix, callback in keepers(callbacks):
-        for name in callback.kept:
-            single = arrays.get(f"{prefix}{name}")
-            if single is not None:
-                setattr(callback, name, single.item())
-            elif f"{prefix}{name}/0" in arrays:
-                count = sum(n.startswith(f"{prefix}{name}/") for n in arrays)
-                setattr(callback, name, [arrays[f"{prefix}{name}/{k}"] for k in range(count)])
+    """Gives callbacks back what `remembered` found in those of the same classes at the same places.
+
+    All or nothing: a DataError names what is damaged before any callback has changed.
+    """
+    found = [
+        (callback, name, _value(f"{prefix}{name}", arrays))
+        for prefix, callback in keepers(callbacks)
+        for name in callback.kept
+    ]
+    for callback, name, value in found:
+        if value is not None:
+            setattr(callback, name, value)
+
+
+def _value(name: str, arrays: Mapping[str, Array]) -> Any:
+    """What is remembered under a name: a number or a list of arrays; None if nothing is."""
+    if name in arrays:
+        if arrays[name].size != 1:
+            raise DataError(f"state: {name}: expected one number; received {arrays[name].shape}")
+        return arrays[name].item()
+    parts = {n.removeprefix(f"{name}/"): a for n, a in arrays.items() if n.startswith(f"{name}/")}
+    wanted = [str(k) for k in range(len(parts))]
+    if parts.keys() != set(wanted):
+        raise DataError(
+            f"state: {name}: expected parts 0 to {len(parts) - 1}; received {sorted(parts)}"
+        )
+    return [parts[k] for k in wanted] or None
 
 
 def keepers(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
