@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -110,13 +111,9 @@ class Conv2d(Op):
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        x, weight, dy = values(builder, (*inputs, *output_gradients))
-        kernel = numbers(weight.shape[2:])
-        dweight = Conv2dWeightGradient(
-            self.stride, self.padding, self.dilation, self.groups, (kernel[0], kernel[1])
+        return convolution_gradients(
+            self, Conv2dWeightGradient, values(builder, (*inputs, *output_gradients))
         )
-        dx = self.transposed(x.type, weight.type)
-        return (builder.add(dx, dy.name, weight.name), builder.add(dweight, x.name, dy.name))
 
     def transposed(self, x: TensorType, weight: TensorType) -> ConvTranspose2d:
         """The convolution that maps the output's gradient to that of x; rows that no window reached are its
@@ -215,15 +212,9 @@ class ConvTranspose2d(Op):
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        x, weight, dy = values(builder, (*inputs, *output_gradients))
-        dy, (rows, columns) = without_output_padding(dy, self.padding, self.output_padding)
-        padding = (rows, columns)
-        kernel = numbers(weight.shape[2:])
-        dx = Conv2d(self.stride, padding, self.dilation, self.groups)
-        dweight = Conv2dWeightGradient(
-            self.stride, padding, self.dilation, self.groups, (kernel[0], kernel[1])
+        return transposed_gradients(
+            self, Conv2d, Conv2dWeightGradient, values(builder, (*inputs, *output_gradients))
         )
-        return (builder.add(dx, dy.name, weight.name), builder.add(dweight, dy.name, x.name))
 
     def formula(self, x: Tensor, weight: Tensor) -> At:
         channels, per_group, kh, kw = numbers(weight.shape)
@@ -245,6 +236,56 @@ class ConvTranspose2d(Op):
             return cast(product, sum_dtype(x.dtype))
 
         return at
+
+
+def convolution_gradients(
+    op: Any, weight_gradient: type[Op], operands: Sequence[Value]
+) -> Gradients:
+    """Those of a convolution's x and weight, of any rank; operands are x, weight and the output's gradient."""
+    x, weight, dy = operands
+    kernel = numbers(weight.shape[2:])
+    dx = op.transposed(x.type, weight.type)
+    dweight = weight_gradient(op.stride, op.padding, op.dilation, op.groups, kernel)  # type: ignore[call-arg]
+    add = x.builder.add
+    return add(dx, dy.name, weight.name), add(dweight, x.name, dy.name)
+
+
+def transposed_gradients(
+    op: Any, forward: type[Op], weight_gradient: type[Op], operands: Sequence[Value]
+) -> Gradients:
+    """Those of a transposed convolution's x and weight: a convolution's output and its weight's gradient."""
+    x, weight, dy = operands
+    dy, padding = without_output_padding(dy, op.padding, op.output_padding)
+    shared, kernel = (op.stride, tuple(padding), op.dilation, op.groups), numbers(weight.shape[2:])
+    dx, dweight = forward(*shared), weight_gradient(*shared, kernel)  # type: ignore[call-arg]
+    add = x.builder.add
+    return add(dx, dy.name, weight.name), add(dweight, dy.name, x.name)
+
+
+def weight_gradient_gradients(op: Any, forward: type[Op], operands: Sequence[Value]) -> Gradients:
+    """Those of a weight gradient's x and dy: it is linear in both, as the convolution is in x and in the weight."""
+    x, dy, dweight = operands
+    convolution: Any = forward(op.stride, op.padding, op.dilation, op.groups)  # type: ignore[call-arg]
+    back = convolution.transposed(x.type, dweight.type)
+    add = x.builder.add
+    return add(back, dy.name, dweight.name), add(convolution, x.name, dweight.name)
+
+
+def sums_of_taps(
+    taps: Mapping[Any, Array], x: Array, dy: Array, groups: int, kernel: Sequence[int]
+) -> Array:
+    """For each tap, the products of dy[n, o, …] and the patch of x that it meets, summed over images and pixels.
+
+    The weight's gradient [o, c / groups, *kernel] in x's dtype (a reference).
+    """
+    (n, channels), outputs, pixels = x.shape[:2], dy.shape[1], math.prod(dy.shape[2:])
+    rows = dy.astype(x.dtype).reshape(n, groups, outputs // groups, pixels)
+    found = np.zeros((outputs, channels // groups, *kernel), x.dtype)
+    for place, patch in taps.items():
+        columns = patch.reshape(n, groups, channels // groups, pixels)
+        product = np.einsum("ngop,ngcp->goc", rows, columns)
+        found[:, :, *place] = product.reshape(outputs, -1)
+    return found
 
 
 def without_output_padding(
@@ -294,29 +335,16 @@ class Conv2dWeightGradient(Op):
         return windows(self, x.shape[2:], self.kernel, self.stride, self.padding, self.dilation)
 
     def reference(self, x: Array, dy: Array) -> Array:
-        n, channels = x.shape[:2]
-        outputs = dy.shape[1]
-        wide = accumulator(DType.of(x.dtype)).numpy
-        pixels = math.prod(dy.shape[2:])
-        rows = dy.astype(wide).reshape(n, self.groups, outputs // self.groups, pixels)
-        result = np.zeros((outputs, channels // self.groups, *self.kernel), wide)
-        taps = patches(x.astype(wide), self.kernel, self.stride, self.padding, self.dilation, 0)
-        for (r, s), patch in taps.items():
-            columns = patch.reshape(n, self.groups, channels // self.groups, pixels)
-            product = np.einsum("ngop,ngcp->goc", rows, columns)
-            result[:, :, r, s] = product.reshape(outputs, -1)
-        return result.astype(sum_dtype(DType.of(x.dtype)).numpy)
+        wide = x.astype(accumulator(DType.of(x.dtype)).numpy)
+        taps = patches(wide, self.kernel, self.stride, self.padding, self.dilation, 0)
+        found = sums_of_taps(taps, wide, dy, self.groups, self.kernel)
+        return found.astype(sum_dtype(DType.of(x.dtype)).numpy)
 
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        """It is linear in x and in dy, as the convolution is in x and in the weight."""
-        x, dy, dweight = values(builder, (*inputs, *output_gradients))
-        forward = Conv2d(self.stride, self.padding, self.dilation, self.groups)
-        back = forward.transposed(x.type, dweight.type)
-        return (
-            builder.add(back, dy.name, dweight.name),
-            builder.add(forward, x.name, dweight.name),
+        return weight_gradient_gradients(
+            self, Conv2d, values(builder, (*inputs, *output_gradients))
         )
 
     def formula(self, x: Tensor, dy: Tensor) -> At:

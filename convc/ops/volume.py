@@ -35,7 +35,13 @@ from convc.ops.base import (
     total,
     widened,
 )
-from convc.ops.conv import divided, without_output_padding
+from convc.ops.conv import (
+    convolution_gradients,
+    divided,
+    sums_of_taps,
+    transposed_gradients,
+    weight_gradient_gradients,
+)
 from convc.ops.values import values
 from convc.ops.windows import Spread, Window, check_extent
 from convc.types import DType, Extent, Shape, TensorType
@@ -140,12 +146,9 @@ class Conv3d(Op):
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        x, weight, dy = values(builder, (*inputs, *output_gradients))
-        back = Conv3dWeightGradient(
-            self.stride, self.padding, self.dilation, self.groups, three(weight.shape[2:])
+        return convolution_gradients(
+            self, Conv3dWeightGradient, values(builder, (*inputs, *output_gradients))
         )
-        dx = self.transposed(x.type, weight.type)
-        return (builder.add(dx, dy.name, weight.name), builder.add(back, x.name, dy.name))
 
     def transposed(self, x: TensorType, weight: TensorType) -> ConvTranspose3d:
         """The convolution that maps the output's gradient to that of x; slices, rows and columns that no window
@@ -244,14 +247,9 @@ class ConvTranspose3d(Op):
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        x, weight, dy = values(builder, (*inputs, *output_gradients))
-        dy, (deep, rows, columns) = without_output_padding(dy, self.padding, self.output_padding)
-        padding = (deep, rows, columns)
-        dx = Conv3d(self.stride, padding, self.dilation, self.groups)
-        back = Conv3dWeightGradient(
-            self.stride, padding, self.dilation, self.groups, three(weight.shape[2:])
+        return transposed_gradients(
+            self, Conv3d, Conv3dWeightGradient, values(builder, (*inputs, *output_gradients))
         )
-        return (builder.add(dx, dy.name, weight.name), builder.add(back, dy.name, x.name))
 
     def formula(self, x: Tensor, weight: Tensor) -> At:
         channels, per_group, *_ = numbers(weight.shape)
@@ -305,28 +303,16 @@ class Conv3dWeightGradient(Op):
         return windows(self, x[2:], self.kernel, self.stride, self.padding, self.dilation)
 
     def reference(self, x: Array, dy: Array) -> Array:
-        n, channels = x.shape[:2]
-        outputs = dy.shape[1]
-        wide = accumulator(DType.of(x.dtype)).numpy
-        pixels = math.prod(dy.shape[2:])
-        rows = dy.astype(wide).reshape(n, self.groups, outputs // self.groups, pixels)
-        result = np.zeros((outputs, channels // self.groups, *self.kernel), wide)
-        for tap, patch in patches(x.astype(wide), self.windows(x.shape)).items():
-            columns = patch.reshape(n, self.groups, channels // self.groups, pixels)
-            product = np.einsum("ngop,ngcp->goc", rows, columns)
-            result[:, :, *tap] = product.reshape(outputs, -1)
-        return result.astype(sum_dtype(DType.of(x.dtype)).numpy)
+        wide = x.astype(accumulator(DType.of(x.dtype)).numpy)
+        taps = patches(wide, self.windows(x.shape))
+        found = sums_of_taps(taps, wide, dy, self.groups, self.kernel)
+        return found.astype(sum_dtype(DType.of(x.dtype)).numpy)
 
     def gradient(
         self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
     ) -> Gradients:
-        """It is linear in x and in dy, as the convolution is in x and in the weight."""
-        x, dy, dweight = values(builder, (*inputs, *output_gradients))
-        forward = Conv3d(self.stride, self.padding, self.dilation, self.groups)
-        back = forward.transposed(x.type, dweight.type)
-        return (
-            builder.add(back, dy.name, dweight.name),
-            builder.add(forward, x.name, dweight.name),
+        return weight_gradient_gradients(
+            self, Conv3d, values(builder, (*inputs, *output_gradients))
         )
 
     def formula(self, x: Tensor, dy: Tensor) -> At:
