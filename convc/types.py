@@ -49,6 +49,8 @@ class DType(_Facts, enum.Enum):
         """The DType of a name, a numpy dtype or a DType; ValueError for one convc has not."""
         if isinstance(dtype, DType):
             return dtype
+        if isinstance(dtype, np.dtype) and dtype in _BY_NUMPY:
+            return _BY_NUMPY[dtype]
         name = dtype if isinstance(dtype, str) else np.dtype(dtype).name  # type: ignore[call-overload]
         try:
             return DType(name)
@@ -57,9 +59,12 @@ class DType(_Facts, enum.Enum):
             raise ValueError(f"unknown dtype {name!r}: expected one of {known}") from None
 
 
+_BY_NUMPY: dict[np.dtype[Any], DType] = {}
+
 for _dtype in DType:
     _dtype.numpy = np.dtype(ml_dtypes.bfloat16 if _dtype is DType.bfloat16 else _dtype.value)
     _dtype.itemsize = _dtype.numpy.itemsize
+    _BY_NUMPY[_dtype.numpy] = _dtype
     _dtype.is_float = "float" in _dtype.value
     _dtype.is_integer = "int" in _dtype.value
     _dtype.is_signed = _dtype is not DType.bool and not _dtype.value.startswith("u")

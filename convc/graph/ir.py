@@ -113,22 +113,25 @@ class Builder:
         types = op.infer(*(self.types[i] for i in inputs))
         first = self.fresh(name or op.mnemonic)
         outputs = (first, *(self.fresh(f"{first}_{n}") for n in range(1, len(types))))
-        self.emit(Node(op, inputs, outputs, self.layer))
+        self.emit(Node(op, inputs, outputs, self.layer), types)
         return outputs
 
-    def emit(self, node: Node) -> None:
-        """Adds a whole node, whose outputs must be new names."""
+    def emit(self, node: Node, types: tuple[TensorType, ...] | None = None) -> None:
+        """Adds a whole node, whose outputs must be new names; `types` are theirs, where the caller knows them."""
+        types = self._inferred(node) if types is None else types
+        for name, type in zip(node.outputs, types, strict=True):
+            self._define(name, type)
+        self.nodes.append(node)
+
+    def _inferred(self, node: Node) -> tuple[TensorType, ...]:
         missing = [i for i in node.inputs if i not in self.types]
         if missing:
             raise OpError(f"{node.layer or node.op.mnemonic}: undefined value {missing[0]!r}")
         try:
-            types = node.op.infer(*(self.types[i] for i in node.inputs))
+            return node.op.infer(*(self.types[i] for i in node.inputs))
         except OpError as error:
             where = f"layer {node.layer!r}: " if node.layer and node.layer not in str(error) else ""
             raise OpError(f"{where}{error}") from None
-        for name, type in zip(node.outputs, types, strict=True):
-            self._define(name, type)
-        self.nodes.append(node)
 
     def fresh(self, base: str) -> str:
         """A value name that isn't taken yet."""

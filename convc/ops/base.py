@@ -95,6 +95,9 @@ def axes_of(op: Op, axes: Sequence[int], rank: int) -> tuple[int, ...]:
 
 def broadcast_shapes(op: Op, *shapes: Shape) -> Shape:
     """The shape that numpy broadcasts these to; an OpError if they don't fit."""
+    first, *others = shapes
+    if all(other == first or not other for other in others):  # nearly always
+        return first
     rank = max(map(len, shapes))
     result: list[Extent] = []
     for d in range(-rank, 0):

@@ -10,6 +10,7 @@ from convc.graph.ir import Array, Builder, Graph, Node, renamed, type_of
 from convc.graph.op import Op
 from convc.ops.differentiation import live
 from convc.ops.elementwise import Identity
+from convc.types import TensorType
 
 
 class Rewriter(Builder):
@@ -49,8 +50,8 @@ class Rewriter(Builder):
         else:
             self.emit(new)
 
-    def emit(self, node: Node) -> None:
-        super().emit(node)
+    def emit(self, node: Node, types: tuple[TensorType, ...] | None = None) -> None:
+        super().emit(node, types)
         self._record(node)
 
     def replace(self, old: str, new: str) -> None:

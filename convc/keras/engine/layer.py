@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, Self, TypeVar
@@ -77,7 +78,7 @@ class Layer:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
-        signature = inspect.signature(cls.__init__)
+        signature = signature_of(cls.__init__)
         try:
             bound = signature.bind(self, *args, **kwargs)
         except TypeError as error:
@@ -156,7 +157,7 @@ class Layer:
             )
         if at_once() and not any(t.step.symbolic for t in flatten((args, kwargs))):
             return RECORDERS[0](lambda: self(*args, **kwargs))
-        parameters = inspect.signature(self.call).parameters
+        parameters = signature_of(self.call).parameters
         said = _said(list(parameters), args, kwargs)
         training = said_phase() if said is None else bool(said)
         args, kwargs = self._prepared(args, kwargs)
@@ -193,7 +194,7 @@ class Layer:
 
     def _prepared(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arrays as constant tensors, floats in the layer's dtype, `training` and `mask` where `call` takes them."""
-        parameters = inspect.signature(self.call).parameters
+        parameters = signature_of(self.call).parameters
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         for name in ("training", "mask"):
             if name in kwargs and name not in parameters and not takes_any:
@@ -503,6 +504,23 @@ def _tensors(value: Any) -> Any:
             return {k: _tensors(v) for k, v in value.items()}
         case _:
             return value
+
+
+Signatures = weakref.WeakKeyDictionary[Any, inspect.Signature]
+_OF_FUNCTIONS: Signatures = weakref.WeakKeyDictionary()
+_OF_METHODS: Signatures = weakref.WeakKeyDictionary()
+
+
+def signature_of(function: Any) -> inspect.Signature:
+    """The signature of a class's `__init__` or of a layer's `call`: looked at once for all layers of the class."""
+    known, key = _OF_FUNCTIONS, function
+    if inspect.ismethod(function):
+        known, key = _OF_METHODS, function.__func__
+    if not inspect.isfunction(key):
+        return inspect.signature(function)
+    if key not in known:
+        known[key] = inspect.signature(function)
+    return known[key]
 
 
 Kind = TypeVar("Kind")

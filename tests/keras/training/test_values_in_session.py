@@ -91,7 +91,7 @@ def test_a_variable_reads_as_the_latest_step_left_it(way: str, tmp_path: Path) -
     first: Any = model.get_weights()
     for count in (1, 2, 5):
         step(model, count - model.optimizer.iterations.numpy())
-        kernel, _ = descent(*first, count)
+        kernel, _ = descent(first[0], first[1], count)
         for _ in range(2):  # the second time from what the first has left
             np.testing.assert_allclose(reader(model, tmp_path), kernel, rtol=1e-4, atol=1e-6)
 
@@ -159,7 +159,7 @@ def test_values_assigned_before_and_between_steps_count() -> None:
         verbose=0,
         callbacks=[Assigning()],
     )
-    kernel, bias = descent(*first, 2)
+    kernel, bias = descent(first[0], first[1], 2)
     kernel, bias = descent(kernel * 0, bias, 1)
     np.testing.assert_allclose(model.get_weights()[0], kernel, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(model.get_weights()[1], bias, rtol=1e-4, atol=1e-6)
@@ -171,7 +171,7 @@ def test_models_that_share_a_layer_hand_its_values_over() -> None:
     first: Any = a.get_weights()
     for k in range(3):
         step(a if k % 2 == 0 else b, 2)
-    kernel, bias = descent(*first, 6)
+    kernel, bias = descent(first[0], first[1], 6)
     for model in (a, b):
         np.testing.assert_allclose(model.get_weights()[0], kernel, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(shared.bias.numpy(), bias, rtol=1e-4, atol=1e-6)
@@ -186,7 +186,7 @@ def test_a_model_compiled_again_or_dropped_leaves_its_values() -> None:
     layer: Any = model.layers[-1]
     del model
     gc.collect()
-    kernel, _ = descent(*first, 3)
+    kernel, _ = descent(first[0], first[1], 3)
     np.testing.assert_allclose(layer.kernel.numpy(), kernel, rtol=1e-4, atol=1e-6)
 
 
