@@ -10,7 +10,7 @@ from convc.codegen.cuda_kernel import printable
 from convc.codegen.cuda_prelude import C_TYPES
 from convc.errors import IRError
 from convc.loops.ir import Buffer, Kernel, Role, index
-from convc.program.ir import Argument, Entry, Port, Program, Region, RegionKind, Step
+from convc.program.ir import REQUIRE, Argument, Entry, Port, Program, Region, RegionKind, Step
 from convc.target import Target
 from convc.types import Extent
 
@@ -52,9 +52,7 @@ class _Entry:
         body = [*self.symbols(used), "  cudaError_t status;"]
         for step in self.entry.steps:
             body += self.launch(step)
-        comments = [
-            f"// {role} {i}: {printable(port.name)} {port.type}" for role, i, port in self.ports()
-        ]
+        comments = [f"// {line}" for line in self.ports()]
         return "\n".join(
             [
                 *comments,
@@ -78,9 +76,18 @@ class _Entry:
     def arguments(self) -> list[Argument]:
         return [a for step in self.entry.steps for a in step.args]
 
-    def ports(self) -> list[tuple[str, int, Port]]:
-        sides = (("input", self.entry.inputs), ("output", self.entry.outputs))
-        return [(role, i, port) for role, ports in sides for i, port in enumerate(ports)]
+    def ports(self) -> list[str]:
+        """What the caller brings memory for: a requirement is an output, which says whether the results count."""
+        inputs = [
+            f"input {i}: {printable(p.name)} {p.type}" for i, p in enumerate(self.entry.inputs)
+        ]
+        outputs = [
+            f"output {i}: false where the results don't count: {printable(p.name.removeprefix(REQUIRE))}"
+            if p.is_requirement
+            else f"output {i}: {printable(p.name)} {p.type}"
+            for i, p in enumerate(self.entry.outputs)
+        ]
+        return [*inputs, *outputs]
 
     def symbols(self, used: set[str]) -> list[str]:
         """Names for the symbols' values, which come in the program's order."""
