@@ -99,3 +99,6 @@ def get(identifier: Any) -> Any:
 
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
+
+# Keras 1's names.
+maxnorm, nonneg, unitnorm = MaxNorm, NonNeg, UnitNorm

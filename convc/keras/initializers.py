@@ -332,3 +332,6 @@ lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
 zeros, ones, constant = Zeros, Ones, Constant
 identity, orthogonal, variance_scaling = Identity, Orthogonal, VarianceScaling
+
+# Keras 1's names.
+normal, uniform, zero, one = RandomNormal, RandomUniform, Zeros, Ones

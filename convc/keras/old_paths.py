@@ -9,10 +9,17 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from convc.keras import backend, callbacks, layers, losses, models, utils
+from convc.keras import backend, callbacks, engine, layers, losses, models, utils
 from convc.keras.engine import input as inputs
 from convc.keras.engine import input_spec, layer, model
 from convc.keras.engine.naming import missing
+from convc.keras.layers import advanced_activations as _advanced_activations  # noqa: F401 - now attributes
+from convc.keras.layers import convolutional as _convolutional  # noqa: F401
+from convc.keras.layers import core as _core  # noqa: F401
+from convc.keras.layers import merge as _merge  # noqa: F401
+from convc.keras.layers import normalization as _normalization  # noqa: F401
+from convc.keras.layers import pooling as _pooling  # noqa: F401
+from convc.keras.utils import np_utils as _np_utils  # noqa: F401
 
 ROOT = "convc.keras"
 
@@ -71,6 +78,13 @@ _PATHS: dict[str, tuple[Any, ...]] = {
 }
 
 
+_OF_THE_ENGINE = (
+    (layer, "Layer"), (input_spec, "InputSpec"), (inputs, "Input"), (inputs, "InputLayer"), (model, "Model"),
+    (utils, "get_source_inputs"),
+)  # fmt: skip
+"""What `keras.engine` itself had."""
+
+
 def _register() -> None:
     for path, parts in _PATHS.items():
         name = f"{ROOT}.{path}"
@@ -80,6 +94,8 @@ def _register() -> None:
         # Found as an attribute too, as submodules are, where nothing else has the name.
         if last not in vars(sys.modules[parent]):
             setattr(sys.modules[parent], last, module)
+    for part, name in _OF_THE_ENGINE:
+        setattr(engine, name, getattr(part, name))
 
 
 _register()

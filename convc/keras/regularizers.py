@@ -122,3 +122,7 @@ l1, l2, orthogonal_regularizer = L1, L2, OrthogonalRegularizer
 
 def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
     return L1L2(l1, l2)
+
+
+l1l2 = l1_l2
+"""Keras 1's name."""

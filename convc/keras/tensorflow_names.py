@@ -22,7 +22,7 @@ from convc.keras.tensorflow_text import joined, or_text, whole
 from convc.keras.training.hand_functions import function
 from convc.keras.training.tape import GradientTape
 from convc.keras.utils.seeding import set_random_seed
-from convc.types import DType
+from convc.types import Dim, DType
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const") -> Any:
@@ -32,6 +32,19 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
     if shape is None:
         return found
     return ops.broadcast_to(found, shape) if found.ndim == 0 else ops.reshape(found, shape)
+
+
+_concatenated = or_text(ops.concatenate, joined, several=True)
+
+
+def concat(values: Any, axis: Any = 0, name: str = "concat") -> Any:
+    """Tensors one after the other; parts of shapes as a shape, of which the batch may be a part."""
+    del name
+    parts = list(values)
+    sizes = [size for part in parts if isinstance(part, (list, tuple)) for size in part]
+    if any(isinstance(size, Dim) for size in sizes):
+        return tuple(size for part in parts for size in part)
+    return _concatenated(parts, axis)
 
 
 def categorical(
@@ -54,7 +67,7 @@ NAMES: dict[str, Any] = {
     **tensorflow_images.NAMES,
     "GradientTape": GradientTape,
     "__version__": "2.16.0+convc",
-    "concat": or_text(ops.concatenate, joined, several=True),
+    "concat": concat,
     "config.list_physical_devices": list_physical_devices,
     "constant": or_text(constant, whole),
     "convert_to_tensor": or_text(ops.convert_to_tensor, whole),

@@ -170,3 +170,100 @@ def test_strategies_of_one_device_change_nothing() -> None:
         tensorflow_names.NAMES["distribute.TPUStrategy"]()
     with pytest.raises(ConvcError, match="expected one device; received 2"):
         tensorflow_names.NAMES["distribute.MirroredStrategy"](["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "today"),
+    [
+        (keras.constraints, "maxnorm", keras.constraints.MaxNorm),
+        (keras.constraints, "nonneg", keras.constraints.NonNeg),
+        (keras.initializers, "normal", keras.initializers.RandomNormal),
+        (keras.initializers, "one", keras.initializers.Ones),
+        (keras.regularizers, "l1l2", keras.regularizers.l1_l2),
+        (keras.metrics, "kullback_leibler_divergence", keras.metrics.kl_divergence),
+        (keras.engine, "InputSpec", layers.InputSpec),
+        (keras.layers, "core", importlib.import_module("convc.keras.layers.core")),
+        (
+            keras.preprocessing,
+            "image_dataset_from_directory",
+            keras.utils.image_dataset_from_directory,
+        ),
+    ],
+)
+def test_names_of_keras_1_and_2(part: Any, old: str, today: Any) -> None:
+    assert getattr(part, old) is today
+
+
+def test_reductions_by_name() -> None:
+    none = keras.losses.MeanSquaredError(reduction=keras.losses.Reduction.NONE)
+    assert none(np.zeros((3, 2)), np.ones((3, 2))).shape == (3,)
+    assert (
+        keras.losses.MeanSquaredError(reduction=keras.losses.Reduction.AUTO).reduction
+        == "sum_over_batch_size"
+    )
+
+
+def test_source_inputs() -> None:
+    a, b = keras.Input((2,)), keras.Input((2,))
+    c = layers.Dense(2)(layers.add([layers.Dense(2)(a), b]))
+    assert keras.utils.get_source_inputs(c) == [a, b]
+    assert keras.utils.get_source_inputs(layers.Dense(1)(a)) == [a]
+
+
+def test_a_models_own_build_makes_layers() -> None:
+    class Reconstructing(keras.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.out = layers.Dense(1)
+
+        def build(self, input_shape: Any) -> None:
+            self.again = layers.Dense(input_shape[-1])
+
+        def call(self, x: Any, training: Any = None) -> Any:
+            self.add_loss(keras.ops.mean(keras.ops.square(self.again(x) - x)))
+            return self.out(x)
+
+    model = Reconstructing()
+    model.compile("sgd", "mse")
+    history = model.fit(np.ones((8, 3)), np.ones(8), epochs=2, verbose=0).history["loss"]
+    assert history[1] < history[0]
+    assert len(model.trainable_weights) == 4
+    assert model.predict(np.ones((2, 3)), verbose=0).shape == (2, 1)
+
+
+def test_the_number_of_elements_may_depend_on_the_batch() -> None:
+    class Counted(keras.metrics.Metric):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.total = self.add_weight(name="total", initializer="zeros")
+
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+            self.total.assign_add(keras.ops.cast(keras.ops.size(y_true), "float32"))
+
+        def result(self) -> Any:
+            return self.total
+
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+    model.compile("sgd", "mse", metrics=[Counted(name="elements")])
+    history = model.fit(np.ones((7, 2)), np.ones((7, 3)), batch_size=4, epochs=1, verbose=0)
+    assert history.history["elements"] == [21]
+    x = keras.Input((4, 5))
+    assert (
+        keras.Model(x, x * keras.ops.cast(keras.ops.size(x), "float32"))
+        .predict(np.ones((3, 4, 5)), verbose=0)
+        .max()
+        == 60
+    )
+
+
+def test_shapes_joined_of_parts() -> None:
+    concat = tensorflow_names.NAMES["concat"]
+    pooled = layers.Lambda(
+        lambda x: keras.ops.max(
+            keras.ops.reshape(x, concat([keras.ops.shape(x)[:-1], [2, 3]], 0)), -1
+        )
+    )
+    x = np.arange(24, dtype=np.float32).reshape(2, 2, 6)
+    model = keras.Sequential([keras.Input((2, 6)), pooled])
+    np.testing.assert_array_equal(model.predict(x, verbose=0), x.reshape(2, 2, 2, 3).max(-1))
+    np.testing.assert_array_equal(pooled(x), x.reshape(2, 2, 2, 3).max(-1))

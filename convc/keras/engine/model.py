@@ -71,10 +71,13 @@ class Model(Trainer):
         return self.network.run(args[0] if args else kwargs["inputs"])
 
     def _ensure_built(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        first = args[0] if args else next(iter(kwargs.values()))
         if self._input_types is None:
-            first = args[0] if args else next(iter(kwargs.values()))
             self._input_types = map_tensors(lambda t: ((None, *t.shape[1:]), t.type.dtype), first)
+        own = self.network is None and type(self).build is not Model.build and not self.built
         self.built = True
+        if own:
+            self.build(map_tensors(lambda t: (None, *t.shape[1:]), first))
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights for an input of this shape, batch included: (None, 28, 28, 1)."""

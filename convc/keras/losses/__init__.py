@@ -53,7 +53,7 @@ from convc.keras.losses.functions import (
     squared_hinge,
     tversky,
 )
-from convc.keras.losses.loss import Loss, LossFunctionWrapper
+from convc.keras.losses.loss import Loss, LossFunctionWrapper, Reduction
 
 mse = MSE = mean_squared_error
 mae = MAE = mean_absolute_error
@@ -89,6 +89,7 @@ __all__ = [
     "MeanSquaredError",
     "MeanSquaredLogarithmicError",
     "Poisson",
+    "Reduction",
     "SparseCategoricalCrossentropy",
     "SquaredHinge",
     "Tversky",

@@ -16,6 +16,15 @@ from convc.types import DType
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
 
+class Reduction:
+    """Keras 2's names of reductions."""
+
+    AUTO = "auto"
+    NONE = "none"
+    SUM = "sum"
+    SUM_OVER_BATCH_SIZE = "sum_over_batch_size"
+
+
 class Loss:
     """Base of all losses: subclasses define `call(y_true, y_pred)`, which gives a value per sample.
 

@@ -120,6 +120,10 @@ _BY_NAME: dict[str, Any] = {
 }  # fmt: skip
 
 
+kld = KLD = kullback_leibler_divergence = kl_divergence
+cosine_proximity = cosine_similarity
+
+
 def get(identifier: Any) -> Any:
     """The metric of a name, config or class: a `Metric` or a function (y_true, y_pred); None stays None."""
     return resolved("metric", identifier, _BY_NAME)

@@ -35,8 +35,14 @@ def dtype(x: Any) -> str:
 
 
 def size(x: Any) -> Any:
-    """The number of elements, None if it isn't known."""
-    return as_tensor(x).size
+    """The number of elements: an integer, or a tensor where it depends on the batch."""
+    known = as_tensor(x).size
+    return _counted(x) if known is None else known
+
+
+@operation
+def _counted(x: Any) -> KerasTensor:
+    return as_tensor(math.prod(as_tensor(x).type.shape))
 
 
 def empty(shape: Any, dtype: Any = None) -> KerasTensor:

@@ -35,11 +35,17 @@ def _refuse(message: str) -> NoReturn:
     raise ModelError(f"{user_line()}: {message}")
 
 
+def _number(size: Any) -> Any:
+    """A size of a shape; a tensor whose value is known is that number."""
+    known = isinstance(size, KerasTensor) and not size.step.symbolic
+    return int(size) if known else size
+
+
 @operation
 def reshape(x: Any, newshape: Any) -> KerasTensor:
     """x in another shape; -1 stands for what remains, None for the batch."""
     x = as_tensor(x)
-    wanted = (newshape,) if is_integer(newshape) else tuple(newshape)
+    wanted = (newshape,) if is_integer(newshape) else tuple(map(_number, newshape))
     extents = tuple(BATCH if d is None else d if not is_integer(d) else int(d) for d in wanted)
     try:
         full_shape = kernels.Reshape(extents).resolved(x.type.shape)

@@ -4,6 +4,7 @@ from typing import Any
 
 from convc.keras.backend import clear_session, floatx
 from convc.keras.callbacks.progbar import Progbar
+from convc.keras.engine.sources import get_source_inputs
 from convc.keras.engine.tensor import KerasTensor
 from convc.keras.saving import (
     CustomObjectScope,
@@ -50,9 +51,8 @@ def standardize_dtype(dtype: Any) -> str:
 
 __all__ = [
     "CustomObjectScope", "FeatureSpace", "Progbar", "PyDataset", "Sequence", "array_to_img", "clear_session",
-    "custom_object_scope",
-    "deserialize_keras_object", "get_custom_objects", "get_file", "get_registered_name", "get_registered_object",
-    "image_dataset_from_directory", "img_to_array", "is_keras_tensor",
+    "custom_object_scope", "deserialize_keras_object", "get_custom_objects", "get_file", "get_registered_name",
+    "get_registered_object", "get_source_inputs", "image_dataset_from_directory", "img_to_array", "is_keras_tensor",
     "load_img", "model_to_dot", "multi_gpu_model", "normalize", "pack_x_y_sample_weight", "pad_sequences",
     "plot_model", "register_keras_serializable", "save_img", "serialize_keras_object", "set_random_seed",
     "split_dataset", "standardize_dtype", "text_dataset_from_directory", "timeseries_dataset_from_array",
