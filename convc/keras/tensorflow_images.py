@@ -31,6 +31,8 @@ def resize(
         rows, columns = _sides(x)
         scale = min(size[0] / rows, size[1] / columns)
         size = (round(rows * scale), round(columns * scale))
+    if method != "nearest":
+        x = ops.cast(x, "float64" if x.dtype == "float64" else "float32")
     return ops.image.resize(x, size, method, antialias=antialias and method != "nearest")
 
 

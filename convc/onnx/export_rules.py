@@ -32,7 +32,13 @@ from convc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
-from convc.ops.augment import RandomAffine, RandomBrightness, RandomContrast, RandomCrop
+from convc.ops.augment import (
+    RandomAffine,
+    RandomBrightness,
+    RandomContrast,
+    RandomCrop,
+    RandomShear,
+)
 from convc.ops.base import axes_of, axis_of
 from convc.ops.broadcasting import (
     Add,
@@ -381,6 +387,7 @@ RULES: dict[type[Op], Rule] = {
     GaussianNoise: lambda e, op, x: x,
     SharedDropout: lambda e, op, x: x,
     RandomAffine: lambda e, op, x: x,
+    RandomShear: lambda e, op, x: x,
     RandomBrightness: lambda e, op, x: x,
     RandomContrast: lambda e, op, x: x,
     RandomCrop: lambda e, op, x, otherwise: otherwise,

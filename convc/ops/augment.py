@@ -111,9 +111,26 @@ def maps(rows: Sequence[Sequence[Value]]) -> Value:
     return flat.reshape((flat.shape[0], 2, 3))
 
 
+class RandomMaps(RandomImages):
+    """Base of those that see each image through an affine map of its own."""
+
+    interpolation: str
+    fill_mode: str
+    fill_value: float
+
+    def trained(self, inputs: Sequence[Value], seed: Value) -> Value:
+        (x,) = inputs
+        warp = AffineWarp(self.axes, self.interpolation, self.fill_mode, self.fill_value)
+        return Value(x.builder, x.builder.add(warp, x.name, self.maps(x, seed).name))
+
+    def maps(self, x: Value, seed: Value) -> Value:
+        """float64[n, 2, 3]: the rows and columns of x that each image's pixels show."""
+        raise NotImplementedError
+
+
 @register
 @dataclass(frozen=True)
-class RandomAffine(RandomImages):
+class RandomAffine(RandomMaps):
     """Images flipped, turned, zoomed around their centres and moved, each as it is drawn.
 
     `rotation` is in turns, anticlockwise; `height` and `width` are shifts in shares of the image, downwards and to
@@ -134,8 +151,7 @@ class RandomAffine(RandomImages):
     fill_value: float = 0.0
     seed: int | None = None
 
-    def trained(self, inputs: Sequence[Value], seed: Value) -> Value:
-        (x,) = inputs
+    def maps(self, x: Value, seed: Value) -> Value:
         height, width = numbers((x.shape[self.axes[0]], x.shape[self.axes[1]]))
         u = uniforms(x, seed, 7)
         angle = between(u[0], self.rotation) * (2 * math.pi)
@@ -149,9 +165,28 @@ class RandomAffine(RandomImages):
         down, along = between(u[1], self.height) * height, between(u[2], self.width) * width
         above = rows[0] * -y - rows[1] * z + y - down
         left = columns[0] * -y - columns[1] * z + z - along
-        matrices = maps([(*rows, above), (*columns, left)])
-        warp = AffineWarp(self.axes, self.interpolation, self.fill_mode, self.fill_value)
-        return Value(x.builder, x.builder.add(warp, x.name, matrices.name))
+        return maps([(*rows, above), (*columns, left)])
+
+
+@register
+@dataclass(frozen=True)
+class RandomShear(RandomMaps):
+    """Images of which row i is moved by i * width, and column j by j * height, either way, each as it is drawn."""
+
+    axes: Pair = (1, 2)
+    width: Range = (0.0, 0.0)
+    height: Range = (0.0, 0.0)
+    interpolation: str = "bilinear"
+    fill_mode: str = "reflect"
+    fill_value: float = 0.0
+    seed: int | None = None
+
+    def maps(self, x: Value, seed: Value) -> Value:
+        u = uniforms(x, seed, 3)
+        way = sign(u[2], True)
+        along, down = between(u[0], self.width) * way, between(u[1], self.height) * way
+        one, zero = u[0] * 0 + 1, u[0] * 0
+        return maps([(one, down, zero), (along, one, zero)])
 
 
 @register

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convc import keras
-from convc.errors import ModelError, UnsupportedError
+from convc.errors import ModelError
 from convc.graph.interp import run_graph
 from convc.graph.ir import Graph
 from convc.keras import layers
@@ -242,9 +242,13 @@ def test_wrong_arguments_are_named(make: Any, message: str) -> None:
         make()
 
 
-def test_other_interpolations_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="'bicubic' with antialias=False isn't supported"):
-        layers.Resizing(4, 4, "bicubic")
+def test_a_model_resizes_as_the_function_does() -> None:
+    for method in ("bicubic", "lanczos3", "area"):
+        model = keras.Sequential([keras.Input(X.shape[1:]), layers.Resizing(4, 5, method)])
+        expected = np.asarray(keras.ops.image.resize(X, (4, 5), method))
+        np.testing.assert_allclose(model.predict(X, verbose=0), expected, rtol=1e-4, atol=1e-3)
+    assert layers.Resizing(4, 5)(X[0]).shape == (4, 5, 3)
+    assert np.asarray(layers.Resizing(4, 5)(X.astype(np.uint8))).dtype == np.uint8
 
 
 def test_what_comes_before_an_augmentation_is_trained_through_it() -> None:

@@ -6,7 +6,7 @@ unless `training=False`, as Keras' do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from convc.keras import ops, random
 from convc.keras.engine.arguments import fraction, is_integer, positive, refuse, title
 from convc.keras.engine.phase import stepping
 from convc.keras.engine.tensor import KerasTensor, Operators, as_tensor
-from convc.keras.layers.preprocessing import ImageLayer
+from convc.keras.layers.preprocessing import ImageLayer, known
 from convc.keras.layers.preprocessing_random import RandomBrightness, RandomContrast
 from convc.keras.utils.elements import as_values
 
@@ -24,10 +24,15 @@ BYTES: Range = (0.0, 255.0)
 
 
 class ColourLayer(ImageLayer):
-    """Base of the layers: subclasses define `changed(x)` for images (batch, rows, columns, channels)."""
+    """Base of the layers: subclasses define `changed(x)` for images (batch, rows, columns, channels).
+
+    Those that work on arrays at once (`in_arrays`) or do the same to masks define what ImageLayer asks for.
+    """
 
     traced_in_training = True
     """Steps with it are traced from Python: at inference it isn't there."""
+    in_arrays = False
+    """Whether arrays are changed by `changed_sample`."""
 
     def __init__(
         self,
@@ -48,25 +53,41 @@ class ColourLayer(ImageLayer):
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         x = self.images(inputs)
-        if not training:
-            return x
+        return self.in_format(self.changed, x) if training else x
+
+    def in_format(self, function: Callable[[KerasTensor], Any], x: KerasTensor) -> Any:
+        """What a function for images with their channels last makes of images as they come."""
         if self.data_format == "channels_first":
-            return ops.transpose(self.changed(ops.transpose(x, (0, 2, 3, 1))), (0, 3, 1, 2))
-        return self.changed(x)
+            return ops.transpose(function(ops.transpose(x, (0, 2, 3, 1))), (0, 3, 1, 2))
+        return function(x)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = args[0] if args else kwargs.pop("inputs")
-        known = not isinstance(given, (Operators, Mapping)) or (
+        if isinstance(given, Mapping) and known(given):
+            return self.sample(given, kwargs.get("training", True))
+        at_once = not isinstance(given, (Operators, Mapping)) or (
             isinstance(given, KerasTensor) and not given.step.symbolic and not stepping()
         )
-        if not known:
+        if not at_once:
             return super().__call__(given, *args[1:], **kwargs)
-        kwargs.setdefault("training", True)
+        training = args[1] if len(args) > 1 else kwargs.get("training", True)
+        if self.in_arrays:
+            return self._changed_array(given, training)
         x = as_tensor(given, self.dtype.value)
         batch = x if x.ndim == 4 else ops.expand_dims(x, 0)
-        found = super().__call__(batch, *args[1:], **kwargs)
+        # Not by Layer.__call__: draws that are part of a call depend on its place in a model.
+        found = self.call(batch, training=training)
+        found = as_tensor(found)
         found = found if x.ndim == 4 else found[0]
         return found if isinstance(given, KerasTensor) else as_values(np.asarray(found))
+
+    def _changed_array(self, given: Any, training: Any) -> Any:
+        images = np.asarray(given)
+        batch = (images if images.ndim == 4 else images[None]).astype(self.dtype.numpy, copy=False)
+        if training is not False:
+            batch = self.changed_sample({"images": batch})["images"]
+        found = batch if images.ndim == 4 else batch[0]
+        return as_tensor(found) if isinstance(given, Operators) else as_values(found)
 
     # What subclasses draw and compute with.
 
@@ -228,7 +249,7 @@ class RandomPosterization(ColourLayer):
 class RandomGaussianBlur(FactorLayer):
     """Images convolved with a Gaussian, each with a probability drawn from `factor`.
 
-    `sigma`, drawn once per step, is the Gaussian's width in pixels: two bounds, or the upper one.
+    `sigma`, drawn once per step and direction, is the Gaussian's width in pixels: two bounds, or the upper one.
     """
 
     def __init__(
@@ -247,22 +268,16 @@ class RandomGaussianBlur(FactorLayer):
         self.sigma = bounds(self, "sigma", sigma, None)
 
     def changed(self, x: KerasTensor) -> Any:
-        width = random.uniform((), *self.sigma, seed=self.generator) + 1e-6
-        lines = []
-        for count in self.kernel_size:
-            at = as_tensor(np.arange(count) - (count - 1) / 2, x.dtype)
-            line = ops.exp(-0.5 * ops.square(at / width))
-            lines.append(line / ops.sum(line))
-        plane = ops.reshape(ops.outer(*lines), (*self.kernel_size, 1, 1))
-        kernel = ops.tile(plane, (1, 1, int(x.shape[-1] or 1), 1))
-        blurred = ops.depthwise_conv(x, kernel, padding="same", data_format="channels_last")
+        widths = random.uniform((2,), *self.sigma, seed=self.generator) + 1e-6
+        blurred = ops.image.gaussian_blur(x, self.kernel_size, widths, "channels_last")
         return self.within(ops.where(self.chosen(x, self.factor), blurred, x))
 
 
 class RandomErasing(FactorLayer):
     """Images of which a rectangle is hidden, each with a probability drawn from `factor`.
 
-    The rectangle's sides are roots of shares of the image's, drawn from `scale`. It shows `fill_value`, or noise.
+    The rectangle's sides are roots of shares of the image's, drawn from `scale`. It shows `fill_value` (a number, or
+    one for each channel), or noise.
     """
 
     def __init__(
@@ -284,21 +299,19 @@ class RandomErasing(FactorLayer):
         hidden = ops.logical_and(inside, self.chosen(x, self.factor))
         fill: Any = self.fill_value
         if fill is None:
-            fill = self.scaled(
-                random.normal(ops.shape(x), seed=self.generator), (0.0, 1.0), self.value_range
-            )
-            fill = self.within(fill)
-        return ops.where(hidden, as_tensor(fill, x.dtype), x)
+            fill = random.normal(ops.shape(x), seed=self.generator) * self.value_range[1]
+        fill = self.within(as_tensor(fill, x.dtype))
+        return ops.where(hidden, fill, x)
 
     def strip(self, x: KerasTensor, axis: int) -> Any:
-        """Which rows (or columns) are in a part of the image around a random place, cut off at the borders."""
+        """Which rows (or columns) are in a part of the image at a random place in it."""
         size = int(x.shape[axis])  # type: ignore[arg-type]
-        half = 0.5 * size * ops.sqrt(self.drawn(x, *self.scale))
-        centre = self.drawn(x) * size
+        extent = size * ops.sqrt(self.drawn(x, *self.scale))
+        start = self.drawn(x) * (size - extent)
         shape = [1] * 4
         shape[axis] = size
         at = np.arange(size, dtype=x.type.dtype.numpy).reshape(shape)
-        return ops.logical_and(at >= ops.floor(centre - half), at < ops.floor(centre + half))
+        return ops.logical_and(at >= start, at < start + extent)
 
 
 class Solarization(ColourLayer):
@@ -327,6 +340,7 @@ class Solarization(ColourLayer):
 class AutoContrast(ColourLayer):
     """Images whose channels reach from the least to the largest value, in training and at inference."""
 
+    at_inference = True
     traced_in_training = False
 
     def __init__(self, value_range: Any = (0, 255), **kwargs: Any) -> None:

@@ -1,13 +1,14 @@
 """Layers that change images at random in training, and pass them on at inference.
 
-Called on an array (not on a tensor of a model), such a layer changes it at once, unless `training=False`.
+Called on an array or a sample (not on a tensor of a model), such a layer changes it at once, unless `training=False`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,15 @@ from convc.graph.ir import Builder
 from convc.graph.op import Op
 from convc.keras.engine.arguments import choice, is_integer, positive, refuse, title
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, evaluate
-from convc.keras.layers.preprocessing import ImageLayer
+from convc.keras.layers import bounding_boxes
+from convc.keras.layers.preprocessing import ImageLayer, Sides
 from convc.keras.preprocessing import recycling
 from convc.keras.utils.elements import as_values
-from convc.ops.augment import Drawn, RandomAffine
+from convc.ops.augment import Drawn, RandomAffine, RandomMaps
 from convc.ops.augment import RandomBrightness as Brightness
 from convc.ops.augment import RandomContrast as Contrast
 from convc.ops.augment import RandomCrop as Crop
+from convc.ops.augment import RandomShear as Shear
 from convc.ops.random import SEED
 from convc.ops.values import Value
 from convc.types import Dim, DType, TensorType
@@ -68,23 +71,31 @@ class RandomLayer(ImageLayer):
 
     def _changed(self, x: NDArray[Any], training: Any) -> NDArray[Any]:
         """An array of images, or one image, as training would have it."""
-        known = x.dtype in (np.uint8, self.dtype.numpy)
-        batch = np.ascontiguousarray(
-            x if x.ndim == 4 else x[None], None if known else self.dtype.numpy
-        )
+        batch = x if x.ndim == 4 else x[None]
         if batch.ndim != 4:
             raise ModelError(
                 f"{title(self)}: expected images of rank 3 or 4; received shape {x.shape}"
             )
-        result = self._drawn(batch) if training is not False else self._settled(batch)
+        if training is not False:
+            result = self.changed_images(batch, self.draws(batch))
+        else:
+            result = self._settled(batch)
         return as_values(result if x.ndim == 4 else result[0])
 
-    def _drawn(self, batch: NDArray[Any]) -> NDArray[Any]:
+    def draws(self, images: NDArray[Any]) -> NDArray[Any]:
+        """The seed of a call's draws: the layer's own and the call's number, or one of numpy's global generator."""
         key = self.seed if self.seed is not None else int(np.random.randint(1 << 31))
         step = self._calls if self.seed is not None else 0
         self._calls += 1
-        seed = np.array([key & 0xFFFFFFFF, step & 0xFFFFFFFF], np.uint32)
-        model = _eager(self.operator, DType.of(batch.dtype), self.dtype, batch.shape[1:])
+        return np.array([key & 0xFFFFFFFF, step & 0xFFFFFFFF], np.uint32)
+
+    def changed_images(self, images: NDArray[Any], drawn: Any) -> NDArray[Any]:
+        return self._run(self.operator, images, drawn)
+
+    def _run(self, op: Op, images: NDArray[Any], seed: NDArray[Any]) -> NDArray[Any]:
+        known = images.dtype in (np.uint8, self.dtype.numpy)
+        batch = np.ascontiguousarray(images, None if known else self.dtype.numpy)
+        model = _eager(op, DType.of(batch.dtype), self.dtype, batch.shape[1:])
         return np.asarray(model(batch, seed, out=recycling.empty(batch.shape, self.dtype.numpy)))
 
     def _settled(self, batch: NDArray[Any]) -> NDArray[Any]:
@@ -102,8 +113,47 @@ def _eager(op: Op, given: DType, dtype: DType, shape: tuple[int, ...]) -> Callab
     return driver.compile(builder.finish([result.name]), threads=1).model
 
 
-class RandomFlip(RandomLayer):
+@lru_cache(maxsize=64)
+def _maps(op: RandomMaps, shape: tuple[int, ...]) -> Callable[..., Any]:
+    """The compiled maps float64[n, 2, 3] that such a change has for bytes of that shape and a seed."""
+    builder = Builder("maps")
+    name = builder.input("images", TensorType(DType.uint8, (Dim.symbol("N"), *shape)))
+    seed = Value(builder, builder.input("seed", SEED))
+    found = op.maps(Value(builder, name), seed)
+    return driver.compile(builder.finish([found.name]), threads=1).model
+
+
+class AffineLayer(RandomLayer):
+    """Base of the layers whose operator is a RandomMaps: masks and boxes move as their images do."""
+
+    moves = True
+    inset: ClassVar[float] = 0.0
+    """Where the first pixel's centre lies, as boxes count: Keras has it at 0 but for flips."""
+
+    @property
+    def operator(self) -> RandomMaps:
+        raise NotImplementedError(f"{type(self).__name__} has no operator")
+
+    def changed_masks(self, masks: NDArray[Any], drawn: Any) -> NDArray[Any]:
+        operator: Any = self.operator
+        return self._run(replace(operator, interpolation="nearest"), masks, drawn)
+
+    def changed_boxes(self, corners: NDArray[Any], drawn: Any, sides: Sides) -> NDArray[Any]:
+        shape = [1] * 3
+        for a, side in zip(self.axes, sides, strict=True):
+            shape[a - 1] = side
+        images = np.zeros((len(corners), *shape), np.uint8)
+        maps = np.asarray(_maps(self.operator, tuple(shape))(images, drawn))
+        seen = bounding_boxes.points(corners)[..., ::-1] - self.inset - maps[:, None, None, :, 2]
+        back = np.linalg.inv(maps[:, :, :2])
+        found = np.einsum("nij,nbkj->nbki", back, seen) + self.inset
+        return bounding_boxes.hull(found[..., ::-1])
+
+
+class RandomFlip(AffineLayer):
     """Images flipped, each with probability 1/2: "horizontal", "vertical" or "horizontal_and_vertical"."""
+
+    inset = 0.5
 
     def __init__(
         self,
@@ -117,12 +167,12 @@ class RandomFlip(RandomLayer):
         self.mode = choice(self, "mode", mode, known)
 
     @property
-    def operator(self) -> Op:
+    def operator(self) -> RandomAffine:
         flip = ("vertical" in self.mode, "horizontal" in self.mode)
         return RandomAffine(self.axes, flip, interpolation="nearest", seed=self.seed)
 
 
-class RandomMove(RandomLayer):
+class RandomMove(AffineLayer):
     """Base of the layers that look between pixels and outside of the image."""
 
     def __init__(
@@ -139,7 +189,7 @@ class RandomMove(RandomLayer):
         self.interpolation = choice(self, "interpolation", interpolation, ("bilinear", "nearest"))
         self.fill_value = float(fill_value)
 
-    def affine(self, **ranges: Any) -> Op:
+    def affine(self, **ranges: Any) -> RandomAffine:
         return RandomAffine(
             self.axes, interpolation=self.interpolation, fill_mode=FILLS[self.fill_mode],
             fill_value=self.fill_value, seed=self.seed, **ranges,
@@ -163,7 +213,7 @@ class RandomRotation(RandomMove):
         self.factor = around(self, "factor", factor)
 
     @property
-    def operator(self) -> Op:
+    def operator(self) -> RandomAffine:
         return self.affine(rotation=self.factor)
 
 
@@ -186,7 +236,7 @@ class RandomTranslation(RandomMove):
         self.width_factor = around(self, "width_factor", width_factor)
 
     @property
-    def operator(self) -> Op:
+    def operator(self) -> RandomAffine:
         return self.affine(height=self.height_factor, width=self.width_factor)
 
 
@@ -211,8 +261,36 @@ class RandomZoom(RandomMove):
             self.width_factor = around(self, "width_factor", width_factor)
 
     @property
-    def operator(self) -> Op:
+    def operator(self) -> RandomAffine:
         return self.affine(zoom_height=self.height_factor, zoom_width=self.width_factor)
+
+
+class RandomShear(RandomMove):
+    """Images of which row i is moved by i * x_factor and column j by j * y_factor, either way: bounds from 0 to 1."""
+
+    def __init__(
+        self,
+        x_factor: Any = 0.0,
+        y_factor: Any = 0.0,
+        interpolation: str = "bilinear",
+        fill_mode: str = "reflect",
+        fill_value: float = 0.0,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(fill_mode, interpolation, seed, fill_value, data_format, **kwargs)
+        self.x_factor, self.y_factor = (
+            either_way(self, name, factor)
+            for name, factor in (("x_factor", x_factor), ("y_factor", y_factor))
+        )
+
+    @property
+    def operator(self) -> Shear:
+        return Shear(
+            self.axes, self.x_factor, self.y_factor, self.interpolation, FILLS[self.fill_mode], self.fill_value,
+            self.seed,
+        )  # fmt: skip
 
 
 class RandomContrast(RandomLayer):
@@ -253,6 +331,8 @@ class RandomCrop(RandomLayer):
     At inference, and where images are no larger, the largest part in the middle that has its shape, at its size.
     """
 
+    moves = True
+
     def __init__(
         self,
         height: int,
@@ -276,28 +356,54 @@ class RandomCrop(RandomLayer):
             return settled
         return apply(self.operator, x, settled)
 
-    def _drawn(self, batch: NDArray[Any]) -> NDArray[Any]:
-        height, width = (batch.shape[a] for a in self.axes)
+    def draws(self, images: NDArray[Any]) -> Any:
+        """The window's first row and column; None for images that are no larger."""
+        height, width = (images.shape[a] for a in self.axes)
         high, wide = self.size
         if height <= high or width <= wide:
-            return self._settled(batch)
-        key = self.seed if self.seed is not None else int(np.random.randint(1 << 31))
-        random = np.random.default_rng([key, self._calls])
-        self._calls += 1
-        starts = (random.integers(height - high + 1), random.integers(width - wide + 1))
+            return None
+        random = np.random.default_rng(super().draws(images))
+        return int(random.integers(height - high + 1)), int(random.integers(width - wide + 1))
+
+    def changed_images(self, images: NDArray[Any], drawn: Any) -> NDArray[Any]:
+        if drawn is None:
+            return self._settled(images)
         part: list[Any] = [slice(None)] * 4
-        for a, start, size in zip(self.axes, starts, self.size, strict=True):
+        for a, start, size in zip(self.axes, drawn, self.size, strict=True):
             part[a] = slice(start, start + size)
-        return np.ascontiguousarray(batch[tuple(part)])
+        return np.ascontiguousarray(images[tuple(part)], self.dtype.numpy)
+
+    def changed_masks(self, masks: NDArray[Any], drawn: Any) -> NDArray[Any]:
+        if drawn is not None:
+            return self.changed_images(masks, drawn)
+        x = as_tensor(masks.astype(self.dtype.numpy))
+        return np.asarray(self.resized(self.middle(x, self.size), self.size, "nearest"))
+
+    def changed_boxes(self, corners: NDArray[Any], drawn: Any, sides: Sides) -> NDArray[Any]:
+        if drawn is not None:
+            return bounding_boxes.in_part(corners, drawn, self.size, self.size)
+        (height, width), (high, wide) = sides, self.size
+        part = max(min(height, width * high // wide), 1), max(min(width, height * wide // high), 1)
+        start = ((height - part[0]) // 2, (width - part[1]) // 2)
+        return bounding_boxes.in_part(corners, start, part, self.size)
 
     def _settled(self, batch: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(evaluate(self.call(as_tensor(batch), training=False).step))
+        x = as_tensor(batch.astype(self.dtype.numpy, copy=False))
+        return np.asarray(evaluate(self.call(x, training=False).step))
 
 
 def around(layer: RandomLayer, argument: str, factor: Any) -> Range:
     """(-factor, factor) for a number, both bounds for two; each from -1 to 1."""
     if isinstance(factor, (int, float)) and not isinstance(factor, bool):
         factor = (-abs(factor), abs(factor))
+    return limits(layer, argument, factor, -1.0, 1.0)
+
+
+def either_way(layer: RandomLayer, argument: str, factor: Any) -> Range:
+    """(-factor, factor) for a number from 0 to 1, both bounds for two."""
+    if isinstance(factor, (int, float)) and not isinstance(factor, bool):
+        _, high = limits(layer, argument, (0.0, factor), 0.0, 1.0)
+        return -high, high
     return limits(layer, argument, factor, -1.0, 1.0)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convc.errors import ModelError
-from convc.keras import backend
 from convc.keras.engine.arguments import choice, pair
 from convc.keras.engine.call import operation
 from convc.keras.engine.naming import user_line
@@ -22,34 +21,23 @@ from convc.keras.engine.tensor import (
     transpose,
 )
 from convc.keras.ops import elementwise, nn, shaping
+from convc.keras.ops.image_batches import back, batched, expect_colours, sides
+from convc.keras.ops.image_filters import (
+    extract_patches_3d,
+    gaussian_blur,
+    scale_and_translate,
+    sobel_edges,
+    ssim,
+)
+from convc.keras.ops.image_geometry import (
+    affine_transform,
+    elastic_transform,
+    map_coordinates,
+    perspective_transform,
+)
+from convc.types import DType
 
 Weights = NDArray[np.float64]
-
-
-def _batched(owner: str, images: Any, data_format: Any) -> tuple[KerasTensor, bool, bool]:
-    """Images as (batch, rows, columns, channels), whether they came so, and whether they were one only."""
-    x = as_tensor(images)
-    last = backend.standardize_data_format(data_format, owner) == "channels_last"
-    if x.type.rank not in (3, 4):
-        raise ModelError(
-            f"{user_line()}: {owner}: expected an image (rank 3) or a batch of images (rank 4); "
-            f"received shape {x.shape}"
-        )
-    single = x.type.rank == 3
-    x = shaping.expand_dims(x, 0) if single else x
-    return (x if last else transpose(x, (0, 2, 3, 1))), last, single
-
-
-def _back(x: KerasTensor, last: bool, single: bool) -> KerasTensor:
-    x = x if last else transpose(x, (0, 3, 1, 2))
-    return shaping.squeeze(x, 0) if single else x
-
-
-def _sides(owner: str, x: KerasTensor) -> tuple[int, int]:
-    rows, columns = x.type.shape[1:3]
-    if not isinstance(rows, int) or not isinstance(columns, int):
-        raise ModelError(f"{user_line()}: {owner}: rows and columns of {x.shape} must be known")
-    return rows, columns
 
 
 @operation
@@ -66,14 +54,14 @@ def extract_patches(
     `strides` are the windows' size unless given. "same" padding puts zeros around the images.
     """
     owner = "extract_patches"
-    x, last, single = _batched(owner, images, data_format)
+    x, last, single = batched(owner, images, data_format)
     high, wide = pair(owner, "size", size)
     step = (high, wide) if strides is None else pair(owner, "strides", strides)
     apart = pair(owner, "dilation_rate", dilation_rate)
     seen = ((high - 1) * apart[0] + 1, (wide - 1) * apart[1] + 1)
     if choice(owner, "padding", padding, ("valid", "same")) == "same":
-        x = _with_border(x, _sides(owner, x), seen, step)
-    rows, columns = _sides(owner, x)
+        x = _with_border(x, sides(owner, x), seen, step)
+    rows, columns = sides(owner, x)
     counts = [(side - s) // t + 1 for side, s, t in zip((rows, columns), seen, step, strict=True)]
     if min(counts) < 1:
         raise ModelError(
@@ -92,7 +80,7 @@ def extract_patches(
             for i, j in corners
         ]
         found = shaping.concatenate(parts, -1)
-    return _back(found, last, single)
+    return back(found, last, single)
 
 
 def _with_border(
@@ -117,25 +105,18 @@ def _tiled(x: KerasTensor, size: tuple[int, int], counts: tuple[int, int]) -> Ke
 @operation
 def rgb_to_grayscale(images: Any, data_format: str | None = None) -> KerasTensor:
     """The brightness of red, green and blue as the eye weighs them (ITU-R BT.601), in one channel."""
-    x, last, single = _batched("rgb_to_grayscale", images, data_format)
-    _expect_colours("rgb_to_grayscale", x)
+    x, last, single = batched("rgb_to_grayscale", images, data_format)
+    expect_colours("rgb_to_grayscale", x)
     weights = np.array([0.2989, 0.5870, 0.1140], np.float32)
     gray = nn.dot(floating(x), as_tensor(weights[:, None], floating(x).dtype))
-    return _back(cast(gray, x.type.dtype), last, single)
-
-
-def _expect_colours(owner: str, x: KerasTensor) -> None:
-    if x.type.shape[3] != 3:
-        raise ModelError(
-            f"{user_line()}: {owner}: expected 3 channels, red, green and blue; received shape {x.shape}"
-        )
+    return back(cast(gray, x.type.dtype), last, single)
 
 
 @operation
 def rgb_to_hsv(images: Any, data_format: str | None = None) -> KerasTensor:
     """Red, green and blue from 0 to 1 as hue, saturation and value from 0 to 1."""
-    x, last, single = _batched("rgb_to_hsv", floating(images), data_format)
-    _expect_colours("rgb_to_hsv", x)
+    x, last, single = batched("rgb_to_hsv", floating(images), data_format)
+    expect_colours("rgb_to_hsv", x)
     r, g, b = shaping.split(x, 3, -1)
     value = elementwise.maximum(elementwise.maximum(r, g), b)
     spread = value - elementwise.minimum(elementwise.minimum(r, g), b)
@@ -149,14 +130,14 @@ def rgb_to_hsv(images: Any, data_format: str | None = None) -> KerasTensor:
     )
     hue = elementwise.where(elementwise.equal(spread, 0.0), 0.0, hue / 6.0)
     hue = elementwise.where(elementwise.less(hue, 0.0), hue + 1.0, hue)
-    return _back(shaping.concatenate([hue, saturation, value], -1), last, single)
+    return back(shaping.concatenate([hue, saturation, value], -1), last, single)
 
 
 @operation
 def hsv_to_rgb(images: Any, data_format: str | None = None) -> KerasTensor:
     """Hue, saturation and value from 0 to 1 as red, green and blue from 0 to 1."""
-    x, last, single = _batched("hsv_to_rgb", floating(images), data_format)
-    _expect_colours("hsv_to_rgb", x)
+    x, last, single = batched("hsv_to_rgb", floating(images), data_format)
+    expect_colours("hsv_to_rgb", x)
     hue, saturation, value = shaping.split(x, 3, -1)
     sixth = hue * 6.0
     # How much of each colour a pure hue has: lines up and down between 0 and 1.
@@ -166,7 +147,7 @@ def hsv_to_rgb(images: Any, data_format: str | None = None) -> KerasTensor:
         elementwise.clip(2.0 - elementwise.absolute(sixth - 4.0), 0.0, 1.0),
     ]
     pure = shaping.concatenate(colours, -1)
-    return _back(((pure - 1.0) * saturation + 1.0) * value, last, single)
+    return back(((pure - 1.0) * saturation + 1.0) * value, last, single)
 
 
 @operation
@@ -181,11 +162,11 @@ def crop_images(
     data_format: str | None = None,
 ) -> KerasTensor:
     """A part of images: of each direction two of what is cut before, what is cut after, and what is left."""
-    x, last, single = _batched("crop_images", images, data_format)
-    rows, columns = _sides("crop_images", x)
+    x, last, single = batched("crop_images", images, data_format)
+    rows, columns = sides("crop_images", x)
     top, _, high = _parts("crop_images", rows, top_cropping, bottom_cropping, target_height, -1)
     left, _, wide = _parts("crop_images", columns, left_cropping, right_cropping, target_width, -1)
-    return _back(x[:, top : top + high, left : left + wide], last, single)
+    return back(x[:, top : top + high, left : left + wide], last, single)
 
 
 @operation
@@ -200,11 +181,11 @@ def pad_images(
     data_format: str | None = None,
 ) -> KerasTensor:
     """Images with zeros around them: of each direction two of before, after, and the whole size."""
-    x, last, single = _batched("pad_images", images, data_format)
-    rows, columns = _sides("pad_images", x)
+    x, last, single = batched("pad_images", images, data_format)
+    rows, columns = sides("pad_images", x)
     top, below, _ = _parts("pad_images", rows, top_padding, bottom_padding, target_height, 1)
     left, right, _ = _parts("pad_images", columns, left_padding, right_padding, target_width, 1)
-    return _back(shaping.pad(x, [(0, 0), (top, below), (left, right), (0, 0)]), last, single)
+    return back(shaping.pad(x, [(0, 0), (top, below), (left, right), (0, 0)]), last, single)
 
 
 def _parts(
@@ -232,28 +213,6 @@ def _parts(
             f"{user_line()}: {owner}: {given} (before, after, target) don't fit a size of {size}"
         )
     return before, after, target
-
-
-@operation
-def gaussian_blur(
-    images: Any, kernel_size: Any = (3, 3), sigma: Any = (1.0, 1.0), data_format: str | None = None
-) -> KerasTensor:
-    """Images convolved with a normalized Gaussian, zeros around them.
-
-    As in Keras, the first of `sigma` is the columns', and a kernel that isn't square is filled row by row.
-    """
-    x, last, single = _batched("gaussian_blur", floating(images), data_format)
-    size = pair("gaussian_blur", "kernel_size", kernel_size)
-    widths = (sigma, sigma) if isinstance(sigma, (int, float)) else tuple(sigma)
-    lines = []
-    for count, width in zip(size, widths, strict=True):
-        at = np.linspace(-(count - 1) / 2, (count - 1) / 2, count)
-        line = np.exp(-0.5 * (at / width) ** 2)
-        lines.append(line / line.sum())
-    weights = np.outer(lines[1], lines[0]).reshape(*size, 1, 1)
-    kernel = np.tile(weights, (1, 1, int(x.type.shape[3]), 1)).astype(x.type.dtype.numpy)  # type: ignore[arg-type]
-    blurred = nn.depthwise_conv(x, kernel, padding="same", data_format="channels_last")
-    return _back(blurred, last, single)
 
 
 # ---------------------------------------------------------------- sizes
@@ -318,7 +277,7 @@ def resize(
 
     `interpolation` is "nearest", "bilinear", "bicubic", "lanczos3", "lanczos5" or "area". Where the sides' ratio
     changes, images may first be cut around their middle, or padded with `fill_value`.
-    Integers become floats, except by "nearest".
+    Integers are rounded (halves to even ones) and cut to their dtype's range.
     """
     owner = "resize"
     known = ("nearest", *_KERNELS, "area")
@@ -327,39 +286,49 @@ def resize(
         raise ModelError(
             f"{user_line()}: {owner}: only one of crop_to_aspect_ratio and pad_to_aspect_ratio may be True"
         )
-    x, last, single = _batched(owner, images, data_format)
+    x, last, single = batched(owner, images, data_format)
     target = pair(owner, "size", size)
     if crop_to_aspect_ratio or pad_to_aspect_ratio:
         choice(owner, "fill_mode", fill_mode, ("constant",))
         x = _of_ratio(x, target, crop_to_aspect_ratio, fill_value)
-    if method in ("nearest", "bilinear") and not antialias:
-        return _back(nn.resized(x, target, method), last, single)
     if method == "nearest":
-        raise ModelError(f"{user_line()}: {owner}: 'nearest' has no antialias; expected False")
-    x = floating(x)
-    for axis, (side, wanted) in enumerate(zip(_sides(owner, x), target, strict=True), 1):
-        weights = resampling(side, wanted, method, antialias).astype(x.type.dtype.numpy)
-        x = nn.einsum("nhwc,ih->niwc" if axis == 1 else "nhwc,iw->nhic", x, weights)
-    return _back(x, last, single)
+        if antialias:
+            raise ModelError(f"{user_line()}: {owner}: 'nearest' has no antialias; expected False")
+        return back(nn.resized(x, target, method), last, single)
+    given, x = x.type.dtype, floating(x)
+    if method == "bilinear" and not antialias:
+        x = nn.resized(x, target, method)
+    else:
+        for axis, (side, wanted) in enumerate(zip(sides(owner, x), target, strict=True), 1):
+            weights = resampling(side, wanted, method, antialias).astype(x.type.dtype.numpy)
+            x = nn.einsum("nhwc,ih->niwc" if axis == 1 else "nhwc,iw->nhic", x, weights)
+    return back(x if given.is_float else rounded(x, given), last, single)
+
+
+def rounded(x: KerasTensor, dtype: DType) -> KerasTensor:
+    """Floats as integers of a dtype: the closest ones in its range."""
+    limits = np.iinfo(dtype.numpy)
+    return cast(elementwise.clip(elementwise.round(x), limits.min, limits.max), dtype)
 
 
 def _of_ratio(
     x: KerasTensor, target: tuple[int, int], crop: bool, fill_value: float
 ) -> KerasTensor:
     """Images cut or padded around their middle to the ratio of the target's sides."""
-    rows, columns = _sides("resize", x)
+    rows, columns = sides("resize", x)
     by_width, by_height = columns * target[0] // target[1], rows * target[1] // target[0]
     if crop:
         high, wide = min(rows, by_width) or rows, min(columns, by_height) or columns
         top, left = (rows - high) // 2, (columns - wide) // 2
         return as_tensor(x[:, top : top + high, left : left + wide])
-    high, wide = max(rows, by_width), max(columns, by_height)
-    top, left = (high - rows) // 2, (wide - columns) // 2
-    around = [(0, 0), (top, high - rows - top), (left, wide - columns - left), (0, 0)]
+    # As many pixels before as after: an odd one is left out, as Keras does.
+    top, left = (max(rows, by_width) - rows) // 2, (max(columns, by_height) - columns) // 2
+    around = [(0, 0), (top, top), (left, left), (0, 0)]
     return shaping.pad(x, around, constant_values=fill_value)
 
 
 __all__ = [
-    "crop_images", "extract_patches", "gaussian_blur", "hsv_to_rgb", "pad_images", "resize", "rgb_to_grayscale",
-    "rgb_to_hsv",
+    "affine_transform", "crop_images", "elastic_transform", "extract_patches", "extract_patches_3d", "gaussian_blur",
+    "hsv_to_rgb", "map_coordinates", "pad_images", "perspective_transform", "resize", "rgb_to_grayscale",
+    "rgb_to_hsv", "scale_and_translate", "sobel_edges", "ssim",
 ]  # fmt: skip

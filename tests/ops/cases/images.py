@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from convc.ops.augment import RandomAffine, RandomBrightness, RandomContrast, RandomCrop
+from convc.ops.augment import (
+    RandomAffine,
+    RandomBrightness,
+    RandomContrast,
+    RandomCrop,
+    RandomShear,
+)
 from convc.ops.noise import AlphaDropout, FreshSeed, GaussianDropout, GaussianNoise, SharedDropout
 from convc.ops.random import DropoutMask, RandomBits
 from convc.ops.warp import FILL_MODES, AffineWarp
@@ -19,6 +25,7 @@ DRAWN = [
     Case(
         "random_affine", RandomAffine(flip=(True, False), rotation=(-0.1, 0.1)), (f32(N, 4, 5, 3),)
     ),
+    Case("random_shear", RandomShear(width=(-0.3, 0.2)), (f32(N, 4, 5, 3),)),
     Case("fresh_seed", FreshSeed(), (u32(2),), ((0, 2**32 - 1),)),
     Case("gaussian_noise", GaussianNoise(0.5), (f32(N, 4, 5),)),
     Case("gaussian_dropout", GaussianDropout(0.2), (f32(N, 4, 5),)),
