@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from convc.errors import ModelError
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.registry import custom_object, custom_object_scope, registered_name
+
+FEW = 24
+"""So many names are all told."""
+PLACES = {"loss": "losses", "metric": "metrics", "initializer": "initializers"}
 
 
 def resolved(
@@ -45,8 +50,22 @@ def _named(kind: str, name: str, filed_under: Any, known: Mapping[str, Any]) -> 
         return found
     if name in known:
         return known[name]
-    raise ModelError(
-        f"unknown {kind} {name!r}{nearest(name, known)}; known are {', '.join(sorted(known))}"
+    raise ModelError(f"unknown {kind} {name!r}{_suggested(kind, name, known)}")
+
+
+def _suggested(kind: str, name: str, known: Mapping[str, Any]) -> str:
+    """What could have been meant: all names where there are few, else the nearest ones."""
+    if len(known) <= FEW:
+        return f"{nearest(name, known)}; known are {', '.join(sorted(known))}"
+    folded: dict[str, str] = {}
+    for each in known:
+        folded.setdefault(each.replace("_", "").lower(), each)
+    near = difflib.get_close_matches(name.replace("_", "").lower(), folded, 4, 0.5)
+    if not near:
+        return f"; it is none of the {len(folded)} that there are: their names are in keras.{PLACES.get(kind, kind)}"
+    first, *others = (folded[n] for n in near)
+    return f" (did you mean {first!r}?)" + (
+        f"; {', '.join(others)} are near, too" if others else ""
     )
 
 

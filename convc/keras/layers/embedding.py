@@ -7,6 +7,7 @@ from typing import Any
 from convc.keras import constraints, initializers, regularizers
 from convc.keras.engine.arguments import positive
 from convc.keras.engine.layer import Layer
+from convc.keras.engine.ranges import Limit, check_known
 from convc.keras.engine.tensor import apply, as_tensor, cast
 from convc.ops.broadcasting import NotEqual
 from convc.ops.shape import Gather
@@ -16,8 +17,9 @@ from convc.types import DType
 class Embedding(Layer):
     """Row i of the weight `embeddings` (input_dim, output_dim) for every number i of its input.
 
-    A number from input_dim on takes the last row, where Keras on TensorFlow's CPU raises (on a GPU it gives zeros);
-    one below 0 counts from the end, or takes the first row.
+    Numbers are from 0 to input_dim - 1; those from -input_dim on count from the end. Others are refused in what a model
+    or the layer is fed. A compiled program that is run without Keras takes the last row for larger ones, and the first
+    for smaller ones.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Embedding(Layer):
 
     def call(self, inputs: Any) -> Any:
         x = as_tensor(inputs)
+        check_known("inputs", x, Limit(f"layer {self.name!r} (Embedding)", self.input_dim, True))
         numbers = x if x.type.dtype.is_integer else cast(x, DType.int32)
         return apply(Gather(0), self.embeddings, numbers)
 

@@ -12,7 +12,7 @@ from convc.errors import ModelError
 from convc.keras import backend
 from convc.keras.engine.arguments import fraction, number, refuse
 from convc.keras.engine.naming import nearest, snake_case, unique_name
-from convc.keras.engine.tensor import Operators, Variable, as_tensor
+from convc.keras.engine.tensor import FUNCTIONS, Operators, Variable, as_tensor
 from convc.keras.optimizers import schedules
 from convc.keras.optimizers.schedules import LearningRateSchedule
 from convc.keras.training.eager import apply_gradients
@@ -69,7 +69,8 @@ class Optimizer:
         for argument in known:
             setattr(self, argument, kwargs.get(argument, DEFAULTS.get(argument)))
         self._check(cls)
-        self.iterations = Variable(np.zeros((), np.int64), name="iteration", trainable=False)
+        self.step_count = Variable(np.zeros((), np.int64), name="iteration", trainable=False)
+        """How often gradients were applied or added up: what schedules follow."""
         self._rate: Any = None
         self._set_rate(learning_rate)
         self._excluded: set[Any] = set()
@@ -96,6 +97,16 @@ class Optimizer:
                 )
 
     @property
+    def iterations(self) -> Any:
+        """How often weights were updated: with `gradient_accumulation_steps`, a part of the steps."""
+        each = self.gradient_accumulation_steps
+        return self.step_count if each is None else FUNCTIONS["floor_divide"](self.step_count, each)
+
+    @iterations.setter
+    def iterations(self, variable: Variable) -> None:
+        self.step_count = variable
+
+    @property
     def rule(self) -> Rule:
         """What a compiled step does, from the settings as they are now."""
         own = {n: getattr(self, n) for n in self.settings}
@@ -107,7 +118,7 @@ class Optimizer:
         """The learning rate's variable; with a schedule or a function, its value at the current step."""
         if isinstance(self._rate, Variable):
             return self._rate
-        return as_tensor(np.asarray(self.rate_at(int(self.iterations)), backend.floatx()))
+        return as_tensor(np.asarray(self.rate_at(int(self.step_count)), backend.floatx()))
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -141,6 +152,8 @@ class Optimizer:
             self._rate = value
             return
         try:
+            if isinstance(value, (str, bytes, bool)):
+                raise TypeError
             rate = np.asarray(float(value), backend.floatx())
             usable = 0 <= rate < np.inf
         except (TypeError, ValueError):
@@ -185,12 +198,12 @@ class Optimizer:
     def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Variable]) -> Any:
         """Updates variables by gradients, in a model's `train_step`; the steps made so far."""
         apply_gradients(self, zip(grads, trainable_variables, strict=True))
-        return self.iterations
+        return self.step_count
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Any:
         """`apply` for pairs (gradient, variable)."""
         apply_gradients(self, grads_and_vars)
-        return self.iterations
+        return self.step_count
 
     def scale_loss(self, loss: Any) -> Any:
         """The loss: no scale keeps its gradients from underflow in float32."""

@@ -262,16 +262,18 @@ class ArraySource:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Feeds]:
         assert self.steps is not None
-        # With fewer steps than an epoch has, the next epoch goes on where this one ended.
-        first = number * self.steps
-        done = -1
-        order: Array | None = None
-        for step in range(first + start, first + self.steps):
-            round_, position = divmod(step, self.whole)
-            if round_ != done:
-                order, done = self.order(round_), round_
-            low = position * self.batch_size
-            yield self.batch(order, low)
+        # As in Keras 3, an epoch goes on where the last one ended, and ends with the data; the next one begins anew.
+        pass_, part = divmod(number, math.ceil(self.whole / self.steps))
+        first = part * self.steps
+        last = min(first + self.steps, self.whole)
+        order = self.order(pass_)
+        for position in range(first + start, last):
+            yield self.batch(order, position * self.batch_size)
+        if last - first < self.steps:
+            warnings.warn(
+                f"the data ended after {last - first} of {self.steps} steps: the next epoch begins with them anew",
+                stacklevel=2,
+            )
 
     def order(self, number: int) -> Array | None:
         """The rows in their order, None for the order that they have."""
@@ -359,6 +361,7 @@ class IterableSource:
         self.iterable, self.convert, self.steps = iterable, convert, steps
         self.fixed = steps
         self._running: Iterator[Any] | None = None
+        self._had_any = False
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Feeds]:
         if self._running is None:
@@ -368,18 +371,19 @@ class IterableSource:
                 batch = next(self._running)
             except StopIteration:
                 self._running = None
-                if step == 0 and number == 0:
+                if not self._had_any:
                     raise DataError("expected batches; the data had none") from None
                 if self.fixed or step == 0:
                     self.warn(step, number)
                 return
+            self._had_any = True
             if step >= start:
                 yield self.convert(*unpacked(batch))
 
     def warn(self, step: int, number: int) -> None:
-        where = (
-            f"after {step} of {self.fixed} steps" if self.fixed else f"before epoch {number + 1}"
-        )
+        where = f"before epoch {number + 1}" if number else "in an earlier pass over them"
+        if self.fixed:
+            where = f"after {step} of {self.fixed} steps"
         warnings.warn(
             f"the data ended {where}: they must have steps_per_epoch * epochs batches "
             f"(a data set's .repeat() may help)",

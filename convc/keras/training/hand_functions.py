@@ -65,7 +65,7 @@ class Traced:
     def run(self, feeds: dict[str, Array]) -> Any:
         for optimizer, name, dtype in self.optimizers:
             kept_for(optimizer)
-            feeds[name] = np.array(optimizer.rate_at(int(optimizer.iterations.array)), dtype)
+            feeds[name] = np.array(optimizer.rate_at(int(optimizer.step_count.array)), dtype)
         if self.draws:
             feeds[SEED_INPUT] = np.array([next_key(), next_key()], np.uint32)
         if self.bound is None or not self.bound.alive:

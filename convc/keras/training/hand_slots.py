@@ -54,7 +54,7 @@ class Kept:
 
     def steps_made(self, optimizer: Any, put_down: bool) -> int:
         """The steps before the next one; `put_down` if the latest update isn't computed yet."""
-        self._steps = self._steps + 1 if put_down else int(optimizer.iterations.array)
+        self._steps = self._steps + 1 if put_down else int(optimizer.step_count.array)
         return self._steps
 
     def slots(self, slot: str) -> dict[Variable, Array]:

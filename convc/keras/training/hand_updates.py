@@ -34,7 +34,7 @@ class ByHand:
         self.kept = kept
 
     def rate(self, optimizer: Any, dtype: DType) -> Step:
-        made = self.kept.steps_made(optimizer, cell_of(optimizer.iterations).pending is not None)
+        made = self.kept.steps_made(optimizer, cell_of(optimizer.step_count).pending is not None)
         return as_tensor(np.array(optimizer.rate_at(made), dtype.numpy)).step
 
     def state(self, optimizer: Any, variables: Sequence[Variable]) -> list[Step]:

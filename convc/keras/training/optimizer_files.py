@@ -41,7 +41,7 @@ def saved_state(model: Any) -> list[tuple[str, Array]]:
     """Names and arrays of a compiled model's optimizer: the count of steps, the learning rate, then the slots."""
     optimizer = model.optimizer
     found: list[tuple[str, Array]] = [
-        ("iteration", np.asarray(optimizer.iterations.value, np.int32))
+        ("iteration", np.asarray(optimizer.step_count.value, np.int32))
     ]
     if isinstance(optimizer.learning_rate, Variable):
         rate = np.asarray(optimizer.learning_rate.value, np.float32)
@@ -72,7 +72,7 @@ def restore_state(model: Any, arrays: Sequence[Array], source: str) -> None:
             f"{source}: the optimizer's state has {len(arrays)} arrays; {type(optimizer).__name__} of this model "
             f"expects {len(slots)} of its weights' shapes after the count of steps (compile=False leaves it out)"
         )
-    optimizer.iterations.assign(np.asarray(arrays[0], np.int64))
+    optimizer.step_count.assign(np.asarray(arrays[0], np.int64))
     if first > 1 and isinstance(optimizer.learning_rate, Variable):
         optimizer.learning_rate = float(arrays[1])
     if slots:

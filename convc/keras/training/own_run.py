@@ -11,7 +11,7 @@ import numpy as np
 from convc.errors import ConvcError, DataError, UsageError
 from convc.graph.ir import Graph
 from convc.keras import backend
-from convc.keras.engine.ranges import Limit, limits_of
+from convc.keras.engine.ranges import Limit
 from convc.keras.engine.tensor import BATCH, Array, Variable
 from convc.keras.metrics import Metric
 from convc.keras.training.data import (
@@ -170,8 +170,7 @@ class OwnRun(Run):
         for variable, name in self._plain.items():
             if variable not in known:
                 self._take(variable, name)
-        names = {id(s): n for s, n in trace.traced_steps.items() if n in types}
-        self._limits |= limits_of(trace.traced_steps, names)
+        self._limits |= trace.limits
         optimizers = [k for k, o in enumerate(trace.optimizers) if o is self.settings.optimizer]
         self._number = optimizers[0] if optimizers else self._number
         kept = self._restored()
@@ -279,9 +278,9 @@ class OwnRun(Run):
 
 def trace_steps(optimizer: Any, run: OwnRun) -> int:
     """The steps that the optimizer has made."""
-    name = run._plain.get(optimizer.iterations, "")
+    name = run._plain.get(optimizer.step_count, "")
     kept = name in run.session
-    return int(run.session.scalar(name)) if kept else int(optimizer.iterations.value)
+    return int(run.session.scalar(name)) if kept else int(optimizer.step_count.value)
 
 
 def _named(name: str, value: Any, found: Feeds) -> Any:

@@ -23,6 +23,7 @@ from convc.graph.state import NEXT, next_values
 from convc.keras.engine.call import collecting_losses, map_tensors
 from convc.keras.engine.naming import entered, outermost, user_line
 from convc.keras.engine.phase import step_phase
+from convc.keras.engine.ranges import Limit, limits_of
 from convc.keras.engine.steps import Outputs, Part, Whole
 from convc.keras.engine.tensor import (
     FUNCTIONS,
@@ -110,6 +111,8 @@ class StepTrace(Trace):
         self.applied: dict[int, int] = {}
         """How often the step applies each optimizer."""
         self.losses: list[KerasTensor] = []
+        self.limits: dict[str, list[Limit]] = {}
+        """What the step wants of its data that are places in a table or classes, by name."""
         self._draws = 0
         self._postponed: dict[str, tuple[str, Callable[[Builder, Node], None]]] = {}
         self._parts: dict[int, tuple[Whole, Sequence[str]]] = {}
@@ -351,7 +354,7 @@ def apply_in(book: Book, optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) 
     fixed = optimizer.without_decay(variables)
     kept = tuple(k for k, v in enumerate(variables) if any(v is f for f in fixed))
     update = Update(rule, variables, tuple(all_slots(rule)), kept)
-    before, steps = [v.step for v in variables], optimizer.iterations.step
+    before, steps = [v.step for v in variables], optimizer.step_count.step
     state = book.state(optimizer, variables)
     rate = book.rate(optimizer, DType.of(variables[0].dtype))
     gradients = [as_tensor(g, v.dtype).step for g, v in given]
@@ -361,7 +364,7 @@ def apply_in(book: Book, optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) 
     for variable, step in zip(variables, after, strict=False):
         variable.assign(KerasTensor(step))
     book.keep(optimizer, variables, after[len(variables) : -1])
-    optimizer.iterations.assign(KerasTensor(after[-1]))
+    optimizer.step_count.assign(KerasTensor(after[-1]))
 
 
 def traced_step(
@@ -388,6 +391,9 @@ def traced_step(
                 f"returned {logs!r}"
             )
         outputs = {f"{LOGS}{n}": _scalar(v) for n, v in _flat_logs(logs).items()}
+        given = {id(trace.tensor(Value(builder, name)).step): name for name in types}
+        ends = [*outputs.values(), *trace.variables.values(), *trace.kept.values()]
+        trace.limits = limits_of(steps_to(ends), given)
         return trace.graph(outputs), trace
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from convc.errors import DataError
 from convc.graph.ir import Graph
 from convc.keras import backend
+from convc.keras.engine.ranges import Limit, check_fed
 from convc.keras.engine.tensor import Array, Variable
 from convc.keras.metrics import Mean, Metric
 from convc.keras.training.data import (
@@ -52,12 +53,12 @@ class Run:
         self.key = dropout_key
         self.seed = np.array([dropout_key & 0xFFFFFFFF, 0], np.uint32)
         self.draws = Draws(dropout_key ^ TESTED)
-        self.iterations = int(settings.optimizer.iterations.value)
+        self.iterations = int(settings.optimizer.step_count.value)
         self.rate: Array = np.zeros(())
         # Of a weight that only a loss depends on, predictions know nothing.
         _, self.weights = model.graph_of_variables(losses=True, nominal=True)
         self._names: dict[Variable, str] = {w.variable: n for n, w in self.weights.items()}
-        self._plain: dict[Variable, str] = {settings.optimizer.iterations: ITERATIONS}
+        self._plain: dict[Variable, str] = {settings.optimizer.step_count: ITERATIONS}
         """Metrics' and the optimizer's variables, whose state has their own form."""
         self._first_metrics: dict[str, Array] = {}
         self._waiting: dict[str, Array] = {}
@@ -122,7 +123,7 @@ class Run:
         """Brings what was assigned elsewhere into the session."""
         for variable in list(self._stale):
             variable.hand_over(self)
-            if variable is getattr(self.settings.optimizer, "iterations", None):
+            if variable is getattr(self.settings.optimizer, "step_count", None):
                 self.iterations = int(variable.array)
             name = self._names.get(variable)
             if name in self.changing:
@@ -212,8 +213,15 @@ class Run:
         self.session.step(entry, {**feeds, SEED_INPUT: self.draws.next()})
         self._writes += 1
 
+    @property
+    def limits(self) -> Mapping[str, list[Limit]]:
+        """What is wanted of fed whole numbers, by name."""
+        found: Mapping[str, list[Limit]] = self.model.limits
+        return found
+
     def check(self, feeds: Feeds) -> None:
-        """DataError for labels that are no classes."""
+        """DataError for labels that are no classes, and for places outside of a table."""
+        check_fed(feeds, self.limits)
         for target, (classes, ignored) in self._classes.items():
             if target in feeds:
                 check_labels(target, feeds[target], classes, ignored)
@@ -371,7 +379,7 @@ class Run:
         self.key = dropout_key
         self.seed[0] = dropout_key & 0xFFFFFFFF
         optimizer = self.settings.optimizer
-        optimizer.iterations.assign(arrays[ITERATIONS])
+        optimizer.step_count.assign(arrays[ITERATIONS])
         self.iterations = int(arrays[ITERATIONS])
         if RATE in arrays and isinstance(optimizer.learning_rate, Variable):
             optimizer.learning_rate = float(arrays[RATE])

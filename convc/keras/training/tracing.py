@@ -45,11 +45,6 @@ class Trace:
         self.variables: dict[Variable, Step] = {}
         """Variables that are values of the builder, and what they are at the moment."""
 
-    @property
-    def traced_steps(self) -> Mapping[Step, str]:
-        """All steps that are nodes or inputs by now, and their names."""
-        return self._names
-
     def tensor(self, value: Value) -> KerasTensor:
         """The value as a tensor. One that a softmax or a sigmoid made shows its logits, so that losses find them."""
         if value.name not in self._tensors:

@@ -182,6 +182,7 @@ class Trainer(Predicting):
         listeners, bar = listening(callbacks, "test")
         callbacks.on_test_begin()
         run.reset_metrics()
+        step = -1
         for step, feeds in enumerate(batches.epoch(0)):
             for callback in listeners:
                 callback.on_test_batch_begin(step, {})
@@ -194,7 +195,7 @@ class Trainer(Predicting):
                 bar.seen = step + 1
                 if shown:
                     bar.on_test_batch_end(step, logs)
-        found = run.logs()
+        found = run.logs() if step >= 0 else {}  # a generator's batches are used up, with a warning
         callbacks.on_test_end(found)
         return found
 
