@@ -12,13 +12,14 @@ from convc.errors import ModelError, UnsupportedError
 from convc.keras.engine.naming import user_line
 from convc.keras.engine.steps import Step, recorded, recording_now
 from convc.keras.engine.tensor import FUNCTIONS, KerasTensor, Variable, as_tensor
+from convc.keras.training.jacobians import Jacobians
 from convc.keras.training.ledger import LEDGER
 from convc.keras.training.own_steps import leaves, rebuilt, tracing_step
 from convc.keras.training.wholes import gradients
 from convc.ops.elementwise import StopGradient
 
 
-class GradientTape:
+class GradientTape(Jacobians):
     """Gradients, with TensorFlow's names: in a `train_step`, or of what is computed within `with` on known values.
 
     Nothing needs to be watched: any value may be asked for.
