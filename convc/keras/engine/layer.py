@@ -57,6 +57,10 @@ from convc.types import DType
 _COMMON = ("name", "dtype", "trainable", "input_shape", "batch_size", "activity_regularizer")
 
 
+PASSING = ("built", "calls", "traced_shape", "_build_shape", "_recorded_losses")
+"""Attributes that calls set, and don't depend on."""
+
+
 class Layer:
     """Base of all layers. Subclasses define `build(input_shape)`, if they have weights, and `call(inputs)`.
 
@@ -66,6 +70,8 @@ class Layer:
 
     calls: list[Call]
     init_arguments: dict[str, Any]
+    _changes: int = 0
+    """How often attributes were set: calls are alike as long as it stays (training/replay.py)."""
     supports_masking: bool = False
     """Whether outputs get the mask that `compute_mask` gives; True for a class that defines `compute_mask`."""
 
@@ -137,6 +143,11 @@ class Layer:
         )
         """The shape of the first layer's input, batch included, from the old `input_shape=` argument."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in PASSING:
+            self.__dict__["_changes"] = self._changes + 1
+        super().__setattr__(name, value)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Copies keep what the layer has become; __new__ would ask for its arguments again.
         return object.__new__, (type(self),), vars(self)
@@ -157,6 +168,13 @@ class Layer:
             )
         if at_once() and not any(t.step.symbolic for t in flatten((args, kwargs))):
             return RECORDERS[0](lambda: self(*args, **kwargs))
+        recording = recording_now()
+        if recording is not None:
+            return recording.called(self, args, kwargs)
+        return self._traced_call(args, kwargs)
+
+    def _traced_call(self, args: Any, kwargs: Any) -> Any:
+        """The outputs of a call, traced or recorded now."""
         parameters = signature_of(self.call).parameters
         said = _said(list(parameters), args, kwargs)
         training = said_phase() if said is None else bool(said)

@@ -102,6 +102,10 @@ class Recording(Protocol):
         """A tensor shows a value that the recording is still to compute."""
         ...
 
+    def called(self, layer: Any, args: Any, kwargs: Any) -> Any:
+        """What a call of a layer gives: by its Python, or the same steps as in an earlier call."""
+        ...
+
     def next_number(self) -> int:
         """Another number for each draw."""
         ...

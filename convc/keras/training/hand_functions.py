@@ -183,6 +183,7 @@ def traced(
     for name, array in arguments.feeds.items():
         builder.input(name, TensorType(DType.of(array.dtype), array.shape))
     trace = StepTrace(builder, {})
+    trace.views_state = True
     results: list[Step] = []
 
     def result(tensor: KerasTensor) -> Result:
@@ -204,7 +205,13 @@ def traced(
     variables = {n: weakref.ref(v) for v, n in trace.names.items()}
     drawing = SEED_INPUT in builder.inputs
     return Traced(
-        Program(builder.name, graph), returned, rates, variables, slots_of(trace), refs, drawing
+        Program(builder.name, graph, trace.views),
+        returned,
+        rates,
+        variables,
+        slots_of(trace),
+        refs,
+        drawing,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from convc_runtime import Context
 from convc_runtime.model import Entry
 
@@ -20,9 +21,12 @@ from convc.graph.state import NEXT
 from convc.keras import backend
 from convc.keras.engine.tensor import Array, Variable
 from convc.keras.training.attached import Attached
+from convc.keras.training.wholes import inverse
 
 STEP = "step"
 """The name of a program's only entry."""
+
+NO_VIEWS: Mapping[str, tuple[int, ...]] = {}
 
 SETS = 8
 """Sets of variables whose contexts a program keeps: those used last."""
@@ -49,7 +53,7 @@ class Cell:
         if not self.copied:
             assert self.place is not None
             self.copied = True
-            variable.receive(self.place.context.get(self.name))
+            variable.receive(self.place.value(self.name))
 
     def assigned(self, variable: Variable) -> None:
         self._replaced(variable)
@@ -65,16 +69,16 @@ class Cell:
     def copy(self, variable: Variable) -> Array:
         """The value that lies here, without asking who has put down another one."""
         if self.place is not None and not self.copied:
-            return self.place.context.get(self.name)
+            return self.place.value(self.name)
         return variable.own
 
     def move(self, variable: Variable, place: Bound, name: str) -> None:
         """Brings the latest value into a context."""
         variable.hand_over(self)
         if self.place is None or self.copied:
-            place.context.set(name, variable.own)
+            place.put(name, variable.own)
         else:
-            place.context.set(name, self.place.context.view(self.name))
+            place.put(name, self.place.view(self.name))
         self.place, self.name = place, name
 
 
@@ -91,12 +95,28 @@ class Bound:
 
     context: Context
     entry: Entry
+    views: Mapping[str, tuple[int, ...]]
+    """How states are variables' values transposed, by name."""
     states: list[tuple[weakref.ref[Variable], Cell, str]] = field(default_factory=list)
     """What the program replaces."""
     read: list[tuple[weakref.ref[Variable], str]] = field(default_factory=list)
     """What it only reads."""
     alive: bool = True
     """Whether all of the variables are still there, and the program has the context."""
+
+    def put(self, name: str, array: Array) -> None:
+        """Sets a state to a variable's value."""
+        perm = self.views.get(name)
+        self.context.set(name, array if perm is None else array.transpose(perm))
+
+    def view(self, name: str) -> Array:
+        """A state as its variable has it, over the context's memory."""
+        array, perm = self.context.view(name), self.views.get(name)
+        return array if perm is None else array.transpose(inverse(perm))
+
+    def value(self, name: str) -> Array:
+        """A copy of that."""
+        return np.array(self.view(name), order="C")
 
     def release(self) -> None:
         """Gives variables the values that lie here; the context isn't used again."""
@@ -111,8 +131,10 @@ class Bound:
 class Program:
     """Native code for a graph whose outputs `next/x` are the next values of inputs `x`; compiled in its first run."""
 
-    def __init__(self, name: str, graph: Graph) -> None:
-        self.name, self.graph = name, graph
+    def __init__(
+        self, name: str, graph: Graph, views: Mapping[str, tuple[int, ...]] = NO_VIEWS
+    ) -> None:
+        self.name, self.graph, self.views = name, graph, views
         self._model: Any = None
         self._inputs: tuple[str, ...] = ()
         self._bound: dict[tuple[int, ...], Bound] = {}
@@ -155,7 +177,7 @@ class Program:
             self._compile()
         context = self._model.context()
         replaced = {s.name for s in context.states}
-        found = Bound(context, context.entries[STEP])
+        found = Bound(context, context.entries[STEP], self.views)
 
         def gone(_: Any) -> None:
             found.alive = False

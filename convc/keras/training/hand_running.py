@@ -24,7 +24,7 @@ from convc.keras.engine.steps import Part, Step, Variable
 from convc.keras.engine.tensor import Array
 from convc.keras.training.hand_programs import Program
 from convc.keras.training.own_steps import StepTrace, tracing
-from convc.keras.training.wholes import Gradients
+from convc.keras.training.wholes import Gradients, inverse
 from convc.ops.base import numbers
 from convc.ops.conv import Conv2d
 from convc.ops.matmul import MatMul
@@ -97,7 +97,7 @@ def run(work: Work) -> None:
     bound = {name: variables[k] for name, k in ready.variables}
     ready.runs += 1
     if ready.operations <= SMALL and ready.runs <= TIMES:
-        found = referenced(ready.program.graph, bound, feeds)
+        found = referenced(ready.program, bound, feeds)
     else:
         found = ready.program.run(ready.program.bound(bound), feeds)
     for step, array in zip(work.steps, found, strict=True):
@@ -114,6 +114,7 @@ def ordered(work: Work) -> tuple[list[Step], set[int]]:
     order: list[Step] = []
     given: set[int] = set()
     done: set[int] = set()
+    wholes: set[int] = set()
     stack: list[tuple[Step, bool]] = [(root, False) for root in reversed(roots)]
     while stack:
         step, ready = stack.pop()
@@ -127,18 +128,30 @@ def ordered(work: Work) -> tuple[list[Step], set[int]]:
         if step.known is not None and (number not in through or not step.inputs):
             given.add(number)
             order.append(step)
-        elif step.inputs:
+        elif not step.inputs or _seen(step, wholes):
+            order.append(step)
+        else:
             stack.append((step, True))
             stack.extend([(i, False) for i in reversed(step.inputs)])
-        else:
-            order.append(step)
     return order, given
+
+
+def _seen(step: Step, wholes: set[int]) -> bool:
+    """Whether another part of the same whole was met before: then what it needs is known."""
+    if not isinstance(step.source, Part):
+        return False
+    number = id(step.source.whole)
+    if number in wholes:
+        return True
+    wholes.add(number)
+    return False
 
 
 def _history(roots: Iterable[Step]) -> set[int]:
     """All that gradients among the needed steps may go through."""
     found: set[int] = set()
     done: set[int] = set()
+    wholes: set[int] = set()
     starts: list[Step] = []
     stack = list(roots)
     while stack:
@@ -146,6 +159,8 @@ def _history(roots: Iterable[Step]) -> set[int]:
         if id(step) in done or step.known is not None:
             continue
         done.add(id(step))
+        if _seen(step, wholes):
+            continue
         if isinstance(step.source, Part) and isinstance(step.source.whole, Gradients):
             starts.append(step.inputs[0])
         stack.extend(step.inputs)
@@ -226,6 +241,8 @@ def _array(step: Step) -> Array:
 class WorkTrace(StepTrace):
     """A graph in the making whose known values are inputs."""
 
+    views_state = True
+
     def __init__(self, work: Work, given: set[int], names: dict[Variable, str]) -> None:
         super().__init__(Builder("by_hand"), names)
         self.work, self.given = work, given
@@ -266,18 +283,26 @@ def prepared(work: Work, order: list[Step], given: set[int], variables: list[Var
     feeds = [(name, places[id(step)]) for name, step in trace.fed.items() if name in graph.inputs]
     used = [(n, k) for k, n in enumerate(names.values()) if n in graph.inputs]
     drawing = SEED_INPUT in graph.inputs
-    return Ready(Program("by_hand", graph), feeds, used, drawing, operations(graph))
+    return Ready(Program("by_hand", graph, trace.views), feeds, used, drawing, operations(graph))
 
 
-def referenced(graph: Graph, variables: dict[str, Variable], feeds: dict[str, Any]) -> list[Array]:
-    """The outputs of a graph by its operators' references; its variables get their next values."""
-    given = {**feeds, **{name: v.array for name, v in variables.items()}}
+def referenced(
+    program: Program, variables: dict[str, Variable], feeds: dict[str, Any]
+) -> list[Array]:
+    """The outputs of a program by its operators' references; its variables get their next values."""
+    graph, views = program.graph, program.views
+    given = {**feeds, **{n: _seen_as(v.array, views.get(n)) for n, v in variables.items()}}
     found = run_graph(graph, {name: np.asarray(given[name]) for name in graph.inputs})
     for name, variable in variables.items():
         after = found.get(f"{NEXT}{name}")
         if after is not None:
-            variable.assign(after)
+            perm = views.get(name)
+            variable.assign(after if perm is None else after.transpose(inverse(perm)))
     return [found[name] for name in graph.outputs if not name.startswith(NEXT)]
+
+
+def _seen_as(array: Array, perm: tuple[int, ...] | None) -> Array:
+    return array if perm is None else array.transpose(perm)
 
 
 def operations(graph: Graph) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from convc.keras.engine.steps import Step, recorded
 from convc.keras.engine.tensor import KerasTensor, Variable, as_tensor
 from convc.keras.training.hand_programs import cell_of
-from convc.keras.training.hand_slots import Kept, kept_for
+from convc.keras.training.hand_slots import kept_for
 from convc.keras.training.ledger import LEDGER
 from convc.keras.training.own_steps import apply_in, tracing_step
 from convc.types import DType
@@ -22,20 +22,21 @@ def apply_gradients(optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> No
     if trace is not None:
         apply_in(trace, optimizer, pairs)
         return
-    kept = kept_for(optimizer)
+    book = ByHand(optimizer)
     with recorded(LEDGER):
-        apply_in(ByHand(kept), optimizer, pairs)
+        apply_in(book, optimizer, pairs)
 
 
 class ByHand:
     """An optimizer's state as variables, as an update takes it."""
 
-    def __init__(self, kept: Kept) -> None:
-        self.kept = kept
+    def __init__(self, optimizer: Any) -> None:
+        self.kept = kept_for(optimizer)
+        put_down = cell_of(optimizer.step_count).pending is not None
+        self._rate = optimizer.rate_at(self.kept.steps_made(optimizer, put_down))
 
     def rate(self, optimizer: Any, dtype: DType) -> Step:
-        made = self.kept.steps_made(optimizer, cell_of(optimizer.step_count).pending is not None)
-        return as_tensor(np.array(optimizer.rate_at(made), dtype.numpy)).step
+        return as_tensor(np.array(self._rate, dtype.numpy)).step
 
     def state(self, optimizer: Any, variables: Sequence[Variable]) -> list[Step]:
         return [v.step for v in self.kept.state(optimizer.rule, variables)]

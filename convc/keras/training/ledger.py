@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from convc.keras.engine.call import map_tensors
+from convc.keras.engine.layer import Layer
 from convc.keras.engine.steps import Step, Variable, evaluate, recorded
 from convc.keras.engine.tensor import Array, KerasTensor
 from convc.keras.training.hand_programs import cell_of
 from convc.keras.training.hand_running import Version, Work, run
 from convc.keras.training.own_steps import detached
+from convc.keras.training.replay import called
 from convc.keras.training.seeds import next_key
 from convc.types import DType, TensorType
 
@@ -86,6 +88,10 @@ class Ledger:
     def made(self, tensor: KerasTensor) -> None:
         number = id(tensor)
         self._made[number] = weakref.ref(tensor, lambda _: self._made.pop(number, None))
+
+    def called(self, layer: Layer, args: Any, kwargs: Any) -> Any:
+        """A call of a layer."""
+        return called(layer, args, kwargs, self)
 
     def next_number(self) -> int:
         """Another number for each draw that is recorded."""

@@ -24,7 +24,7 @@ from convc.keras.engine.call import collecting_losses, map_tensors
 from convc.keras.engine.naming import entered, outermost, user_line
 from convc.keras.engine.phase import step_phase
 from convc.keras.engine.ranges import Limit, limits_of
-from convc.keras.engine.steps import Outputs, Part, Whole
+from convc.keras.engine.steps import Outputs, Part, Placeholder, Whole
 from convc.keras.engine.tensor import (
     FUNCTIONS,
     Array,
@@ -38,11 +38,12 @@ from convc.keras.engine.tensor import (
 from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.step import RATE
 from convc.keras.training.tracing import Trace
-from convc.keras.training.wholes import Gradients, Update, part
+from convc.keras.training.wholes import Gradients, Update, inverse, part
 from convc.ops.elementwise import Dropout, StopGradient
 from convc.ops.noise import FreshSeed
 from convc.ops.norm import BatchNorm, BatchNormTraining
 from convc.ops.random import SEED
+from convc.ops.shape import Transpose
 from convc.ops.values import Value
 from convc.passes.gradient import with_outputs
 from convc.passes.training_mode import FORWARD, SEED_INPUT, drawn, draws
@@ -99,6 +100,9 @@ class Book(Protocol):
 class StepTrace(Trace):
     """A step in the making. `names` are those of variables in the state; new ones are added as the step meets them."""
 
+    views_state = False
+    """Whether who runs the graph can keep state transposed."""
+
     def __init__(self, builder: Builder, names: dict[Variable, str]) -> None:
         super().__init__(builder)
         self.names = names
@@ -115,6 +119,10 @@ class StepTrace(Trace):
         """What the step wants of its data that are places in a table or classes, by name."""
         self._draws = 0
         self._postponed: dict[str, tuple[str, Callable[[Builder, Node], None]]] = {}
+        self.views: dict[str, tuple[int, ...]] = {}
+        """How state is transposed in the graph, by the name of its input (see `_view`)."""
+        self.viewed: dict[str, str] = {}
+        """The inputs of values that are those, transposed back."""
         self._parts: dict[int, tuple[Whole, Sequence[str]]] = {}
         """The names of what several steps are parts of, by its number."""
 
@@ -128,8 +136,11 @@ class StepTrace(Trace):
                 self._parts[id(source.whole)] = found
             return found[1][source.number]
         if isinstance(source, Variable):
-            name = self.name_of(source)
-            return name if name in self.builder.inputs else self.builder.input(name, step.type)
+            return self._as_itself(self.name_of(source), step.type)
+        if isinstance(source, Transpose) and isinstance(step.inputs[0].source, Variable):
+            name = self.name_of(step.inputs[0].source)
+            if self.views.get(name) == source.perm:
+                return name
         if isinstance(source, FreshSeed) or (step.training and draws(source)):  # type: ignore[arg-type]
             return self._drawn(step)
         return super()._emitted(step)
@@ -224,6 +235,69 @@ class StepTrace(Trace):
         number = self.number_of(optimizer)
         self.applied[number] = self.applied.get(number, 0) + 1
 
+    # ------------------------------------------------------------ views
+
+    def _view(self, order: Sequence[Step]) -> None:
+        """Decides what state is kept transposed: as the only transpose of a variable has it, the slots alike.
+
+        A convolution's kernel then lies as its operator wants it, and its gradient and update stay in that order.
+        """
+        if not self.views_state:
+            return
+        wanted: dict[Variable, set[tuple[int, ...]]] = {}
+        for step in order:
+            if isinstance(step.source, Transpose) and isinstance(
+                v := step.inputs[0].source, Variable
+            ):
+                wanted.setdefault(v, set()).add(step.source.perm)
+        changed = {v for v in self.variables if v.constraint is None}
+        perms = {v: next(iter(found)) for v, found in wanted.items() if len(found) == 1}
+        self.views = {self.name_of(v): perm for v, perm in perms.items() if v in changed}
+        for step in order:
+            if isinstance(step.source, Part) and isinstance(update := step.source.whole, Update):
+                for variable, slots in update.slots_of(step.inputs):
+                    if self.name_of(variable) in self.views:
+                        for slot in slots:
+                            self._view_slot(slot, self.views[self.name_of(variable)])
+
+    def _view_slot(self, step: Step, perm: tuple[int, ...]) -> None:
+        if isinstance(step.source, Variable) and step.source in dict.keys(self.variables):
+            self.views[self.name_of(step.source)] = perm
+        fresh = isinstance(step.source, Placeholder) and step.source.name not in self.views
+        if isinstance(step.source, Placeholder) and fresh and step.source.name in self.kept:
+            name, type = step.source.name, step.type
+            self.views[name] = perm
+            self.builder.types[name] = TensorType(type.dtype, tuple(type.shape[d] for d in perm))
+            self._names[step] = self.builder.add(Transpose(inverse(perm)), name)
+            self.viewed[self._names[step]] = name
+
+    def _as_itself(self, name: str, type: TensorType) -> str:
+        """A variable's value: its input, or that transposed back."""
+        perm = self.views.get(name)
+        if perm is None:
+            return name if name in self.builder.inputs else self.builder.input(name, type)
+        if name not in self.builder.inputs:
+            shape = tuple(type.shape[d] for d in perm)
+            self.builder.input(name, TensorType(type.dtype, shape))
+        plain = self.builder.add(Transpose(inverse(perm)), name)
+        self.viewed[plain] = name
+        return plain
+
+    def transposed(self, name: str, perm: tuple[int, ...]) -> str:
+        """A value, transposed; what it was transposed from, if that undoes it."""
+        if name in self.viewed and self.views[self.viewed[name]] == perm:
+            return self.viewed[name]
+        node = self._producer(name)
+        if node is not None and isinstance(node.op, StopGradient):
+            node = self._producer(node.inputs[0])
+        if node is not None and isinstance(node.op, Transpose) and node.op.perm == inverse(perm):
+            return node.inputs[0]
+        return self.builder.add(Transpose(perm), name)
+
+    def back(self, name: str, place: str) -> str:
+        """A value in the order of an input, as the variable has it."""
+        return self.builder.add(Transpose(inverse(self.views[place])), name)
+
     # ------------------------------------------------------------ the graph
 
     def graph(self, outputs: Mapping[str, Step], order: Sequence[Step] | None = None) -> Graph:
@@ -239,6 +313,7 @@ class StepTrace(Trace):
             wanted[f"{NEXT}{self.name_of(variable)}"] = self.variables[variable]
         wanted |= {f"{NEXT}{name}": step for name, step in self.kept.items()}
         order = steps_to(wanted.values(), self._names) if order is None else order
+        self._view(order)
         stages = staged(order, self._names)
         for k, steps in enumerate(stages):
             for step in chain.from_iterable((*self._needs(s), s) for s in steps):
@@ -249,8 +324,11 @@ class StepTrace(Trace):
                 self._arrange([*wanted.values(), *later])
         for variable in list(self.variables):
             if self.name_of(variable) not in self.builder.inputs:
-                self.builder.input(self.name_of(variable), variable._step.type)
-        graph = with_outputs(self.builder, {n: self._names[s] for n, s in wanted.items()})
+                self._as_itself(self.name_of(variable), variable._step.type)
+        names = {n: self._names[s] for n, s in wanted.items()}
+        for name, perm in self.views.items():
+            names[f"{NEXT}{name}"] = self.transposed(names[f"{NEXT}{name}"], perm)
+        graph = with_outputs(self.builder, names)
         next_values(graph)
         return graph
 
@@ -280,6 +358,7 @@ class StepTrace(Trace):
         there = {*builder.inputs, *same, *(n for n in outputs if n not in fixed)}
         self._names = {s: n for s, n in self._names.items() if n in there}
         self._tensors = {n: t for n, t in self._tensors.items() if n in there}
+        self.viewed = {n: place for n, place in self.viewed.items() if n in there}
 
 
 def _comes_later(part: Part) -> bool:

@@ -16,6 +16,7 @@ from convc.keras.engine.tensor import KerasTensor, Variable, as_tensor
 from convc.keras.training.optimizer import NO_CONSTRAINTS, PREFIX, slot_name, updated
 from convc.keras.training.rules import Rule
 from convc.ops.differentiation import add_gradients
+from convc.ops.shape import Transpose
 from convc.ops.values import Value
 
 
@@ -32,10 +33,15 @@ class Gradients:
 
     def emit(self, trace: Any, inputs: Sequence[str]) -> Sequence[str]:
         total, *sources = inputs
+        places = [trace.viewed.get(source, source) for source in sources]
         try:
-            return add_gradients(trace.builder, total, sources)
+            found = add_gradients(trace.builder, total, places)
         except ConvcError as error:
             raise type(error)(f"{self.line}: {error}") from None
+        return [
+            name if place == source else trace.back(name, place)
+            for name, place, source in zip(found, places, sources, strict=True)
+        ]
 
 
 def gradients(total: KerasTensor, sources: Sequence[Step]) -> list[Step]:
@@ -85,7 +91,32 @@ class Update:
         slots = [slot_name(str(k), s) for k in count for s in self.slots]
         return [*slots, *(f"{PREFIX}/{n}" for n in self.rule.scalars)]
 
+    def slots_of(self, inputs: Sequence[Any]) -> list[tuple[Variable, Sequence[Any]]]:
+        """Each variable with those of the inputs that are its slots."""
+        first, each = 2 + 2 * len(self.variables), len(self.slots)
+        starts = range(first, first + each * len(self.variables), each or 1)
+        return [
+            (v, inputs[k : k + each]) for v, k in zip(self.variables, starts, strict=bool(each))
+        ]
+
     def emit(self, trace: Any, inputs: Sequence[str]) -> Sequence[str]:
+        perms = [trace.views.get(trace.viewed.get(n)) for n in inputs[2 : 2 + len(self.variables)]]
+        groups = [(2 + k, 2 + len(perms) + k) for k in range(len(perms))]
+        slots = self.slots_of(range(len(inputs)))
+        given_names = list(inputs)
+        for k, perm in enumerate(perms):
+            if perm is not None:
+                for place in (*groups[k], *(slots[k][1] if slots else ())):
+                    given_names[place] = trace.transposed(inputs[place], perm)
+        after = self._updated(trace, given_names)
+        count, each = len(perms), len(self.slots)
+        for k, perm in enumerate(perms):
+            if perm is not None:
+                for place in (k, *range(count + k * each, count + (k + 1) * each)):
+                    after[place] = trace.builder.add(Transpose(inverse(perm)), after[place])
+        return after
+
+    def _updated(self, trace: Any, inputs: Sequence[str]) -> list[str]:
         names = [str(k) for k in range(len(self.variables))]
         given = iter(Value(trace.builder, name) for name in inputs)
         iterations, rate = next(given), next(given)
@@ -102,6 +133,11 @@ class Update:
         )
         after = [found[n] for n in names] + [found.get(n, state[n]) for n in self.state]
         return [value.name for value in (*after, iterations + 1)]
+
+
+def inverse(perm: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes another one."""
+    return tuple(sorted(range(len(perm)), key=perm.__getitem__))
 
 
 def _limited(trace: Any, variable: Variable) -> Callable[[Value], Value]:
