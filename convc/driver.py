@@ -56,6 +56,9 @@ T = TypeVar("T")
 MANY_KERNELS = 8
 """From so many on, LLVM's memory is given back behind a compilation: it takes 4 ms to give it and to fetch it again."""
 
+NODES_OF_A_KERNEL = 4
+"""So many of a graph as it comes make a kernel unlike all others: 2 to 4 in small networks, 6 to 11 in large ones."""
+
 Kernels = Mapping[str, Kernel]
 Trace = Callable[[str, str, object], None]
 """Called after each step with its kind ("graph", "program", "kernel", "llvm"), its name and the result."""
@@ -204,6 +207,7 @@ def compile_untuned(
                 artifact = found.artifact()
             return Compiled(name, artifact, found.rows, found.summary, timings, plan)
     with Objects(target, cache, timings.phase) as objects:
+        objects.foresee(sum(len(g.nodes) for g in graphs.values()) // NODES_OF_A_KERNEL)
         planned = plan_graphs(name, graphs, target, options, trace, timings, objects)
         artifact = generate(planned, target, objects, trace)
     summary = summary_of(planned.program, graphs)

@@ -71,6 +71,16 @@ class Cache:
         self.misses = 0
         self._bounded = False
 
+    def is_empty(self) -> bool:
+        """Whether nothing can be in it: there is no object, or no folder."""
+        if self.folder is None:
+            return True
+        try:
+            with os.scandir(self.folder) as entries:
+                return next(entries, None) is None
+        except OSError:
+            return False
+
     def get(self, key: str) -> bytes | None:
         """The object of a key, if there is a whole one of ours."""
         data = self._read(key)

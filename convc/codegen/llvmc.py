@@ -60,10 +60,17 @@ def package_version() -> str:
     return importlib.metadata.version("llvmlite")
 
 
+def is_loaded() -> bool:
+    """Whether this process has loaded LLVM."""
+    return _binding.cache_info().currsize > 0
+
+
 def give_back() -> None:
-    """Gives back the memory that LLVM takes between two compilations, as far as it is loaded."""
-    if _binding.cache_info().currsize:
+    """Gives back the memory that LLVM takes between two compilations, as far as it is loaded, and the free heap."""
+    if is_loaded():
         resident.give_back("llvmlite")
+    else:
+        resident.trim()
 
 
 @functools.cache

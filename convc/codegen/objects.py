@@ -55,6 +55,12 @@ class Objects:
             self.pool.__exit__(kind, error, trace)
             self.pool = None
 
+    def foresee(self, modules: int) -> None:
+        """Starts processes for about so many modules before there is the first, if none can be in the cache."""
+        if self.pool is None and modules and self.cache.is_empty():
+            with self.phase("machine code"):
+                self.pool = Pool(self.target, modules, folder=self.cache.folder)
+
     def begin(self, unit: Unit, following: int = 0) -> str:
         """Takes a unit, and gives the key of its object. So many are `following`: if about as many of them are missing
         in the cache as until now, it may be worth to start processes for them.

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from convc_runtime.cpu import available_cpus
+from convc_runtime.cpu import available_cpus, instruction_set, machine
 
 from convc.codegen import llvmc
 from convc.codegen.support import baseline
@@ -33,6 +33,9 @@ from convc.target import Target
 # a worker costs 0.1 s until its first object, on a core that would do nothing else.
 SECONDS_PER_KERNEL = 0.004
 WORTH_A_WORKER = 0.15
+
+WORTH_LOADING = 0.04
+"""Seconds of a worker's time below which this process waits rather than load LLVM, which takes 10 MB besides."""
 
 _PIPE_BYTES = 1 << 20
 """What a pipe holds, where the system lets it: a worker has that much to read while this process does other things."""
@@ -143,6 +146,8 @@ class Pool:
         if self.waiting:
             return self.waiting.popleft()
         fullest = max(self.workers, key=lambda w: len(w.jobs))
+        if not llvmc.is_loaded() and len(fullest.jobs) * SECONDS_PER_KERNEL < WORTH_LOADING:
+            return None
         return fullest.jobs.pop() if len(fullest.jobs) > 1 else None
 
     def compile_here(self, job: Job) -> None:
@@ -235,7 +240,7 @@ def workers_for(modules: int, processors: int) -> int:
 
 def is_foreign(target: Target) -> bool:
     """True for a target of another instruction set than this machine's."""
-    return target.triple.partition("-")[0] != llvmc.host_triple().partition("-")[0]
+    return instruction_set(target.triple.partition("-")[0]) != machine()
 
 
 def start(target: Target, folder: Path | None = None) -> Worker:

@@ -45,6 +45,14 @@ def give_back(library: str) -> None:
         c.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
         for found in unchanged(lines_of(_SMAPS.read_bytes()), library):
             c.madvise(found.start, found.stop - found.start, _MADV_DONTNEED)
+    trim()
+
+
+def trim() -> None:
+    """Gives back what was freed on the heap, where the C library can."""
+    if not sys.platform.startswith("linux"):
+        return
+    c = ctypes.CDLL(None)
     if hasattr(c, "malloc_trim"):  # glibc
         c.malloc_trim(ctypes.c_size_t(0))
 

@@ -38,7 +38,11 @@ _MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "aarch64", "arm64
 
 def machine() -> str:
     """The instruction set of this machine: x86-64, aarch64, or the system's own name for it."""
-    name = platform.machine()
+    return instruction_set(platform.machine())
+
+
+def instruction_set(name: str) -> str:
+    """Our name of an instruction set (x86-64, aarch64), whatever a system or a compiler calls it; else that name."""
     return _MACHINES.get(name, name)
 
 

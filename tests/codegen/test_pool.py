@@ -298,3 +298,49 @@ def test_a_model_is_the_same_with_and_without_workers(monkeypatch: pytest.Monkey
         assert set(timings.seconds) == {"cache", "generate", "machine code"}
     assert made[0] == made[1]
     assert len(made[0]) == len(program.kernels) + 1
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_workers_start_before_the_first_module_where_nothing_can_be_in_the_cache(
+    tmp_path: Path,
+) -> None:
+    phase = driver.Timings().phase
+    for cache, modules, count in ((None, 50, 2), (tmp_path, 50, 2), (tmp_path, 0, 0)):
+        with Objects(V2, Cache(cache), phase) as objects:
+            objects.foresee(modules)
+            running = [] if objects.pool is None else [w.process.pid for w in objects.pool.workers]
+            assert len(running) == count
+        assert not any(map(alive, running))
+    Cache(tmp_path).put("something", b"else")
+    with Objects(V2, Cache(tmp_path), phase) as objects:
+        objects.foresee(50)
+        assert objects.pool is None
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_llvm_is_not_loaded_for_the_last_few_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = compiled(6)
+    monkeypatch.setattr(llvmc, "is_loaded", lambda: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(llvmc, "compile_object", lambda *_: pytest.fail("compiled in this process"))
+        assert compiled(6) == made
+    with Pool(V2, 60) as running:  # as many as are worth it, though the workers are held up
+        for worker in running.workers:
+            os.kill(worker.process.pid, signal.SIGSTOP)
+        for n in range(60):
+            running.add(n, f"kernel_{n}", text(n))
+        assert running.next_here() is not None
+        for worker in running.workers:
+            os.kill(worker.process.pid, signal.SIGCONT)
+
+
+def test_foreign_targets_are_known_without_llvm() -> None:
+    script = (
+        "import sys; from convc.codegen.pool import is_foreign; from convc.target import TARGETS\n"
+        "print(*(is_foreign(TARGETS[n]) for n in ('x86-64-v2', 'aarch64-neon')), 'llvmlite' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    here = llvmc.host_triple().partition("-")[0]
+    assert done.stdout.split() == [str(here != "x86_64"), str(here != "aarch64"), "False"]
