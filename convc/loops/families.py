@@ -35,7 +35,7 @@ from convc.loops.printer import print_kernel
 from convc.loops.walking import expressions, subexpressions
 from convc.types import Dim, Extent
 
-MOST_ACCESSES = 12
+MOST_ACCESSES = 32
 """Loads and stores of parameters in the text of a kernel, up to which it may belong to a family.
 
 With more it keeps many values in registers: there, distances in memory that are known spare it the registers for them.

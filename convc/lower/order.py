@@ -17,7 +17,7 @@ def updates_early(graph: Graph, groups: list[Group]) -> list[Group]:
     nodes = _updating(graph, set(replaced))
     waiting = {id(g): g for g in groups if _ends_in(g, nodes)}
     updates = set(waiting)
-    read = {id(g): reads for g, reads in zip(groups, _state_read(graph, groups), strict=True)}
+    read = {id(g): reads for g, reads in zip(groups, state_read(graph, groups), strict=True)}
     left = {name: {id(g) for g in groups if name in read[id(g)]} for name in successors}
     given = {*graph.inputs, *graph.weights}
     lacking = {i: set(g.inputs) - given for i, g in waiting.items()}
@@ -62,7 +62,7 @@ def _ends_in(group: Group, nodes: set[int]) -> bool:
     return all(id(n) in nodes for n in group.nodes if not outputs.isdisjoint(n.outputs))
 
 
-def _state_read(graph: Graph, groups: list[Group]) -> list[frozenset[str]]:
+def state_read(graph: Graph, groups: list[Group]) -> list[frozenset[str]]:
     """The inputs of the graph that each group reads, itself or through views."""
     shown = {name: frozenset((name,)) for name in graph.inputs}
     result = []

@@ -34,6 +34,7 @@ from convc.loops.walking import children, expressions
 from convc.lower.flattening import flattened
 from convc.lower.groups import Group, group_nodes
 from convc.lower.inlining import inline_cheap, own_nest
+from convc.lower.joining import join_short
 from convc.lower.nest import loop_names, naive_kernel, naive_kernel_of, nest_kernel
 from convc.lower.order import updates_early
 from convc.lower.packing import Packing, wanted_packing
@@ -140,6 +141,7 @@ class _Lowering:
         groups = group_nodes(self.graph)
         if self.next:
             groups = updates_early(self.graph, inline_cheap(self.graph, groups))
+            groups = join_short(self.graph, groups)
         calls = {g.output: self.call_of(g) for g in groups if not self.is_view(g)}
         inner = frozenset[str]().union(*(g.inner for g in groups))
         borders: dict[str, Border] = {}

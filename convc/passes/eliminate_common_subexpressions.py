@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from convc.graph.ir import Array, Graph
+from convc.graph.ir import Array, Graph, Node
 from convc.ops.broadcasting import Add, And, Equal, Maximum, Minimum, Mul, NotEqual, Or, Xor
+from convc.ops.reduce import Count
 from convc.passes.rewriter import Rewriter
 from convc.program.deferred import is_deferred
+from convc.types import TensorType, size_of
 
 COMMUTATIVE = (Add, And, Equal, Maximum, Minimum, Mul, NotEqual, Or, Xor)
 COMPARED = 4096
@@ -18,7 +21,7 @@ COMPARED = 4096
 @dataclass(frozen=True)
 class EliminateCommonSubexpressions:
     """Nodes with one operator and the same inputs (in any order, where that doesn't matter) become one, equal
-    weights too.
+    weights too, and numbers of elements (`count`) of equally many.
 
     before:
         graph g(x: float32[N, 2]) -> (y) {
@@ -44,9 +47,7 @@ class EliminateCommonSubexpressions:
             rewriter.replace(name, seen.setdefault(weight_key(array), (name,))[0])
         for node in graph.nodes:
             new = rewriter.resolve(node)
-            inputs = tuple(sorted(new.inputs)) if isinstance(node.op, COMMUTATIVE) else new.inputs
-            # The attributes' texts keep apart what compares equal: 0.0 and -0.0, 1 and True.
-            key = (type(node.op), repr(node.op), inputs)
+            key = node_key(new, graph.types)
             if key not in seen:
                 seen[key] = node.outputs
                 rewriter.keep(node)
@@ -54,6 +55,16 @@ class EliminateCommonSubexpressions:
             for old, first in zip(node.outputs, seen[key], strict=True):
                 rewriter.replace(old, first)
         return rewriter.done()
+
+
+def node_key(node: Node, types: Mapping[str, TensorType]) -> Any:
+    """What equal nodes share."""
+    if isinstance(node.op, Count):  # of its operand it needs the shape only
+        x = types[node.inputs[0]]
+        return Count, x.dtype, size_of(x.shape[axis] for axis in node.op.axes)
+    inputs = tuple(sorted(node.inputs)) if isinstance(node.op, COMMUTATIVE) else node.inputs
+    # The attributes' texts keep apart what compares equal: 0.0 and -0.0, 1 and True.
+    return type(node.op), repr(node.op), inputs
 
 
 def weight_key(array: Array) -> Any:

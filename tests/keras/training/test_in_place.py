@@ -15,6 +15,7 @@ from convc.errors import IRError
 from convc.graph.interp import run_graph
 from convc.graph.state import next_values
 from convc.keras.training.rules import SGD, Adam, Rule
+from convc.loops.ir import Role
 from convc.program.interp import run_program
 from convc.program.ir import RegionKind
 from convc.program.parser import parse_program
@@ -70,9 +71,14 @@ def test_parameters_are_updated_where_they_are() -> None:
     (entry,) = compiled.program.entries
     states = {r.name for r in compiled.program.states}
     assert all(p.name not in states for p in (*entry.inputs, *entry.outputs))
-    updates = [s for s in entry.steps if s.args[-1].region in PARAMETERS]
-    assert len(updates) == len(PARAMETERS)
-    assert all(s.args[-1].region in [a.region for a in s.args[:-1]] for s in updates)
+    written: list[str] = []
+    for step in entry.steps:
+        params = compiled.program.kernels[step.kernel].params
+        pairs = [(b.role, a.region) for b, a in zip(params, step.args, strict=True)]
+        results = [region for role, region in pairs if role is not Role.in_]
+        assert all((Role.in_, p) in pairs for p in PARAMETERS if p in results)
+        written += results
+    assert all(written.count(p) == 1 for p in PARAMETERS)
 
 
 def test_the_program_is_text_and_interpreted_alike() -> None:

@@ -1,0 +1,88 @@
+"""Neighbours that compute short vectors become one kernel with several results.
+
+A normalization computes a dozen vectors of its channels, forwards and backwards: statistics, scales, updates. A kernel
+for each of them takes longer to compile than to run.
+"""
+
+from __future__ import annotations
+
+from convc.graph.ir import Graph
+from convc.graph.state import next_values
+from convc.lower.groups import Group, is_pointwise
+from convc.lower.order import state_read
+from convc.types import Shape, size_of
+
+MOST_ELEMENTS = 4096
+"""Of a short vector: that it is in memory for a little longer doesn't matter."""
+
+_MOST_RESULTS = 8
+_MOST_BETWEEN = 4
+"""Groups that one may be moved across to its partner."""
+
+
+def join_short(graph: Graph, groups: list[Group]) -> list[Group]:
+    """The groups in order, pointwise ones of one short shape joined where the first can wait until the second runs."""
+    return _Joining(graph, groups).run()
+
+
+class _Joining:
+    def __init__(self, graph: Graph, groups: list[Group]) -> None:
+        self.graph = graph
+        self.groups = groups
+        self.position = {id(node): n for n, node in enumerate(graph.nodes)}
+        self.replaced = {value: name for name, value in next_values(graph).items()}
+        reads = state_read(graph, groups)
+        self.states = {id(g): names for g, names in zip(groups, reads, strict=True)}
+
+    def run(self) -> list[Group]:
+        order: list[Group] = []
+        for group in self.groups:
+            partner = self.partner(order, group)
+            if partner is not None:
+                order.remove(partner)
+                group = self.joined(partner, group)
+            order.append(group)
+        return order
+
+    def partner(self, order: list[Group], group: Group) -> Group | None:
+        """The last of the groups before that can run together with a group."""
+        shape = self.short_shape(group)
+        if shape is None:
+            return None
+        for back in range(1, min(len(order), _MOST_BETWEEN + 1) + 1):
+            first, between = order[-back], order[len(order) - back + 1 :]
+            fits = len(first.outputs) + len(group.outputs) <= _MOST_RESULTS
+            if fits and self.short_shape(first) == shape and self.can_wait(first, between):
+                return first
+        return None
+
+    def can_wait(self, first: Group, between: list[Group]) -> bool:
+        """Whether nobody between reads a group's results, or replaces a state that it reads."""
+        results, states = frozenset(first.outputs), self.states[id(first)]
+        return all(
+            results.isdisjoint(g.inputs)
+            and states.isdisjoint(self.replaced.get(o, "") for o in g.outputs)
+            for g in between
+        )
+
+    def joined(self, first: Group, second: Group) -> Group:
+        unordered = {id(n): n for n in (*first.nodes, *second.nodes)}
+        nodes = sorted(unordered.values(), key=lambda n: self.position[id(n)])
+        results = {*first.outputs, *second.outputs}
+        kept = (o for n in nodes[:-1] for o in n.outputs if o in results)
+        group = Group(tuple(nodes), tuple(kept))
+        self.states[id(group)] = self.states[id(first)] | self.states[id(second)]
+        return group
+
+    def short_shape(self, group: Group) -> Shape | None:
+        """The shape of all that a pointwise group computes, if that is one short one."""
+        shape = self.graph.types[group.output].shape
+        size = size_of(shape)
+        if not shape or not isinstance(size, int) or size > MOST_ELEMENTS:
+            return None
+        alike = all(
+            self.graph.types[node.outputs[0]].shape == shape
+            and is_pointwise(node.op, tuple(self.graph.types[i] for i in node.inputs))
+            for node in group.nodes
+        )
+        return shape if alike else None
