@@ -113,7 +113,9 @@ class Units:
             support = support_functions(self.prefix)
             return QUICK + module([support, "".join(declared), *functions], self.target)
 
-        text = f"entries of {self.prefix}\n{print_program(program)}"
+        # Kernels of other families and sizes may have the same names in a program of the same text.
+        called = "".join(f"{n} {c.name} {c.family.arguments}\n" for n, c in codes.items())
+        text = f"entries of {self.prefix}\n{called}{print_program(program)}"
         units = {unit.name: unit for _, _, unit in made.values()}
         return [*units.values(), Unit("entries", text, entries)]
 
