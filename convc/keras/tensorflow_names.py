@@ -15,6 +15,7 @@ from convc.keras import (
     random,
     tensorflow_distribute,
     tensorflow_functions,
+    tensorflow_further,
     tensorflow_images,
 )
 from convc.keras.tensorflow_text import NAMES as TEXT
@@ -64,6 +65,7 @@ def list_physical_devices(device_type: str | None = None) -> list[Any]:
 NAMES: dict[str, Any] = {
     **tensorflow_distribute.NAMES,
     **tensorflow_functions.NAMES,
+    **tensorflow_further.NAMES,
     **tensorflow_images.NAMES,
     "GradientTape": GradientTape,
     "__version__": "2.16.0+convc",

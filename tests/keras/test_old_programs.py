@@ -267,3 +267,25 @@ def test_shapes_joined_of_parts() -> None:
     model = keras.Sequential([keras.Input((2, 6)), pooled])
     np.testing.assert_array_equal(model.predict(x, verbose=0), x.reshape(2, 2, 2, 3).max(-1))
     np.testing.assert_array_equal(pooled(x), x.reshape(2, 2, 2, 3).max(-1))
+
+
+def test_merging_layers_stretch_one_value_for_each_sample() -> None:
+    x, scale = keras.Input((4, 5, 3)), keras.Input((3,))
+    model = keras.Model([x, scale], [layers.multiply([x, scale]), layers.Add()([scale, x])])
+    a, b = np.random.default_rng(0).random((2, 4, 5, 3)), np.random.default_rng(1).random((2, 3))
+    product, total = model.predict([a, b], verbose=0)
+    np.testing.assert_allclose(product, a * b[:, None, None], rtol=1e-6)
+    np.testing.assert_allclose(total, a + b[:, None, None], rtol=1e-6)
+
+
+def test_configs_hold_what_subclasses_pass_on() -> None:
+    class Wide(layers.Dense):
+        def __init__(self, units: int, **kwargs: Any) -> None:
+            super().__init__(units, **kwargs)
+
+    config = Wide(3, activation="tanh", use_bias=False, input_shape=(4,), name="w").get_config()
+    assert (config["units"], config["activation"], config["use_bias"]) == (3, "tanh", False)
+    assert "input_shape" not in config
+    again = Wide.from_config(config)
+    assert again.use_bias is False
+    assert again(np.ones((1, 2), np.float32)).shape == (1, 3)

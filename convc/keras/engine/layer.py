@@ -437,7 +437,17 @@ class Layer:
                 kept = given if isinstance(held, Operators) else held
                 found = serialize_keras_object(kept)
                 config[name] = tuple(found) if isinstance(kept, tuple) else found
-        return config
+        return {**self._passed_on(), **config}
+
+    def _passed_on(self) -> dict[str, Any]:
+        """What a subclass was given for `**kwargs` and passed on to a layer that it extends."""
+        parameters = inspect.signature(type(self).__init__).parameters
+        left = {"activity_regularizer", "input_dim", "batch_input_shape", "batch_shape", "weights", *_COMMON}
+        return {
+            name: serialize_keras_object(vars(self).get(name, given))
+            for name, given in self.init_arguments.items()
+            if name not in parameters and name not in left
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

@@ -9,7 +9,14 @@ from convc.errors import ModelError
 from convc.graph.op import Op
 from convc.keras.engine.arguments import axis_of, is_integer, refuse
 from convc.keras.engine.layer import Layer
-from convc.keras.engine.tensor import KerasTensor, apply, elementwise_binary, function, promoted
+from convc.keras.engine.tensor import (
+    KerasTensor,
+    apply,
+    elementwise_binary,
+    function,
+    promoted,
+    reshape,
+)
 from convc.ops import broadcasting, elementwise, matmul, reduce, shape
 
 
@@ -56,7 +63,15 @@ class Merge(Layer):
         return functools.reduce(either, previous_mask)
 
     def combined(self, inputs: list[KerasTensor]) -> KerasTensor:
-        return functools.reduce(lambda a, b: elementwise_binary(self.operator, a, b), inputs)
+        rank = max(x.ndim for x in inputs)
+        wide = [_widened(x, rank) for x in inputs]
+        return functools.reduce(lambda a, b: elementwise_binary(self.operator, a, b), wide)
+
+
+def _widened(x: KerasTensor, rank: int) -> KerasTensor:
+    """The tensor with axes of size 1 behind the batch, so that one value for each sample goes with all places."""
+    sizes = x.type.shape
+    return reshape(x, (*sizes[:1], *(1,) * (rank - x.ndim), *sizes[1:]))
 
 
 class Add(Merge):
