@@ -20,6 +20,7 @@ from convc.keras.engine.tensor import (
     floating,
     reshape,
 )
+from convc.keras.layers.weights import add_weight
 from convc.ops import broadcasting, elementwise, matmul, noise, reduce
 
 __all__ = [
@@ -64,21 +65,9 @@ class Dense(Layer):
             raise ModelError(
                 f"layer {self.name!r} (Dense): expected an input of shape (batch, …, features); received {input_shape}"
             )
-        self.kernel = self.add_weight(
-            (input_shape[-1], self.units),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
+        self.kernel = add_weight(self, "kernel", (input_shape[-1], self.units))
         if self.use_bias:
-            self.bias = self.add_weight(
-                (self.units,),
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+            self.bias = add_weight(self, "bias", (self.units,))
 
     def call(self, inputs: Any) -> Any:
         x = floating(inputs)

@@ -17,6 +17,7 @@ from convc.keras.engine.tensor import (
     floating,
     reshape,
 )
+from convc.keras.layers.weights import add_weight
 from convc.ops import broadcasting, elementwise, matmul
 from convc.ops import shape as shapes
 from convc.ops.gates import ACTIVATIONS
@@ -144,13 +145,7 @@ class Cell(Layer):
             if name == "bias" and not self.use_bias:
                 self.bias: Variable | None = None
                 continue
-            weight = self.add_weight(
-                shape,
-                self._initializer(kind),
-                regularizer=getattr(self, f"{kind}_regularizer"),
-                constraint=getattr(self, f"{kind}_constraint"),
-                name=name,
-            )
+            weight = add_weight(self, name, shape, kind, initializer=self._initializer(kind))
             setattr(self, name, weight)
 
     kernel: Variable

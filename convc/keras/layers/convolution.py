@@ -17,6 +17,7 @@ from convc.keras.engine.tensor import (
     reshape,
     transpose,
 )
+from convc.keras.layers.weights import add_weight
 from convc.ops import broadcasting, conv
 from convc.types import Extent
 
@@ -122,13 +123,7 @@ class BaseConv(ImageLayer):
         self.bias: Variable | None = None
 
     def _add_kernel(self, name: str, shape: tuple[int, ...], kind: str) -> Variable:
-        return self.add_weight(
-            shape,
-            getattr(self, f"{kind}_initializer"),
-            regularizer=getattr(self, f"{kind}_regularizer"),
-            constraint=getattr(self, f"{kind}_constraint"),
-            name=name,
-        )
+        return add_weight(self, name, shape, kind)
 
     @property
     def _window(self) -> tuple[int, ...]:

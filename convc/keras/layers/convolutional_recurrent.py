@@ -12,6 +12,7 @@ from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import KerasTensor, Variable, apply, floating, reshape
 from convc.keras.layers.cells import ForgetBias, add, mul, part, zeros
 from convc.keras.layers.rnn import RNN
+from convc.keras.layers.weights import add_weight
 from convc.keras.ops import nn
 from convc.ops import elementwise
 
@@ -51,24 +52,13 @@ class ConvLSTMCell(Layer):
             raise ModelError(f"layer {self.name!r}: the number of channels must be known")
         for name, depth in (("kernel", channels), ("recurrent_kernel", self.filters)):
             kind = name.removesuffix("_kernel")
-            weight = self.add_weight(
-                (*self.kernel_size, depth, 4 * self.filters),
-                getattr(self, f"{kind}_initializer"),
-                regularizer=getattr(self, f"{kind}_regularizer"),
-                constraint=getattr(self, f"{kind}_constraint"),
-                name=name,
-            )
+            weight = add_weight(self, name, (*self.kernel_size, depth, 4 * self.filters), kind)
             setattr(self, name, weight)
         self.bias: Variable | None = None
         if self.use_bias:
             made: Any = self.bias_initializer  # type: ignore[attr-defined]
-            self.bias = self.add_weight(
-                (4 * self.filters,),
-                ForgetBias(made, self.filters) if self.unit_forget_bias else made,
-                regularizer=self.bias_regularizer,  # type: ignore[attr-defined]
-                constraint=self.bias_constraint,  # type: ignore[attr-defined]
-                name="bias",
-            )
+            first = ForgetBias(made, self.filters) if self.unit_forget_bias else made
+            self.bias = add_weight(self, "bias", (4 * self.filters,), initializer=first)
 
     kernel: Variable
     recurrent_kernel: Variable

@@ -10,6 +10,7 @@ from convc.keras import activations, constraints, initializers, ops, regularizer
 from convc.keras.engine.arguments import is_integer, refuse, title
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.tensor import Variable, as_tensor, floating
+from convc.keras.layers.weights import add_weight
 
 _LETTERS = "zyxwvutsrqponmlkjihgfedcbaZYXWVUTSRQPONMLKJIHGFEDCBA"
 
@@ -70,25 +71,14 @@ class EinsumDense(Layer):
         initializer = self.kernel_initializer
         if isinstance(initializer, initializers.VarianceScaling):
             initializer = Fanned(initializer, fan_in)
-        self.kernel = self.add_weight(
-            shape,
-            initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
+        self.kernel = add_weight(self, "kernel", shape, initializer=initializer)
         if self.bias_axes is None:
             return
         if any(c not in y for c in self.bias_axes):
             refuse(self, "bias_axes", f"letters of the output {y!r}", self.bias_axes)
         first = min(y.index(c) for c in self.bias_axes)
-        self.bias = self.add_weight(
-            tuple(sizes[c] if c in self.bias_axes else 1 for c in y[first:]),
-            self.bias_initializer,
-            regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint,
-            name="bias",
-        )
+        shape = tuple(sizes[c] if c in self.bias_axes else 1 for c in y[first:])
+        self.bias = add_weight(self, "bias", shape)
 
     def _sizes(self, rank: int) -> tuple[Any, ...]:
         """The sizes of the output but for the first axis; those that "..." stands for are the input's."""

@@ -17,6 +17,7 @@ from convc.keras.engine.tensor import (
     promoted,
     reshape,
 )
+from convc.keras.layers.weights import add_weight
 from convc.ops import broadcasting, elementwise, reduce
 
 
@@ -69,13 +70,7 @@ class GroupNormalization(Layer):
             refuse(self, "groups", f"a divisor of the {channels} channels", self.groups)
         for name, wanted in (("gamma", self.scale), ("beta", self.center)):
             if wanted:
-                weight = self.add_weight(
-                    (channels,),
-                    getattr(self, f"{name}_initializer"),
-                    regularizer=getattr(self, f"{name}_regularizer"),
-                    constraint=getattr(self, f"{name}_constraint"),
-                    name=name,
-                )
+                weight = add_weight(self, name, (channels,))
                 setattr(self, name, weight)
 
     def _groups(self, channels: int) -> int:

@@ -18,6 +18,7 @@ from convc.keras.engine.arguments import choice, positive
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.steps import Variable
 from convc.keras.engine.tensor import KerasTensor, as_tensor
+from convc.keras.layers.weights import add_weight
 from convc.keras.ops.nn import each
 
 
@@ -73,15 +74,9 @@ class LocallyConnected(Layer):
         windows = zip(sizes, self.kernel_size, self.strides, strict=True)
         self.places = tuple((n - window) // stride + 1 for n, window, stride in windows)
         shape = (math.prod(self.places), math.prod(self.kernel_size) * channels, self.filters)
-        self.kernel = self.add_weight(
-            shape, self.kernel_initializer, regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint, name="kernel",
-        )  # fmt: skip
+        self.kernel = add_weight(self, "kernel", shape)
         if self.use_bias:
-            self.bias = self.add_weight(
-                (*self.places, self.filters), self.bias_initializer, regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint, name="bias",
-            )  # fmt: skip
+            self.bias = add_weight(self, "bias", (*self.places, self.filters))
 
     def call(self, inputs: Any) -> KerasTensor:
         y = self._products(inputs)

@@ -23,6 +23,7 @@ from convc.keras.engine.tensor import (
     promoted,
     reshape,
 )
+from convc.keras.layers.weights import add_weight
 from convc.ops import broadcasting, elementwise, norm, reduce
 from convc.ops import shape as shapes
 
@@ -95,21 +96,9 @@ class BatchNormalization(Layer):
             )
         shape = (input_shape[axis],)
         if self.scale:
-            self.gamma = self.add_weight(
-                shape,
-                self.gamma_initializer,
-                regularizer=self.gamma_regularizer,
-                constraint=self.gamma_constraint,
-                name="gamma",
-            )
+            self.gamma = add_weight(self, "gamma", shape)
         if self.center:
-            self.beta = self.add_weight(
-                shape,
-                self.beta_initializer,
-                regularizer=self.beta_regularizer,
-                constraint=self.beta_constraint,
-                name="beta",
-            )
+            self.beta = add_weight(self, "beta", shape)
         self.moving_mean = self.add_weight(
             shape, self.moving_mean_initializer, trainable=False, name="moving_mean"
         )
@@ -318,21 +307,9 @@ class LayerNormalization(Layer):
             refuse(self, "axis", f"known axes of input {input_shape}", self.axis)
         self._shape = shape
         if self.scale:
-            self.gamma = self.add_weight(
-                shape,
-                self.gamma_initializer,
-                regularizer=self.gamma_regularizer,
-                constraint=self.gamma_constraint,
-                name="gamma",
-            )
+            self.gamma = add_weight(self, "gamma", shape)
         if self.center:
-            self.beta = self.add_weight(
-                shape,
-                self.beta_initializer,
-                regularizer=self.beta_regularizer,
-                constraint=self.beta_constraint,
-                name="beta",
-            )
+            self.beta = add_weight(self, "beta", shape)
 
     def call(self, inputs: Any) -> Any:
         x = floating(inputs)

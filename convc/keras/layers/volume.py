@@ -18,6 +18,7 @@ from convc.keras.engine.tensor import (
     transpose,
 )
 from convc.keras.layers.convolution import same_padding
+from convc.keras.layers.weights import add_weight
 from convc.ops import broadcasting, pool, reduce, volume
 from convc.ops import shape as shapes
 
@@ -138,21 +139,9 @@ class Conv3D(VolumeLayer):
         self._add_weights((*self.kernel_size, channels // self.groups, self.filters))
 
     def _add_weights(self, shape: tuple[int, ...]) -> None:
-        self.kernel = self.add_weight(
-            shape,
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
+        self.kernel = add_weight(self, "kernel", shape)
         if self.use_bias:
-            self.bias = self.add_weight(
-                (self.filters,),
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+            self.bias = add_weight(self, "bias", (self.filters,))
 
     def call(self, inputs: Any) -> Any:
         x = floating(self._first(inputs))
