@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convc.errors import InputFileError, UnsupportedError, UsageError
+from convc.errors import InputFileError, UsageError
 from convc.keras.backend import standardize_data_format
 from convc.keras.engine.arguments import choice, positive, refuse
 from convc.keras.engine.ordered import ordered_map
+from convc.keras.ops.resampling import KERNELS, resampling
 from convc.keras.utils.arrays import to_categorical
 from convc.keras.utils.elements import as_values
 from convc.keras.utils.images import MODES, img_to_array, load_img
@@ -23,6 +24,7 @@ from convc.ops.resize import Resize2d
 
 Array = NDArray[Any]
 OWNER = "image_dataset_from_directory"
+INTERPOLATIONS = ("nearest", *KERNELS, "area")
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 
@@ -32,7 +34,7 @@ def image_dataset_from_directory(
     label_mode: str | None = "int",
     class_names: Any = None,
     color_mode: str = "rgb",
-    batch_size: int = 32,
+    batch_size: int | None = 32,
     image_size: tuple[int, int] = (256, 256),
     shuffle: bool = True,
     seed: int | None = None,
@@ -47,17 +49,21 @@ def image_dataset_from_directory(
 ) -> Any:
     """The images below a folder in batches: floats from 0 to 255 of `image_size`, with labels.
 
-    Classes are the names of its folders, sorted; `label_mode` says how labels come: "int", "categorical" (rows with a
-    single 1), "binary" (0 or 1 in a column) or None (none). With a `validation_split`, `subset` is "training" (the
-    first files, as the seed shuffles them), "validation" or "both" (a tuple of two).
+    Classes are the names of its folders, sorted, or those of `class_names`; `label_mode` says how labels come: "int",
+    "categorical" (rows with a single 1), "binary" (0 or 1 in a column) or None (none). With a `validation_split`,
+    `subset` is "training" (the first files, as the seed shuffles them), "validation" or "both" (a tuple of two). Without
+    a batch size single images come. `interpolation` is "nearest", "bilinear", "bicubic", "lanczos3", "lanczos5" or
+    "area".
     """
     root = Path(directory)
     if not root.is_dir():
         raise InputFileError(f"{OWNER}: no folder {root}")
     if label_mode is not None:
         choice(OWNER, "label_mode", label_mode, ("int", "categorical", "binary"))
-    if pad_to_aspect_ratio:
-        raise UnsupportedError(f"{OWNER}: pad_to_aspect_ratio=True isn't supported; expected False")
+    if crop_to_aspect_ratio and pad_to_aspect_ratio:
+        raise UsageError(
+            f"{OWNER}: only one of crop_to_aspect_ratio and pad_to_aspect_ratio can be True"
+        )
     _check_split(validation_split, subset, shuffle, seed)
     paths, numbers, names = _indexed(root, labels, class_names, follow_links)
     if label_mode == "binary" and len(names) != 2:
@@ -65,14 +71,17 @@ def image_dataset_from_directory(
     key = int(np.random.randint(1 << 31)) if seed is None else seed
     order = np.random.RandomState(key).permutation(len(paths)) if shuffle else np.arange(len(paths))
     paths, numbers = [paths[k] for k in order], numbers[order]
+    if labels is None:
+        label_mode = None
     if verbose:
-        print(f"Found {len(paths)} files belonging to {len(names)} classes.")
+        belonging = "" if label_mode is None else f" belonging to {len(names)} classes"
+        print(f"Found {len(paths)} files{belonging}.")
     held_out = int((validation_split or 0) * len(paths))
     at = len(paths) - held_out
     parts = {None: slice(None), "training": slice(0, at), "validation": slice(at, None)}
     wanted = ("training", "validation") if subset == "both" else (subset,)
     color_mode = choice(OWNER, "color_mode", color_mode, MODES)
-    interpolation = choice(OWNER, "interpolation", interpolation, ("bilinear", "nearest"))
+    interpolation = choice(OWNER, "interpolation", interpolation, INTERPOLATIONS)
     data_format = standardize_data_format(data_format, OWNER)
     made = []
     for part in wanted:
@@ -81,9 +90,9 @@ def image_dataset_from_directory(
             print(f"Using {len(paths[chosen])} files for {part}.")
         made.append(
             ImageFolder(
-                paths[chosen], numbers[chosen], names, label_mode if labels is not None else None,
+                paths[chosen], numbers[chosen], names, label_mode,
                 color_mode, batch_size, image_size, shuffle and part != "validation", key, interpolation,
-                crop_to_aspect_ratio, data_format,
+                crop_to_aspect_ratio, pad_to_aspect_ratio, data_format,
             )
         )  # fmt: skip
     return tuple(made) if subset == "both" else made[0]
@@ -121,8 +130,10 @@ def _indexed(
         )
     found = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     names = list(class_names) if class_names else found
-    if set(names) != set(found):
-        raise UsageError(f"{OWNER}: class_names must be the folders {found}; received {names}")
+    if len(set(names)) < len(names) or not set(names) <= set(found):
+        raise UsageError(
+            f"{OWNER}: class_names must be among the folders {found}; received {names}"
+        )
     paths, numbers = [], []
     for number, name in enumerate(names):
         files = sorted(_images(root / name, follow_links))
@@ -148,18 +159,20 @@ class ImageFolder(EpochDataset):
         class_names: list[str],
         label_mode: str | None,
         color_mode: str,
-        batch_size: int,
+        batch_size: int | None,
         image_size: Any,
         shuffle: bool,
         seed: int,
         interpolation: str,
         crop_to_aspect_ratio: bool,
+        pad_to_aspect_ratio: bool,
         data_format: str,
     ) -> None:
         super().__init__(workers=2)
         self.file_paths, self.labels, self.class_names = file_paths, labels, class_names
         self.label_mode, self.color_mode = label_mode, color_mode
-        self.batch_size = positive(OWNER, "batch_size", batch_size)
+        self.batched = batch_size is not None
+        self.batch_size = 1 if batch_size is None else positive(OWNER, "batch_size", batch_size)
         if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
             refuse(OWNER, "image_size", "a tuple (height, width)", image_size)
         self.image_size = (
@@ -167,7 +180,8 @@ class ImageFolder(EpochDataset):
             positive(OWNER, "image_size", image_size[1]),
         )
         self.shuffles, self.seed = shuffle, seed
-        self.interpolation, self.crop = interpolation, crop_to_aspect_ratio
+        self.interpolation = interpolation
+        self.crop, self.pad = crop_to_aspect_ratio, pad_to_aspect_ratio
         self.data_format = data_format
 
     def __len__(self) -> int:
@@ -182,14 +196,16 @@ class ImageFolder(EpochDataset):
         self.on_epoch_end()
 
     def batch(self, epoch: int, index: int) -> Any:
-        """The images of a batch, or (images, labels)."""
+        """The images of a batch, or (images, labels); without a batch size one of each."""
         order = np.arange(len(self.file_paths))
         if self.shuffles:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
         chosen = order[self.batch_size * index : self.batch_size * (index + 1)]
-        images = as_values(np.stack([self._read(self.file_paths[k]) for k in chosen]))
+        images = np.stack([self._read(self.file_paths[k]) for k in chosen])
         labels = self._labels(self.labels[chosen])
-        return images if labels is None else (images, as_values(labels))
+        if not self.batched:
+            images, labels = images[0], None if labels is None else labels[0]
+        return as_values(images) if labels is None else (as_values(images), as_values(labels))
 
     def _labels(self, numbers: NDArray[np.int32]) -> Array | None:
         match self.label_mode:
@@ -209,6 +225,23 @@ class ImageFolder(EpochDataset):
             part = min(height, width * high // wide), min(width, height * wide // high)
             top, left = (height - part[0]) // 2, (width - part[1]) // 2
             image = image[:, top : top + part[0], left : left + part[1]]
-        op = Resize2d(size=self.image_size, mode=self.interpolation)
-        found = image if image.shape[1:] == self.image_size else op.reference(image[None])[0]
+        if self.pad:
+            # As many pixels before as after: an odd one is left out, as Keras does.
+            down, along = max(height, width * high // wide), max(width, height * wide // high)
+            rows, columns = (down - height) // 2, (along - width) // 2
+            image = np.pad(image, [(0, 0), (rows, rows), (columns, columns)])
+        found = self._resized(image)
         return found if self.data_format == "channels_first" else found.transpose(1, 2, 0)
+
+    def _resized(self, image: Array) -> Array:
+        """An image, channels first, at the size."""
+        if image.shape[1:] == self.image_size:
+            return image
+        if self.interpolation in ("bilinear", "nearest"):
+            op = Resize2d(size=self.image_size, mode=self.interpolation)
+            return np.asarray(op.reference(image[None])[0])
+        down, along = (
+            resampling(size, target, self.interpolation, False).astype(image.dtype)
+            for size, target in zip(image.shape[1:], self.image_size, strict=True)
+        )
+        return np.asarray(down @ image @ along.T)

@@ -146,7 +146,9 @@ def test_whitened_data_has_a_unit_covariance() -> None:
     with pytest.warns(UserWarning, match="overrides setting of `featurewise_center`"):
         generator = ImageDataGenerator(zca_whitening=True)
     generator.fit(x)
-    white = generator.flow(x, batch_size=500)[0].reshape(500, 12)
+    batch = generator.flow(x, batch_size=500)[0]
+    assert batch.dtype == np.float32
+    white = batch.reshape(500, 12)
     np.testing.assert_allclose(white.T @ white / 500, np.eye(12), atol=1e-2)
 
 

@@ -134,6 +134,16 @@ def test_a_table_names_files_and_classes(folder: Path) -> None:
             table, str(folder), y_col="size", class_mode="raw", shuffle=False
         )
     assert raw[0][1].tolist() == [0.1, 0.2, 0.4]
+    with pytest.warns(UserWarning, match="1 of 4"):
+        both = generator.flow_from_dataframe(
+            table, str(folder), y_col=["size", "weight"], class_mode="raw", shuffle=False
+        )
+    assert both[0][1].tolist() == [[0.1, 1], [0.2, 2], [0.4, 4]]
+    with (
+        pytest.warns(UserWarning, match="1 of 4"),
+        pytest.raises(ConvcError, match="expects strings, lists or"),
+    ):
+        generator.flow_from_dataframe(table, str(folder), y_col="size")
 
 
 def test_transformed_images_are_saved(folder: Path, tmp_path: Path) -> None:
@@ -169,7 +179,29 @@ def test_images_are_resized_as_the_layer_does(folder: Path) -> None:
             folder, image_size=(4, 4), shuffle=False, crop_to_aspect_ratio=crop, label_mode=None
         )
         layer = Resizing(4, 4, crop_to_aspect_ratio=crop)
-        np.testing.assert_allclose(data[0][0], layer(image[None]).numpy()[0], rtol=1e-5)
+        floats = image[None].astype(np.float32)
+        np.testing.assert_allclose(data[0][0], layer(floats).numpy()[0], rtol=1e-5)
+    ways: Any = (("bicubic", {}), ("area", {}), ("lanczos3", {"pad_to_aspect_ratio": True}))
+    for method, how in ways:
+        data = utils.image_dataset_from_directory(
+            folder,
+            image_size=(4, 4),
+            shuffle=False,
+            label_mode=None,
+            interpolation=method,
+            batch_size=None,
+            **how,
+        )
+        expected = Resizing(4, 4, method, **how)(floats[0])
+        np.testing.assert_allclose(data[0], expected.numpy(), rtol=1e-4, atol=1e-2)
+
+
+def test_some_folders_may_be_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = utils.image_dataset_from_directory(
+        folder, class_names=["dogs"], shuffle=False, batch_size=None
+    )
+    assert "Found 3 files belonging to 1 classes." in capsys.readouterr().out
+    assert [int(y) for _, y in data] == [0, 0, 0]
 
 
 def test_epochs_are_shuffled_and_repeat_with_a_seed(folder: Path) -> None:
@@ -205,9 +237,10 @@ def test_subsets_do_not_overlap(folder: Path) -> None:
         ({"validation_split": 0.5}, "both validation_split and subset"),
         ({"validation_split": 0.5, "subset": "training"}, "needs a seed"),
         ({"label_mode": "words"}, "label_mode must be one of"),
-        ({"class_names": ["cats"]}, "class_names must be the folders"),
+        ({"class_names": ["cats", "cows"]}, "class_names must be among the folders"),
         ({"labels": [1, 2]}, "a label for each of 8 files; received 2"),
-        ({"pad_to_aspect_ratio": True}, "isn't supported"),
+        ({"pad_to_aspect_ratio": True, "crop_to_aspect_ratio": True}, "only one of"),
+        ({"interpolation": "cubic"}, "interpolation must be one of"),
     ],
 )
 def test_wrong_arguments_are_named(folder: Path, arguments: Any, message: str) -> None:

@@ -206,6 +206,7 @@ class DataFrameIterator(FileIterator):
                 )
         if class_mode in ("binary", "categorical", "sparse"):
             labels = column(dataframe, y_col)
+            expect_names(labels, class_mode, y_col)
             self.class_indices = class_numbers([labels[k] for k in rows], classes, class_mode)
             rows = [k for k in rows if self._known(labels[k])]
             rows = rows[part_of(subset, image_data_generator, len(rows))]
@@ -213,7 +214,10 @@ class DataFrameIterator(FileIterator):
         else:
             rows = rows[part_of(subset, image_data_generator, len(rows))]
             if class_mode == "raw":
-                self.labels = np.array([column(dataframe, y_col)[k] for k in rows])
+                several = isinstance(y_col, (list, tuple))
+                values = [column(dataframe, y) for y in (y_col if several else [y_col])]
+                found = np.array([[v[k] for v in values] for k in rows])
+                self.labels = found if several else found[:, 0]
             elif class_mode == "multi_output":
                 if not isinstance(y_col, list):
                     refuse(
@@ -224,7 +228,10 @@ class DataFrameIterator(FileIterator):
             self.sample_weight = np.array([column(dataframe, weight_col)[k] for k in rows])
         self.filepaths = [names[k] for k in rows]
         self.filenames = [str(column(dataframe, x_col)[k]) for k in rows]
-        print(f"Found {len(rows)} {'' if validate_filenames else 'non-'}validated image filenames.")
+        kind = "validated" if validate_filenames else "non-validated"
+        classes_named = getattr(self, "class_indices", None)
+        belonging = f" belonging to {len(classes_named)} classes" if classes_named else ""
+        print(f"Found {len(rows)} {kind} image filenames{belonging}.")
         super().__init__(
             image_data_generator, target_size, color_mode, class_mode, batch_size, shuffle, seed, None,
             (save_to_dir, save_prefix, save_format), interpolation, keep_aspect_ratio,
@@ -244,6 +251,18 @@ def column(table: Any, name: str) -> list[Any]:
         return list(table[name])
     except (KeyError, TypeError):
         raise DataError(f"flow_from_dataframe: the table has no column {name!r}") from None
+
+
+def expect_names(labels: list[Any], class_mode: str, y_col: Any) -> None:
+    """Classes are named by strings; several for an image where there may be."""
+    kinds = (str, list, tuple) if class_mode == "categorical" else (str,)
+    for label in labels:
+        if not isinstance(label, kinds):
+            expected = "strings, lists or tuples" if class_mode == "categorical" else "strings"
+            raise DataError(
+                f"flow_from_dataframe: class_mode {class_mode!r} expects {expected} in column {y_col!r}; received "
+                f"{label!r}: give class_mode='raw', or the column as str"
+            )
 
 
 def is_image(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,8 @@ class Standardization:
         if self.zca_whitening:
             flat = x.reshape(len(x), -1)
             u, s, _ = np.linalg.svd(flat.T, full_matrices=False)
-            self.whitening = (u * (np.sqrt(len(x)) / (s + self.zca_epsilon))) @ u.T
+            # Python's root: numpy's is float64, which all that follows would become.
+            self.whitening = (u * (math.sqrt(len(x)) / (s + self.zca_epsilon))) @ u.T
 
     @staticmethod
     def _fitted(what: str, measured: Array | None) -> bool:
