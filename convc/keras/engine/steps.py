@@ -121,8 +121,6 @@ def put_down(step: Step) -> Recording | None:
 class Traced(Operators):
     """A tensor or a variable: what has a step, and values once they are known."""
 
-    step: Any
-
     def __array_function__(self, called: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = str(called.__name__)
         tracing = scope() or (_traced_variables.get() is not None and _recording.get() is None)
@@ -289,7 +287,8 @@ class Variable(Traced):
         if traced is not None and self in traced:
             traced[self] = self._assigned(value)
             return
-        recording = put_down(value.step) if isinstance(value, Traced) else None
+        step = getattr(value, "step", None)
+        recording = put_down(step) if isinstance(step, Step) else None
         if recording is not None:
             recording.variables[self] = self._assigned(value)
             return
@@ -451,6 +450,8 @@ def evaluate(step: Step) -> Array:
         match each.source:
             case Placeholder(name):
                 raise ModelError(f"the value of input {name!r} isn't known while tracing")
+            case Part():
+                raise ModelError("a value of a step that is being traced isn't known")
             case Variable() as variable:
                 values[id(each)] = variable.array
             case Op() as op:

@@ -302,7 +302,7 @@ def referenced(
 
 
 def _seen_as(array: Array, perm: tuple[int, ...] | None) -> Array:
-    return array if perm is None else array.transpose(perm)
+    return array if perm is None else np.transpose(array, perm)
 
 
 def operations(graph: Graph) -> int:

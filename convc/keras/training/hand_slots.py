@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Kept:
         """The slots of each variable, then the shared numbers."""
         slots = all_slots(rule)
         found = [
-            self._slot(v, s, lambda v=v, x=x: np.full(v.shape, x, DType.of(v.dtype).numpy))
+            self._slot(v, s, partial(np.full, v.shape, x, DType.of(v.dtype).numpy))
             for v in variables
             for s, x in slots.items()
         ]

@@ -168,9 +168,14 @@ class Ledger:
         try:
             with recorded(None):
                 run(work)
-        except BaseException:
+        except (MemoryError, KeyboardInterrupt):
             for variable in changed:
                 cell_of(variable).pending = self
+            raise
+        except BaseException:
+            # What can't be computed now never can: variables stay as they are.
+            self._made.clear()
+            self.variables.clear()
             raise
         self._settle(changed)
 

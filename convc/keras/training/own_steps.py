@@ -123,6 +123,8 @@ class StepTrace(Trace):
         """How state is transposed in the graph, by the name of its input (see `_view`)."""
         self.viewed: dict[str, str] = {}
         """The inputs of values that are those, transposed back."""
+        self._norms: list[str] = []
+        """The outputs of postponed norms."""
         self._parts: dict[int, tuple[Whole, Sequence[str]]] = {}
         """The names of what several steps are parts of, by its number."""
 
@@ -132,7 +134,7 @@ class StepTrace(Trace):
             found = self._parts.get(id(source.whole))
             if found is None:
                 inputs = tuple(self._names[i] for i in step.inputs)
-                found = (source.whole, self._emitted_whole(source.whole, inputs, step.layer))
+                found = (source.whole, self._emitted_whole(source, inputs, step.layer))
                 self._parts[id(source.whole)] = found
             return found[1][source.number]
         if isinstance(source, Variable):
@@ -148,8 +150,11 @@ class StepTrace(Trace):
     def name_of(self, variable: Variable) -> str:
         return self.names.setdefault(variable, f"{VARIABLES}{len(self.names)}")
 
-    def _emitted_whole(self, whole: Whole, inputs: tuple[str, ...], layer: str) -> Sequence[str]:
+    def _emitted_whole(self, part: Part, inputs: tuple[str, ...], layer: str) -> Sequence[str]:
+        whole = part.whole
         if not (isinstance(whole, Outputs) and isinstance(whole.op, BatchNormTraining)):
+            return whole.emit(self, inputs)
+        if part.number > 0:  # Nobody needs the output itself.
             return whole.emit(self, inputs)
         # Transposes pass a norm of given statistics.
         op, y = whole.op, self.builder.fresh(f"{layer}/norm")
@@ -160,6 +165,7 @@ class StepTrace(Trace):
             outputs = (node.outputs[0], mean, variance)
             builder.emit(Node(trained, node.inputs[:3], outputs, node.layer))
 
+        self._norms.append(y)
         given = (*inputs, *inputs[1:])
         self._postpone(Node(BatchNorm(op.axis, op.epsilon), given, (y,), layer), train)
         return y, mean, variance
@@ -340,6 +346,7 @@ class StepTrace(Trace):
         """Brings what was emitted into the order of training's forward passes; only what is needed keeps its name."""
         fixed = {*self.builder.inputs, *self.builder.weights}
         outputs = dict.fromkeys(n for s in needed if (n := self._names.get(s)) is not None)
+        outputs |= dict.fromkeys(self._norms)  # whose statistics may be needed
         graph = self.builder.finish([n for n in outputs if n not in fixed])
         for run in FORWARD:
             graph = run(graph)
@@ -353,6 +360,7 @@ class StepTrace(Trace):
             else:
                 builder.emit(node)
         self._postponed.clear()
+        self._norms.clear()
         before, self.builder = self.builder.weights, builder
         same = {n for n, array in builder.weights.items() if array is before.get(n)}
         there = {*builder.inputs, *same, *(n for n in outputs if n not in fixed)}

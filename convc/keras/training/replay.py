@@ -182,7 +182,7 @@ def _template(
         inputs = tuple(places[id(i)] for i in step.inputs)
         made.append(Made(source, inputs, step.type, step.layer, step.training))
     layers = [(layer, layer._changes) for layer in memo.layers]
-    shown = map_tensors(lambda t: Place(places[id(t.step)], t.name), outputs)  # type: ignore[arg-type, return-value]
+    shown = map_tensors(lambda t: Place(places[id(t.step)], t.name), outputs)
     if any(t.mask is not None for t in _flat(outputs)):
         return None
     ends = [(v, places[id(s)]) for v, s in assigned.items()]
@@ -232,8 +232,8 @@ def _tensors(value: Any, leaves: list[KerasTensor]) -> Any:
 
 def _key(value: Any) -> Hashable:
     match value:
-        case KerasTensor():
-            return value.step.type
+        case KerasTensor(type=type_):
+            return type_
         case list() | tuple():
             return (type(value), *map(_key, value))
         case dict():
@@ -258,7 +258,7 @@ def _filled(structure: Any, values: list[Step]) -> Any:
 
 def _flat(outputs: Any) -> list[KerasTensor]:
     found: list[KerasTensor] = []
-    map_tensors(found.append, outputs)  # type: ignore[arg-type]
+    map_tensors(found.append, outputs)
     return found
 
 
