@@ -51,7 +51,7 @@ def image_dataset_from_directory(
 
     Classes are the names of its folders, sorted, or those of `class_names`; `label_mode` says how labels come: "int",
     "categorical" (rows with a single 1), "binary" (0 or 1 in a column) or None (none). With a `validation_split`,
-    `subset` is "training" (the first files, as the seed shuffles them), "validation" or "both" (a tuple of two). Without
+    `subset` is "training" (the first files, as the seed shuffles them), "validation" or "both" (two of them). Without
     a batch size single images come. `interpolation` is "nearest", "bilinear", "bicubic", "lanczos3", "lanczos5" or
     "area".
     """
