@@ -98,7 +98,7 @@ class OrthogonalRegularizer(Regularizer):
 
 
 _BY_NAME: dict[str, type[Regularizer]] = {
-    "l1": L1, "L1": L1, "l2": L2, "L2": L2, "l1_l2": L1L2, "L1L2": L1L2,
+    "l1": L1, "L1": L1, "l2": L2, "L2": L2, "l1_l2": L1L2, "l1l2": L1L2, "L1L2": L1L2,
     "orthogonal_regularizer": OrthogonalRegularizer, "OrthogonalRegularizer": OrthogonalRegularizer,
 }  # fmt: skip
 

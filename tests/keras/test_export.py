@@ -31,7 +31,8 @@ def classifier() -> Any:
 
 
 def outputs(path: Path, feeds: dict[str, Any]) -> Any:
-    return ReferenceEvaluator(onnx.load(path)).run(None, feeds)[0]
+    found: Any = ReferenceEvaluator(onnx.load(path)).run(None, feeds)
+    return found[0]
 
 
 def test_an_exported_model_predicts_the_same_for_any_batch(

@@ -83,4 +83,5 @@ def test_values_fall_into_bins() -> None:
     learned = layers.Discretization(num_bins=4)
     learned.adapt(np.arange(101.0))
     # Of Keras 3.15: from a summary of the data.
-    np.testing.assert_allclose(learned.bin_boundaries, [24.250011, 49.500061, 74.750053], 1e-6)
+    found: Any = learned.bin_boundaries
+    np.testing.assert_allclose(found, [24.250011, 49.500061, 74.750053], 1e-6)

@@ -33,7 +33,7 @@ def resolved(
                 return _made(found, config if isinstance(config, Mapping) else {})
             case str():
                 found = _named(kind, identifier, None, known)
-                return found() if inspect.isclass(found) else found
+                return _by_name(kind, identifier, found) if inspect.isclass(found) else found
             case _ if inspect.isclass(identifier):
                 return identifier()
             case _ if callable(identifier):
@@ -51,6 +51,16 @@ def _named(kind: str, name: str, filed_under: Any, known: Mapping[str, Any]) -> 
     if name in known:
         return known[name]
     raise ModelError(f"unknown {kind} {name!r}{_suggested(kind, name, known)}")
+
+
+def _by_name(kind: str, name: str, cls: type) -> Any:
+    """An object of a class, which needs no arguments."""
+    try:
+        return cls()
+    except TypeError as error:
+        raise ModelError(
+            f"{kind} {name!r}: {error}: pass an object of the class instead of its name"
+        ) from None
 
 
 def _suggested(kind: str, name: str, known: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from convc.keras.engine.call import flatten
 from convc.keras.engine.functions import is_operation, revived_operation
 from convc.keras.engine.registry import LAYERS, custom_object
 from convc.keras.engine.serialization import (
+    BY_SCRIPT,
     MARSHALLED,
     entry_of,
     from_config,
@@ -137,7 +138,7 @@ def _function_of(entry: dict[str, Any], name: str) -> Any:
         return found
     if called:
         raise UnsupportedError(
-            f"its function {called!r} is unknown: pass custom_objects={{{called!r}: …}}"
+            f"its function {called!r} is unknown: pass custom_objects={{{called!r}: …}}; {BY_SCRIPT}"
         )
     raise UnsupportedError(MARSHALLED)
 

@@ -189,7 +189,16 @@ def _revived_function(entry: dict[str, Any]) -> Any:
             return family(name)
         except ModelError:
             continue
-    raise UnsupportedError(f"function {name!r} is unknown: pass custom_objects={{{name!r}: …}}")
+    raise UnsupportedError(
+        f"function {name!r} is unknown: pass custom_objects={{{name!r}: …}}; {BY_SCRIPT}"
+    )
+
+
+BY_SCRIPT = (
+    "on the command line give, in place of the file, a script that does so: "
+    "model = keras.models.load_model(…)"
+)
+"""What a user of the command line can do about a file with code of its own."""
 
 
 def tagged_value(entry: dict[str, Any]) -> tuple[bool, Any]:
@@ -219,7 +228,7 @@ def tagged_value(entry: dict[str, Any]) -> tuple[bool, Any]:
 MARSHALLED = (
     "its function is marshalled Python bytecode, which convc never runs, whatever safe_mode says: it could do anything "
     "and fits one version of Python only; pass custom_objects={'<layer name>': function}, or save the model again with "
-    "a named function under @register_keras_serializable()"
+    "a named function under @register_keras_serializable(); " + BY_SCRIPT
 )
 
 
@@ -263,7 +272,7 @@ def unknown_class(entry: dict[str, Any]) -> str:
         return f"class {name!r} isn't known{near}: convc has no such layer, and none is registered"
     return (
         f"class {name!r} of {module!r} isn't known: register it with @register_keras_serializable(), or pass "
-        f"custom_objects={{{name!r}: …}}; convc imports nothing that a file names"
+        f"custom_objects={{{name!r}: …}}; {BY_SCRIPT}; convc imports nothing that a file names"
     )
 
 

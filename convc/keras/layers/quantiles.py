@@ -9,7 +9,7 @@ import numpy as np
 
 from convc.keras.engine.tensor import Array
 
-NOTHING = np.zeros((2, 0), np.float32)
+NOTHING: Array = np.zeros((2, 0), np.float32)
 
 
 def summarized(batch: Array, epsilon: float) -> Array:

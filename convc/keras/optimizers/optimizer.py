@@ -50,6 +50,7 @@ class Optimizer:
 
     name: str
     weight_decay: float | None
+    gradient_accumulation_steps: int | None
 
     def __init__(self, learning_rate: Any = 0.001, name: str | None = None, **kwargs: Any) -> None:
         cls = type(self).__name__

@@ -81,7 +81,7 @@ def _sizes(method: str, what: str, tensor: KerasTensor) -> tuple[int, ...]:
         raise ModelError(
             f"{user_line()}: GradientTape.{method}: expected a {what} of known sizes; received shape {tensor.shape}"
         )
-    return tuple(int(size) for size in tensor.shape)
+    return tuple(size for size in tensor.shape if size is not None)
 
 
 def _unit(k: int, sizes: tuple[int, ...]) -> Any:

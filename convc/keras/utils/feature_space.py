@@ -395,7 +395,8 @@ class FeatureSpace(Layer):
         encoder = self.one_hot_encoders.get(name)
         if encoder is None:
             return ids
-        return np.any(ids[..., None] == np.arange(encoder.num_tokens), axis=-2).astype(np.float32)
+        hit: Any = ids[..., None] == np.arange(encoder.num_tokens)
+        return np.asarray(np.any(hit, axis=-2), np.float32)
 
     # ------------------------------------------------------------ files
 
@@ -432,7 +433,8 @@ def _made(layer: str, kind: str, name: str | None, **arguments: Any) -> Any:
 
 
 def _array(value: Any) -> Array:
-    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    array: Array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    return array
 
 
 def _columns(data: Any, names: Sequence[str]) -> dict[str, list[Array]]:

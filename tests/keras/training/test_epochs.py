@@ -111,3 +111,8 @@ def test_unknown_names_are_told_the_nearest_ones_only() -> None:
     assert len(str(caught.value)) < 200
     with pytest.raises(ModelError, match=r"none of the .* their names are in keras.metrics"):
         keras.metrics.get("zzzz")
+
+
+def test_a_metric_that_needs_arguments_is_told_so() -> None:
+    with pytest.raises(ModelError, match=r"metric 'MeanIoU': .*num_classes.*: pass an object"):
+        keras.metrics.get("MeanIoU")

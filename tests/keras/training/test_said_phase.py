@@ -98,7 +98,7 @@ def test_a_norm_that_always_trains_uses_the_batch_in_predictions() -> None:
     model = keras.Model(i, layers.BatchNormalization(momentum=0.5, name="n")(i, training=True))
     expected = (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-3)
     np.testing.assert_allclose(model.predict(X, batch_size=40, verbose=0), expected, 1e-4, 1e-5)
-    norm = model.get_layer("n")
+    norm: Any = model.get_layer("n")
     np.testing.assert_array_equal(norm.moving_mean.value, np.zeros(6))  # predicting assigns nothing
     compiled(model).fit(X, X, batch_size=40, verbose=0)
     np.testing.assert_allclose(norm.moving_mean.value, X.mean(0) / 2, 1e-5)

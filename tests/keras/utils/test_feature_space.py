@@ -71,7 +71,8 @@ def test_bins_places_and_crosses_are_those_of_keras() -> None:
 def test_bins_of_many_values_are_those_of_keras() -> None:
     layer = layers.Discretization(num_bins=4, epsilon=0.05)
     layer.adapt(np.array([float(k * k % 97) for k in range(400)]))
-    np.testing.assert_allclose(layer.bin_boundaries, MANY, 1e-6)
+    found: Any = layer.bin_boundaries
+    np.testing.assert_allclose(found, MANY, 1e-6)
 
 
 def test_features_are_put_together_by_name() -> None:
