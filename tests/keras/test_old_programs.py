@@ -289,3 +289,32 @@ def test_configs_hold_what_subclasses_pass_on() -> None:
     again = Wide.from_config(config)
     assert again.use_bias is False
     assert again(np.ones((1, 2), np.float32)).shape == (1, 3)
+
+
+def test_a_layer_may_return_its_variable() -> None:
+    class Total(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.total = self.add_weight(shape=(2,), initializer="zeros", trainable=False)
+
+        def call(self, inputs: Any) -> Any:
+            self.total.assign_add(keras.ops.sum(inputs, axis=0))
+            return self.total
+
+    layer = Total()
+    assert layer(np.ones((2, 2), np.float32)).numpy().tolist() == [2, 2]
+    assert layer(np.ones((2, 2), np.float32)).numpy().tolist() == [4, 4]
+
+
+def test_a_model_within_a_layer_that_is_called_on_arrays() -> None:
+    class Headed(layers.Layer):
+        def __init__(self, head: Any) -> None:
+            super().__init__()
+            self.head, self.first = head, layers.Dense(4)
+
+        def call(self, inputs: Any) -> Any:
+            return self.head(self.first(inputs))
+
+    start = keras.Input((4,))
+    head = keras.Model(start, layers.Dense(1)(start))
+    assert Headed(head)(np.ones((3, 5), np.float32)).shape == (3, 1)

@@ -184,7 +184,7 @@ class Layer:
             given = with_masks(parameters, args, kwargs)
             if training is not None and "training" in list(parameters)[len(args) :]:
                 given["training"] = training
-            outputs = self.call(*args, **given)
+            outputs = _read(self.call(*args, **given))
             self._check_outputs(outputs)
             if self.supports_masking:
                 first = args[0] if args else next(iter(kwargs.values()))
@@ -627,6 +627,19 @@ def _parameters(cls: type) -> list[str]:
     names = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
     plain = [p.name for p in names if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     return list(dict.fromkeys([*plain, *_COMMON]))
+
+
+def _read(structure: Any) -> Any:
+    """The outputs of a call, variables as the tensors that they are at that moment."""
+    match structure:
+        case Variable():
+            return as_tensor(structure)
+        case [*items] if type(structure) in (list, tuple):
+            return type(structure)(map(_read, items))
+        case {}:
+            return structure if type(structure) is not dict else {k: _read(v) for k, v in structure.items()}
+        case _:
+            return structure
 
 
 def _unknown(cls: type, argument: str) -> str:

@@ -153,7 +153,9 @@ def _template(
     constants: list[Step] = []
     inner: list[Step] = []
     for step in order:
-        variable = old.get(id(step)) or (step.source if isinstance(step.source, Variable) else None)
+        variable = old.get(id(step))
+        if variable is None and isinstance(step.source, Variable):
+            variable = step.source
         if id(step) in places:
             continue
         if variable is not None:
