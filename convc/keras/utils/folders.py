@@ -225,23 +225,28 @@ class ImageFolder(EpochDataset):
             part = min(height, width * high // wide), min(width, height * wide // high)
             top, left = (height - part[0]) // 2, (width - part[1]) // 2
             image = image[:, top : top + part[0], left : left + part[1]]
-        if self.pad:
-            # As many pixels before as after: an odd one is left out, as Keras does.
-            down, along = max(height, width * high // wide), max(width, height * wide // high)
-            rows, columns = (down - height) // 2, (along - width) // 2
-            image = np.pad(image, [(0, 0), (rows, rows), (columns, columns)])
-        found = self._resized(image)
+        found = self._in_zeros(image) if self.pad else self._resized(image, self.image_size)
         return found if self.data_format == "channels_first" else found.transpose(1, 2, 0)
 
-    def _resized(self, image: Array) -> Array:
-        """An image, channels first, at the size."""
-        if image.shape[1:] == self.image_size:
+    def _in_zeros(self, image: Array) -> Array:
+        """An image, channels first, as large as it fits into the size, in the middle of zeros."""
+        (height, width), (high, wide) = image.shape[1:], self.image_size
+        ratio = max(width / wide, height / high)
+        inner = max(int(height / ratio), 1), max(int(width / ratio), 1)
+        top, left = int((high - height / ratio) / 2), int((wide - width / ratio) / 2)
+        found = np.zeros((len(image), high, wide), image.dtype)
+        found[:, top : top + inner[0], left : left + inner[1]] = self._resized(image, inner)
+        return found
+
+    def _resized(self, image: Array, size: tuple[int, int]) -> Array:
+        """An image, channels first, at a size."""
+        if image.shape[1:] == size:
             return image
         if self.interpolation in ("bilinear", "nearest"):
-            op = Resize2d(size=self.image_size, mode=self.interpolation)
+            op = Resize2d(size=size, mode=self.interpolation)
             return np.asarray(op.reference(image[None])[0])
         down, along = (
             resampling(size, target, self.interpolation, False).astype(image.dtype)
-            for size, target in zip(image.shape[1:], self.image_size, strict=True)
+            for size, target in zip(image.shape[1:], size, strict=True)
         )
         return np.asarray(down @ image @ along.T)
