@@ -143,13 +143,14 @@ def test_the_description_keeps_what_states_are() -> None:
 
 
 def test_fresh_memory_is_zeros_in_pages_and_goes_with_its_array() -> None:
-    array = zeroed(3 * 4096 + 5)
-    assert array.size == 3 * 4096 + 5
-    assert array.ctypes.data % 4096 == 0
-    assert not array.any()
-    array[:] = 7
-    assert not zeroed(array.size).any()
-    assert zeroed(0).size == 0
+    for size in (0, 3 * 4096 + 5, (1 << 20) + 5):
+        array = zeroed(size)
+        assert array.size == size
+        assert not size or array.ctypes.data % 4096 == 0
+        assert not array.any()
+        array[:] = 7
+        assert not zeroed(size).any()
+        assert (array == 7).all()
     with pytest.raises(MemoryError):
         zeroed(1 << 60)
     with pytest.raises(MemoryError):

@@ -53,7 +53,7 @@ def slowly(batch: int, logs: Any) -> None:
 
 
 def killed(folder: Path, seconds: float) -> bool:
-    """Trains in a process that is killed some time after its first step; whether it was still at it."""
+    """Trains in a process that is killed some time after it has kept a state; whether it was still at it."""
     program = "from pathlib import Path; from tests.keras.callbacks.test_backup import *; "
     program += f"train(model(0), Path({str(folder)!r}), slowly)"
     process = subprocess.Popen(
@@ -63,7 +63,10 @@ def killed(folder: Path, seconds: float) -> bool:
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "step\n"
+    for _ in range(
+        4
+    ):  # the state of the third is kept before the fourth is done, however busy the machine is
+        assert process.stdout.readline() == "step\n"
     time.sleep(seconds)
     running = process.poll() is None
     process.send_signal(signal.SIGKILL)
