@@ -34,6 +34,8 @@ from convc.passes.rewriter import renamed_all
 from convc.passes.training_mode import SEED_INPUT
 from convc.types import DType, TensorType
 
+DRAW = "draw"
+"""The seed of predictions that draw (uint32[2]): another one for each call, other numbers."""
 CONTROLS = (RATE, ITERATIONS, SEED_INPUT)
 
 
@@ -66,10 +68,11 @@ def standalone(model: Any, dtypes: Mapping[str, DType] = MappingProxyType({})) -
     refuse_functions(run.settings.optimizer)
     types = cast_types(fed_types(model, run), dtypes)
     train = with_own_controls(run.step_graph("train", types), run.settings.optimizer)
+    predict = run.predict_graph({p.name: types[p.name] for p in run.ports.inputs})
     graphs = {
-        "predict": run.predict_graph({p.name: types[p.name] for p in run.ports.inputs}),
+        "predict": with_own_draws(predict),
         "train_step": train,
-        "test_step": run.step_graph("test", types),
+        "test_step": with_own_draws(run.step_graph("test", types)),
         "metrics": metrics_graph(run, train),
     }
     names = [name.removeprefix(NEXT) for name in train.outputs if name.startswith(NEXT)]
@@ -123,6 +126,19 @@ def refuse_functions(optimizer: Any) -> None:
             f"optimizer {optimizer.name!r}: its learning rate is a Python function, which isn't compiled: give it a "
             f"number or a schedule, and set the state {RATE!r} between steps"
         )
+
+
+def with_own_draws(graph: Graph) -> Graph:
+    """A graph that draws outside of training: the input `draw`, uint32[2], is its seed; the state `seed` is another."""
+    if SEED_INPUT not in graph.inputs:
+        return graph
+    builder = Builder(graph.name, dict(graph.weights), reserved=graph.types)
+    names = {SEED_INPUT: DRAW}
+    for name in sorted(graph.inputs, key=lambda name: name == SEED_INPUT):  # last
+        builder.input(names.get(name, name), graph.types[name])
+    for node in graph.nodes:
+        builder.emit(renamed_all(node, names))
+    return builder.finish(graph.outputs)
 
 
 def with_own_controls(graph: Graph, optimizer: Any) -> Graph:

@@ -31,7 +31,7 @@ REASONS: dict[str, str] = {
     "angle conj conjugate imag real view_as_complex view_as_real isreal polar": "complex numbers",
     "custom_gradient jvp vectorize": "functions of functions",
     "device name_scope remat RematScope StatelessScope SymbolicScope distillation src wrappers": "of Keras' machinery",
-    "JaxTrainer FeatureSpace": "of data pipelines",
+    "JaxTrainer": "of data pipelines",
 }  # fmt: skip
 """Why single names are missing."""
 

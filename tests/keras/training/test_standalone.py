@@ -272,3 +272,26 @@ def test_how_to_train_comes_from_the_script_or_from_names() -> None:
     assert type(model.optimizer).__name__ == "Adam"
     names = [t.name for t in context_of(model).entries["metrics"].info.outputs]
     assert names == ["loss", "mae"]
+
+
+def test_predictions_that_draw_take_their_own_seed_beside_the_trainings() -> None:
+    def drawing() -> Any:
+        keras.utils.set_random_seed(1)
+        i = keras.Input((4,), name="x")
+        x = layers.Dropout(0.5)(i, training=True)
+        model = keras.Model(i, layers.Dense(3, name="d")(layers.Dropout(0.2)(x)), name="m")
+        model.compile("sgd", "mse")
+        return model
+
+    context, model = context_of(drawing()), drawing()
+    x, y = np.ones((5, 4), np.float32), np.zeros((5, 3), np.float32)
+    first, other = np.array([3, 0], np.uint32), np.array([3, 1], np.uint32)
+    predict = context.entries["predict"]
+    assert [t.name for t in predict.info.inputs] == ["x", "draw"]
+    found = np.array(predict(x, first))
+    np.testing.assert_array_equal(predict(x, first), found)
+    assert not np.array_equal(predict(x, other), found)
+    for _ in range(3):
+        loss = model.train_on_batch(x, y, reset_metrics=True)
+        np.testing.assert_allclose(context.entries["train_step"](x, y), loss, 1e-6)
+    assert np.isfinite(context.entries["test_step"](x, y, first)).all()
