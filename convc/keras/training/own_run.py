@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -32,6 +33,16 @@ from convc.keras.training.slot_holders import Holder
 from convc.keras.training.step import RATE
 from convc.passes.training_mode import SEED_INPUT
 from convc.types import DType, TensorType
+
+SIZES = 16
+"""Entries that are kept where each is for one number of rows."""
+
+
+def may_be_of_sizes(error: Exception) -> bool:
+    """Whether a step that fails for any number of rows may do for a known one: it is traced once more then."""
+    return not isinstance(error, ConvcError) or bool(
+        re.search(r"\bN\b|None|size|shape", str(error))
+    )
 
 
 class OwnRun(Run):
@@ -135,12 +146,14 @@ class OwnRun(Run):
             key = (kind, tuple(kind_of.items()))
             if self._stale or key not in self._entries:
                 self.take_over()
+                if len(self._entries) >= SIZES:
+                    self._forget_entries()
                 self._entries[key] = self.defined(kind, self.types_of(feeds))
             return self._entries[key]
         try:
             return super().entry(kind, feeds)
         except (ConvcError, TypeError) as error:
-            if self.model.remembers:
+            if self.model.remembers or not may_be_of_sizes(error):
                 raise
             self._for_sizes = True
             try:
@@ -148,6 +161,13 @@ class OwnRun(Run):
             except (ConvcError, TypeError):
                 self._for_sizes = False
                 raise error from None
+
+    def _forget_entries(self) -> None:
+        """Makes room: data whose rows differ in each batch would fill the memory with code."""
+        for name in self._defined.values():
+            self.session.forget(name)
+        for known in (self._entries, self._defined, self._traces, self._constants):
+            known.clear()
 
     def types_of(self, feeds: Feeds) -> dict[str, TensorType]:
         # States that are kept from batch to batch are for so many rows.
@@ -162,7 +182,8 @@ class OwnRun(Run):
         step = self.model.train_step if kind == "train" else self.model.test_step
         known = set(self._plain)
         try:
-            graph, trace = traced_step(step, types, self._structures[tuple(types)], self._plain)
+            structure = self._structures[tuple(types)]
+            graph, trace = traced_step(step, types, structure, self._plain, views_state=True)
         except Exception:
             for variable in self._plain.keys() - known:
                 del self._plain[variable]
@@ -194,6 +215,7 @@ class OwnRun(Run):
         name = super().defined(kind, types)
         if name not in before:
             self._traces[name] = self._latest
+            self.session.transpose(name, self._latest.views)
         return name
 
     # ------------------------------------------------------------ state and results

@@ -459,8 +459,11 @@ def traced_step(
     types: Mapping[str, TensorType],
     structure: Any,
     names: dict[Variable, str],
+    views_state: bool = False,
 ) -> tuple[Graph, StepTrace]:
     """The graph of a step on data of these types, and what was found on the way.
+
+    With `views_state` the graph may have state transposed, as the trace's `views` say.
 
     `structure` is that of the data, with names of inputs in place of arrays. The graph's outputs are what the step
     returns, `logs/name` each, and the next values of all variables and states that it changes.
@@ -469,6 +472,7 @@ def traced_step(
     for name, type in types.items():
         builder.input(name, type)
     trace = StepTrace(builder, names)
+    trace.views_state = views_state
     with tracing(trace):
         data = _filled(structure, lambda name: trace.tensor(Value(builder, name)))
         logs = step(data)

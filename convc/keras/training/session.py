@@ -18,6 +18,7 @@ import convc
 from convc.graph.ir import Graph
 from convc.graph.state import NEXT
 from convc.keras.engine.tensor import Array
+from convc.keras.training.wholes import inverse
 
 
 @dataclass
@@ -31,7 +32,19 @@ class Compiled:
     inputs: tuple[str, ...]
     results: list[Array] | None
     """Where its outputs go; None for new arrays in each call."""
+    views: Mapping[str, tuple[int, ...]]
+    """How states lie transposed in the context, by name."""
     steps: int = 0
+
+    def view(self, name: str) -> Array:
+        """A state in the session's order."""
+        array, perm = self.context.view(name), self.views.get(name)
+        return array if perm is None else array.transpose(inverse(perm))
+
+    def put(self, name: str, value: Array) -> None:
+        """Sets a state."""
+        perm = self.views.get(name)
+        self.context.set(name, value if perm is None else value.transpose(perm))
 
 
 def nothing() -> None:
@@ -67,6 +80,7 @@ class Session:
         """The entry whose context has the latest value; None for an array at home."""
         self._previous: dict[str, Array] = {}
         self._graphs: dict[str, Graph] = {}
+        self._views: dict[str, Mapping[str, tuple[int, ...]]] = {}
         self._compiled: dict[str, Compiled] = {}
         self._ready = ""
         """The entry that needs nothing moved before it runs again."""
@@ -76,6 +90,10 @@ class Session:
         self.forget(entry)
         self._graphs[entry] = graph
 
+    def transpose(self, entry: str, views: Mapping[str, tuple[int, ...]]) -> None:
+        """Says how an entry that hasn't run yet has states transposed, by name."""
+        self._views[entry] = views
+
     def forget(self, entry: str) -> None:
         """Takes an entry away; its state stays."""
         for name, owner in self._owner.items():
@@ -83,6 +101,7 @@ class Session:
                 self._bring_home(name)
                 self._owner[name] = None
         self._graphs.pop(entry, None)
+        self._views.pop(entry, None)
         self._compiled.pop(entry, None)
         self._ready = ""
 
@@ -135,7 +154,7 @@ class Session:
         """The array itself, in any strides: good until the next step."""
         owner = self._owner[name]
         if owner is not None:
-            return self._compiled[owner].context.view(name)
+            return self._compiled[owner].view(name)
         return self._lent[name].array() if name in self._lent else self._home[name]
 
     def previous(self, name: str) -> Array:
@@ -149,7 +168,7 @@ class Session:
             self._gather(entry, compiled, feeds)
         if self.keeps:
             kept = compiled.states & self.keeps
-            self._previous = {n: compiled.context.get(n) for n in kept}
+            self._previous = {n: np.array(compiled.view(n), order="C") for n in kept}
         home = self._home
         given = [feeds[n] if n in feeds else home[n] for n in compiled.inputs]
         found = compiled.entry(*given, out=compiled.results)
@@ -163,7 +182,7 @@ class Session:
                 continue
             value = self.view(name)
             if name not in self._lent or not is_filled_with_zeros(value):
-                compiled.context.set(name, value)  # else nothing has ever been there
+                compiled.put(name, value)  # else nothing has ever been there
             self._owner[name] = entry
             self._home.pop(name, None)
             self._copied.pop(name, None)
@@ -186,7 +205,7 @@ class Session:
         source = self._compiled[owner]
         version = (owner, source.steps)
         if self._copied.get(name) != version:
-            view = source.context.view(name)
+            view = source.view(name)
             if self._home.get(name) is None:
                 self._home[name] = placed(view)
             else:
@@ -204,7 +223,8 @@ class Session:
         outputs = [np.zeros((), t.dtype) for t in native.info.outputs] if steps_state else None
         states = frozenset(s.name for s in context.states)
         inputs = tuple(t.name for t in native.info.inputs)
-        found = Compiled(native, context, states, inputs, outputs)
+        views = self._views.get(entry, {})
+        found = Compiled(native, context, states, inputs, outputs, views)
         self._compiled[entry] = found
         return found
 

@@ -10,7 +10,7 @@ from convc import keras
 from convc.errors import ModelError, UnsupportedError
 from convc.keras import layers, ops
 from convc.keras.tensorflow_names import function
-from convc.keras.training import hand_functions, hand_running
+from convc.keras.training import hand_functions, hand_running, own_run
 
 X = np.random.RandomState(0).rand(64, 6).astype(np.float32)
 Y = (X.sum(1) > 3).astype(np.int32)
@@ -273,7 +273,8 @@ def test_functions_of_ever_other_numbers_run_by_hand(monkeypatch: Any) -> None:
 
     for k in range(8):
         assert float(add(np.float32(1), k)) == 1 + k
-    assert len(add._traces) <= 2 and calls == list(range(8))
+    assert len(add._traces) <= 2
+    assert calls == list(range(8))
 
 
 def test_methods_are_functions_of_their_objects() -> None:
@@ -346,9 +347,9 @@ def test_a_failing_step_leaves_variables_as_they_were(programs: dict[Any, Any]) 
     before = model.get_weights()
     with pytest.raises(ModelError, match=r"received \(64, 5\)"):
         step(X[:, :5], Y)
+    with keras.GradientTape() as tape:
+        count = ops.sum(ops.cast(model(X) > 0, "int32"))
     with pytest.raises(ModelError, match=r"test_loops_by_hand\.py:\d+.*float dtype"):
-        with keras.GradientTape() as tape:
-            count = ops.sum(ops.cast(model(X) > 0, "int32"))
         tape.gradient(count, model.trainable_weights)
     close(model.get_weights(), before)
     step(X, Y)
@@ -364,3 +365,30 @@ def test_a_tape_whose_time_is_over_says_so() -> None:
         v.assign(v * 3.0)
     with pytest.raises(UnsupportedError, match="forgotten when another one began"):
         old.gradient(y, v)
+
+
+def test_a_failing_train_step_is_traced_once_and_entries_for_sizes_are_few(
+    monkeypatch: Any,
+) -> None:
+    traced = []
+
+    class Own(keras.Model):
+        def train_step(self, data: Any) -> Any:
+            x, _ = data
+            traced.append(x.shape)
+            if self.fails:
+                raise ModelError("this step is wrong")
+            return {"rows": ops.sum(ops.ones(int(x.shape[0])))}
+
+    inputs = keras.Input((6,))
+    model = Own(inputs, layers.Dense(1)(inputs))
+    model.fails = True
+    model.compile("sgd", "mse")
+    with pytest.raises(ModelError, match="this step is wrong"):
+        model.train_on_batch(X, Y)
+    assert len(traced) == 1
+    monkeypatch.setattr(own_run, "SIZES", 2)
+    model.fails = False
+    for rows in (3, 4, 5, 3):
+        assert model.train_on_batch(X[:rows], Y[:rows], return_dict=True)["rows"] == rows
+    assert len(model._run._entries) <= 2
