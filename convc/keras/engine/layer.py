@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convc.errors import ModelError
+from convc.errors import ModelError, UnsupportedError
 from convc.keras import backend, constraints, initializers, regularizers
 from convc.keras.dtype_policies import DTypePolicy, tell_of_mixed
 from convc.keras.engine.call import (
@@ -463,6 +463,25 @@ class Layer:
             self.build(config["input_shape"])
             self.built = True
 
+    def save_own_variables(self, store: Any) -> None:
+        """Puts the layer's own weights into a file's group, arrays by name; subclasses may choose theirs."""
+        own = self.own_weights
+        for number, variable in enumerate(
+            [w for w in own if w.trainable] + [w for w in own if not w.trainable]
+        ):
+            store[str(number)] = variable.value
+
+    def load_own_variables(self, store: Any) -> None:
+        """Takes the layer's own weights from what `save_own_variables` has put there."""
+        own = self.own_weights
+        ordered = [w for w in own if w.trainable] + [w for w in own if not w.trainable]
+        if len(store) != len(ordered):
+            raise ModelError(
+                f"layer {self.name!r} expects {len(ordered)} weights; the file has {', '.join(store) or 'none'}"
+            )
+        for number, variable in enumerate(ordered):
+            variable.assign(store[str(number)])
+
     def _first_call(self, what: str) -> Call:
         if not self.calls:
             raise ModelError(
@@ -613,7 +632,13 @@ def _known_as_built(build: Callable[..., Any]) -> Callable[..., Any]:
 def _policy(name: str, dtype: Any) -> tuple[DType, DTypePolicy]:
     """The element type of the weights and its policy's name; "mixed_float16" computes in float32 here."""
     if isinstance(dtype, dict):
-        dtype = (dtype.get("config") or {}).get("name")
+        config = dtype.get("config") or {}
+        if "name" not in config:
+            raise UnsupportedError(
+                f"dtype policy {dtype.get('class_name')} of layer {name!r} isn't known: save the model before "
+                f"quantize(), and quantize it with convc"
+            )
+        dtype = config["name"]
     dtype = getattr(dtype, "name", dtype) if not isinstance(dtype, (str, DType)) else dtype
     dtype = backend.policy() if dtype is None else dtype
     if isinstance(dtype, str) and dtype.startswith("mixed_"):

@@ -305,9 +305,17 @@ class Model(Trainer):
         )
         (print_fn or print)(text)
 
-    def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
-        """Writes all weights to a .safetensors, .npz or .weights.h5 file."""
-        saving.save_weights(self, Path(filepath), overwrite)
+    def save_weights(
+        self,
+        filepath: str | Path,
+        overwrite: bool = True,
+        max_shard_size: float | None = None,
+    ) -> None:
+        """Writes all weights to a .safetensors, .npz or .weights.h5 file.
+
+        With `max_shard_size` in GiB to several .weights.h5 files, which a .weights.json file names.
+        """
+        saving.save_weights(self, Path(filepath), overwrite, max_shard_size)
 
     def load_weights(
         self, filepath: str | Path, skip_mismatch: bool = False, by_name: bool = False

@@ -16,7 +16,7 @@ from convc_runtime import WriteError
 from convc_runtime.writing import appearing
 
 from convc.errors import DAMAGED_ARRAYS, InputFileError, ModelError, OutputError, UsageError
-from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5
+from convc.keras.engine import archive, hdf5, legacy_weights, saving_h5, shards
 from convc.keras.engine.naming import nearest
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import Array, Variable
@@ -41,16 +41,28 @@ def weight_names(variables: Sequence[Variable]) -> list[str]:
     return names
 
 
-def save_weights(model: Any, path: Path, overwrite: bool) -> None:
+def save_weights(
+    model: Any, path: Path, overwrite: bool, max_shard_size: float | None = None
+) -> None:
     """Writes the weights; the file appears whole or not at all.
 
-    `.weights.h5` is Keras 3's layout, another `.h5` that of Keras 1 and 2.
+    `.weights.h5` is Keras 3's layout, another `.h5` that of Keras 1 and 2. `.weights.json` names files of at most
+    `max_shard_size` GiB each, which are written beside it, before it.
     """
-    suffix = _suffix(path)
+    sharded = path.name.endswith(shards.SUFFIX)
+    if sharded != (max_shard_size is not None):
+        raise UsageError(
+            f"save_weights: max_shard_size and a name that ends in {shards.SUFFIX} go together; received "
+            f"{max_shard_size!r} and {str(path)!r}"
+        )
+    suffix = path.suffix if sharded else _suffix(path)
     if not model.built:
         raise ModelError(
             f"save_weights: model {model.name!r} has no weights yet: build it or call it first"
         )
+    if max_shard_size is not None:
+        _save_shards(model, path, overwrite, max_shard_size)
+        return
     names = weight_names(model.weights)
     with _appearing(path, overwrite) as scratch:
         if suffix == ".h5":
@@ -66,6 +78,19 @@ def save_weights(model: Any, path: Path, overwrite: bool) -> None:
         else:
             metadata = {"format": "convc", "order": json.dumps(names)}
             safetensors.numpy.save_file(arrays, scratch, metadata)
+
+
+def _save_shards(model: Any, path: Path, overwrite: bool, size: float) -> None:
+    stem = path.name.removesuffix(shards.SUFFIX)
+    files, text = shards.planned(saving_h5.arrays_of(model), size, stem)
+    for number, arrays in enumerate(files):
+        with (
+            _appearing(path.with_name(f"{stem}_{number:05d}.weights.h5"), overwrite) as scratch,
+            hdf5.h5py().File(scratch, "w") as file,
+        ):
+            shards.write(file, arrays)
+    with _appearing(path, overwrite) as scratch:
+        scratch.write_text(text)
 
 
 def save_model(
@@ -118,13 +143,20 @@ def _appearing(path: Path, overwrite: bool) -> Iterator[Path]:
 
 def load_weights(model: Any, path: Path, skip_mismatch: bool, by_name: bool = False) -> None:
     """Assigns the weights of a file by name or, where no name fits but all shapes do, by order."""
-    suffix = _suffix(path)
+    sharded = path.name.endswith(shards.SUFFIX)
+    suffix = path.suffix if sharded else _suffix(path)
     if not path.is_file():
         raise InputFileError(f"weights file {path} doesn't exist")
     if not model.built:
         raise ModelError(
             f"load_weights: model {model.name!r} has no weights yet: build it or call it first"
         )
+    if sharded:
+        with shards.opened(path) as files:
+            pairs = saving_h5.read(model, files, skip_mismatch)
+        for variable, array in pairs:
+            variable.assign(array)
+        return
     if suffix in (".h5", ".keras"):
         for variable, array in _hdf5_weights(model, path, skip_mismatch, by_name):
             variable.assign(array)

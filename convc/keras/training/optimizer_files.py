@@ -80,7 +80,9 @@ def restore_state(model: Any, arrays: Sequence[Array], source: str) -> None:
         for slot in dict.fromkeys(slot for slot, _ in slots):
             pairs = zip(slots, arrays[first:], strict=False)
             run.restore_slots(slot, {variable: a for (name, variable), a in pairs if name == slot})
-        kept = arrays[first + len(slots) :] or [_scalar_after(rule, int(arrays[0]))] * len(scalars)
+        kept = arrays[first + len(slots) :] or [
+            np.asarray(_scalar_after(rule, int(arrays[0])))
+        ] * len(scalars)
         for name, array in zip(scalars, kept, strict=True):
             run.restore_shared(name, np.asarray(array, variables[0].value.dtype))
 

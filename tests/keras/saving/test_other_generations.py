@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from convc import keras
+from convc.errors import InputFileError, UnsupportedError, UsageError
 from convc.keras import layers, ops
 from tests.keras.running import run
 
@@ -279,3 +280,104 @@ def test_losses_and_metrics_of_keras_2(tmp_path: Path) -> None:
     expected = np.where(over > 0.25, 0.25 * over - 0.5 * 0.25**2, 0.5 * over**2).mean()
     np.testing.assert_allclose(found["p_loss"], expected, 1e-5)
     np.testing.assert_allclose(found["q_mae"], np.abs(q - Y).mean(), 1e-5)
+
+
+def test_quantized_weights_are_refused() -> None:
+    """Taken for plain ones they gave wrong numbers."""
+    policy = {
+        "class_name": "QuantizedDTypePolicy",
+        "config": {"mode": "int8", "source_name": "float32"},
+    }
+    config = old_model([4], entry("Dense", units=2, dtype={"module": "keras", **policy}))
+    with pytest.raises(UnsupportedError, match=r"'layer'.*QuantizedDTypePolicy.*isn't known"):
+        keras.models.model_from_config(config)
+
+
+class Own(layers.Layer):
+    """Names its weights in files itself."""
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.add_weight((input_shape[-1],), "ones", name="scale")
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.scale
+
+    def save_own_variables(self, store: Any) -> None:
+        store["its scale"] = self.scale.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        self.scale.assign(store["its scale"])
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_layers_write_their_variables_their_way(suffix: str, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), Own(name="own")])
+    model.set_weights([np.array([3, 4], np.float32)])
+    path = tmp_path / f"m{suffix}"
+    (model.save if suffix == ".keras" else model.save_weights)(path)
+    again = keras.Sequential([keras.Input((2,)), Own(name="own")])
+    if suffix == ".keras":
+        again = keras.models.load_model(path, custom_objects={"Own": Own})
+    else:
+        again.load_weights(path)
+        with h5py.File(path) as file:
+            assert list(file["layers/own/vars"]) == ["its scale"]
+    np.testing.assert_array_equal(again.get_weights()[0], [3, 4])
+
+
+class Subclassed(keras.Model):
+    """Attributes before and after `layers` in the alphabet, and a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = layers.Dense(2)
+        self.first = layers.Dense(3)
+        self.blocks = {"a": layers.Dense(3)}
+
+    def call(self, inputs: Any) -> Any:
+        return self.out(self.blocks["a"](self.first(inputs)))
+
+
+def test_layers_of_subclassed_models_lie_where_keras_3_puts_them(tmp_path: Path) -> None:
+    """Keras looks through attributes by name, `layers` among them: it has all that wasn't seen before it."""
+    model = Subclassed()
+    model.build((None, 4))
+    model.save_weights(tmp_path / "m.weights.h5")
+    with h5py.File(tmp_path / "m.weights.h5") as file:
+        places = [p for p in ("blocks/dense", "first", "layers/dense") if p in file]
+        shape = file["layers/dense/vars/0"].shape
+    assert (places, shape) == (["blocks/dense", "first", "layers/dense"], (3, 2))
+
+
+def small() -> Any:
+    return keras.Sequential([keras.Input((40,)), layers.Dense(50), layers.Dense(30)])
+
+
+def test_weights_over_several_files(tmp_path: Path) -> None:
+    """As Keras 3 writes them with max_shard_size, in GiB."""
+    model, path = small(), tmp_path / "w.weights.json"
+    model.save_weights(path, max_shard_size=9000 / 2**30)
+    assert sorted(p.name for p in tmp_path.glob("*.h5")) == [
+        "w_00000.weights.h5",
+        "w_00001.weights.h5",
+    ]
+    found = json.loads(path.read_text())
+    assert found["weight_map"] == {
+        "/layers/dense/vars": ["w_00000.weights.h5"],
+        "/layers/dense_1/vars": ["w_00001.weights.h5"],
+    }
+    again = small()
+    again.load_weights(path)
+    for mine, other in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    with pytest.raises(UsageError, match="layers/dense/vars alone takes 8,200"):
+        model.save_weights(path, max_shard_size=5000 / 2**30)
+    with pytest.raises(UsageError, match="go together"):
+        model.save_weights(path)
+    for name, message in (("../w.h5", "isn't beside it"), ("x.h5", "names the file x.h5")):
+        path.write_text(json.dumps({"weight_map": {"/layers/dense/vars": [name]}}))
+        with pytest.raises(InputFileError, match=message):
+            again.load_weights(path)
+    path.write_text("{}")
+    with pytest.raises(InputFileError, match="no weight_map"):
+        again.load_weights(path)
