@@ -64,7 +64,12 @@ FEATURES = {
 @pytest.mark.parametrize("name", sorted(FEATURES))
 def test_application_without_top_ends_with_features(name: str) -> None:
     build = getattr(applications, name)
-    assert build(weights=None, include_top=False).output_shape == (None, *FEATURES[name])
+    channels = FEATURES[name][-1]
+    open_sizes = build(weights=None, include_top=False)
+    assert open_sizes.output_shape == (None, None, None, channels)
+    shape = (299, 299, 3) if name == "InceptionV3" else (224, 224, 3)
+    sized = build(weights=None, include_top=False, input_shape=shape)
+    assert sized.output_shape == (None, *FEATURES[name])
     pooled = build(weights=None, include_top=False, pooling="max")
     assert pooled.output_shape == (None, FEATURES[name][-1])
 

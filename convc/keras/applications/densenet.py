@@ -46,7 +46,7 @@ def _densenet(
     classifier_activation: Any,
     name: str,
 ) -> Model:
-    inputs = frame.image_input(name, input_tensor, input_shape, 224, 32, weights)
+    inputs = frame.image_input(name, input_tensor, input_shape, 224, 32, weights, include_top)
     x: Any = layers.ZeroPadding2D(3)(inputs)
     x = layers.Conv2D(64, 7, strides=2, use_bias=False, name="conv1_conv")(x)
     x = layers.ZeroPadding2D(1)(_activated(x, "conv1_"))

@@ -138,7 +138,7 @@ def _efficientnet(
     classifier_activation: Any,
     name: str,
 ) -> Model:
-    inputs = frame.image_input(name, input_tensor, input_shape, size, 32, weights)
+    inputs = frame.image_input(name, input_tensor, input_shape, size, 32, weights, include_top)
     x = _body(_stem(inputs, width), width, depth)
     x = _normalized(_conv(x, _rounded(1280, width), "top_conv"), "top_bn")
     x = layers.Activation("swish", name="top_activation")(x)

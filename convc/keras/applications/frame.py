@@ -28,9 +28,18 @@ def channels(x: KerasTensor) -> int:
 
 
 def image_input(
-    name: str, input_tensor: Any, input_shape: Any, default_size: int, min_size: int, weights: Any
+    name: str,
+    input_tensor: Any,
+    input_shape: Any,
+    default_size: int | None,
+    min_size: int,
+    weights: Any,
+    include_top: bool = True,
 ) -> KerasTensor:
-    """The input tensor of a network; `input_shape` is checked against the smallest that it can take."""
+    """The input tensor of a network; `input_shape` is checked against the smallest that it can take.
+
+    Without its classifier a network takes images of any size, unless `input_shape` says otherwise.
+    """
     if weights is not None and not isinstance(weights, (str, Path)):
         raise UsageError(f"{name}: weights must be None or a file; received {weights!r}")
     if str(weights) == "imagenet":
@@ -44,7 +53,7 @@ def image_input(
             else layers.Input(tensor=input_tensor)
         )
     first = backend.image_data_format() == "channels_first"
-    size = (default_size, default_size)
+    size = (default_size, default_size) if include_top else (None, None)
     if input_shape is None:
         input_shape = (3, *size) if first else (*size, 3)
     shape = tuple(input_shape)
@@ -69,13 +78,20 @@ def global_pooling(x: KerasTensor, pooling: Any, name: str, named: bool = True) 
     return pooled
 
 
+def classes_of(name: str, classes: Any) -> int:
+    """The number of classes, if it is one."""
+    return positive(name, "classes", classes)
+
+
 def classifier(
     x: KerasTensor, classes: int, activation: Any, name: str, initializer: Any = "glorot_uniform"
 ) -> KerasTensor:
     """The last dense layer."""
-    units = positive(name, "classes", classes)
     dense = layers.Dense(
-        units, activation=activation, kernel_initializer=initializer, name="predictions"
+        classes_of(name, classes),
+        activation=activation,
+        kernel_initializer=initializer,
+        name="predictions",
     )
     y: KerasTensor = dense(x)
     return y

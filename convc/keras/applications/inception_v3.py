@@ -85,7 +85,7 @@ def InceptionV3(  # noqa: N802
     name: str = "inception_v3",
 ) -> Model:
     """23,851,784 parameters; input 299×299×3, at least 75×75."""
-    inputs = frame.image_input(name, input_tensor, input_shape, 299, 75, weights)
+    inputs = frame.image_input(name, input_tensor, input_shape, 299, 75, weights, include_top)
     x = _body(inputs)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)

@@ -55,7 +55,9 @@ def MobileNet(  # noqa: N802
 ) -> Model:
     """4,253,864 parameters at alpha 1; input 224×224×3. `alpha` scales the number of filters."""
     alpha = checked("MobileNet", "alpha", alpha, "a positive number")
-    inputs = frame.image_input("MobileNet", input_tensor, input_shape, 224, 32, weights)
+    inputs = frame.image_input(
+        "MobileNet", input_tensor, input_shape, 224, 32, weights, include_top
+    )
     rows = inputs.shape[2 if frame.channel_axis() == 1 else 1]
     name = name or f"mobilenet_{alpha:0.2f}_{rows}"
     x: Any = layers.Conv2D(

@@ -75,7 +75,9 @@ def MobileNetV2(  # noqa: N802
 ) -> Model:
     """3,538,984 parameters at alpha 1; input 224×224×3. `alpha` scales the number of filters."""
     alpha = checked("MobileNetV2", "alpha", alpha, "a positive number")
-    inputs = frame.image_input("MobileNetV2", input_tensor, input_shape, 224, 32, weights)
+    inputs = frame.image_input(
+        "MobileNetV2", input_tensor, input_shape, 224, 32, weights, include_top
+    )
     rows = inputs.shape[2 if frame.channel_axis() == 1 else 1]
     name = name or f"mobilenetv2_{alpha:0.2f}_{rows}"
     x = _normalized(_conv(inputs, divisible(32 * alpha), "Conv1", 3, 2), "bn_Conv1")

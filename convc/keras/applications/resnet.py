@@ -41,7 +41,7 @@ def _resnet(
     classifier_activation: Any,
     name: str,
 ) -> Model:
-    inputs = frame.image_input(name, input_tensor, input_shape, 224, 32, weights)
+    inputs = frame.image_input(name, input_tensor, input_shape, 224, 32, weights, include_top)
     x: Any = layers.ZeroPadding2D(3, name="conv1_pad")(inputs)
     x = layers.Conv2D(64, 7, strides=2, name="conv1_conv")(x)
     x = layers.Activation("relu", name="conv1_relu")(_normalized(x, "conv1_bn"))

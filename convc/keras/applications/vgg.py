@@ -24,7 +24,7 @@ def vgg(
     name: str,
 ) -> Model:
     """Five blocks of 3×3 convolutions and a pooling, then three dense layers."""
-    inputs = frame.image_input(name, input_tensor, input_shape, 224, 32, weights)
+    inputs = frame.image_input(name, input_tensor, input_shape, 224, 32, weights, include_top)
     x: Any = inputs
     for block, (filters, depth) in enumerate(zip((64, 128, 256, 512, 512), depths, strict=True), 1):
         for n in range(1, depth + 1):

@@ -67,7 +67,7 @@ def Xception(  # noqa: N802
     name: str = "xception",
 ) -> Model:
     """22,910,480 parameters; input 299×299×3, at least 71×71."""
-    inputs = frame.image_input(name, input_tensor, input_shape, 299, 71, weights)
+    inputs = frame.image_input(name, input_tensor, input_shape, 299, 71, weights, include_top)
     x = _body(inputs)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
