@@ -19,7 +19,7 @@ from convc_runtime.memory import Mapping, aligned, map_code
 from convc.cli.bounds import SUMS, read_kernel
 from convc.cli.peak import rate
 from convc.codegen.link import link
-from convc.codegen.llvm import kernels_module
+from convc.codegen.llvm_module import kernels_module
 from convc.codegen.llvmc import compile_object, host_cpu
 from convc.target import Target, target
 

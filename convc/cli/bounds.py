@@ -12,7 +12,7 @@ import numpy as np
 from convc_runtime.memory import aligned, map_code
 
 from convc.codegen.link import link
-from convc.codegen.llvm import kernels_module
+from convc.codegen.llvm_module import kernels_module
 from convc.codegen.llvmc import compile_object, host_cpu
 from convc.loops.ir import (
     Alloc,

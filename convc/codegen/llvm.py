@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from convc.codegen.llvm_entry import Code, entry_function, support_functions
 from convc.codegen.llvm_kernel import kernel_function
+from convc.codegen.llvm_module import module
 from convc.codegen.llvmc import QUICK
 from convc.codegen.support import support_ir
 from convc.loops.families import family_of
-from convc.loops.ir import Kernel
+from convc.loops.ir import Kernel, LoopKind
 from convc.program.ir import Program
 from convc.program.printer import print_program
 from convc.target import Target
-
-
-def module(functions: Iterable[str], target: Target) -> str:
-    """A module of the given functions: target, attributes and the declarations of what they use."""
-    body = "\n\n".join(functions)
-    features = ",".join(f"+{f}" for f in target.features)
-    width = target.vector_bytes * 8
-    attributes = (
-        f'attributes #0 = {{ nounwind "target-cpu"="{target.cpu}" "target-features"="{features}" '
-        f'"prefer-vector-width"="{width}" "min-legal-vector-width"="{width}" }}'
-    )
-    header = f'target triple = "{target.triple}"'
-    return "\n\n".join([header, body, "\n".join(_declarations(body)), attributes]) + "\n"
-
-
-def kernels_module(kernels: Iterable[Kernel], target: Target) -> str:
-    """A module with one function per kernel, under the kernels' names."""
-    return module((kernel_function(k, target, k.name) for k in kernels), target)
 
 
 def entry_name(prefix: str, entry: str) -> str:
@@ -65,13 +47,20 @@ def distinct(codes: Iterable[Code]) -> list[Code]:
 class Unit:
     """What becomes one object: `identity` is all that its code follows from, `text` writes the LLVM module.
 
-    A `baseline` unit runs on every machine of the instruction set.
+    A `baseline` unit runs on every machine of the instruction set. Of a `short` one the identity is a kernel's loop IR,
+    under its function's name, which is read much faster than its module is written.
     """
 
     name: str
     identity: str
     text: Callable[[], str]
     baseline: bool = False
+    short: bool = False
+
+
+_UNROLLED = f" {LoopKind.unrolled.value} {{"
+_SHORT = 4000
+"""Characters of a kernel with unrolled loops: a thousand are read in 1 ms, its module is written in 5 to 20."""
 
 
 class Units:
@@ -91,11 +80,12 @@ class Units:
         if known is not None and known[0] is kernel:
             return known
         code = Code(family_of(kernel), self.prefix)
-        family = code.family
+        family, text = code.family, code.family.under(code.name)
         unit = Unit(
             family.name,
-            f"{code.name}\n{family.text}",
+            text,
             lambda: module([kernel_function(family.kernel, self.target, code.name)], self.target),
+            short=_UNROLLED in text and len(text) < _SHORT,
         )
         self._known[kernel.name] = (kernel, code, unit)
         return self._known[kernel.name]
@@ -124,37 +114,3 @@ def support_unit(target: Target, prefix: str) -> Unit:
     """The unit of the support code."""
     text = support_ir(target, prefix)
     return Unit("support", text, lambda: text, baseline=True)
-
-
-_CALL = re.compile(r"call ([^@\n]+?) (@llvm\.[\w.]+)\(([^\n]*)\)\n", re.MULTILINE)
-_ARGUMENT = re.compile(r"(ptr|void|i\d+|float|double|half|bfloat|<\d+ x \w+>)(?= )")
-
-
-def _declarations(body: str) -> list[str]:
-    """A declaration for each LLVM intrinsic that is called, read off its calls."""
-    found: dict[str, str] = {}
-    for match in _CALL.finditer(body + "\n"):
-        result, name, arguments = match.groups()
-        if name not in found:
-            types = _argument_types(arguments)
-            immediate = _IMMEDIATE.get(name.split(".")[1], ())
-            marked = [f"{t} immarg" if i in immediate else t for i, t in enumerate(types)]
-            found[name] = f"declare {result} {name}({', '.join(marked)})"
-    return sorted(found.values())
-
-
-# Arguments that must be constants, by intrinsic family.
-_IMMEDIATE = {"prefetch": (1, 2, 3), "abs": (1,)}
-
-
-def _argument_types(arguments: str) -> list[str]:
-    """The types of a call's arguments: the text up to each value, attributes left out."""
-    types, depth, start = [], 0, 0
-    for i, c in enumerate([*arguments, ","]):
-        depth += (c in "<([") - (c in ">)]")
-        if c == "," and depth == 0:
-            match = _ARGUMENT.match(arguments[start:i].strip())
-            assert match is not None, arguments
-            types.append(match.group(1))
-            start = i + 1
-    return types

@@ -75,8 +75,6 @@ class Objects:
         if code is not None:
             self.found[key] = code
             return key
-        with self.phase("generate"):
-            text = unit.text()
         with self.phase("machine code"):
             self.missing[key] = len(self.missing)
             missing, known = len(self.missing), len(self.missing) + len(self.found)
@@ -84,6 +82,9 @@ class Objects:
             if self.pool is None:
                 self.pool = Pool(self.target, expected, folder=self.cache.folder)
             self.pool.expect(expected)
+        with self.phase("generate"):
+            text = unit.identity if unit.short and self.pool.workers else unit.text()
+        with self.phase("machine code"):
             self.pool.add(self.missing[key], unit.name, text, key, unit.baseline)
         return key
 

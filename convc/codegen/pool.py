@@ -24,6 +24,7 @@ from typing import IO
 from convc_runtime.cpu import available_cpus, instruction_set, machine
 
 from convc.codegen import llvmc
+from convc.codegen.llvm_module import llvm_text
 from convc.codegen.support import baseline
 from convc.codegen.worker import LENGTH, MADE, greeting, request
 from convc.errors import IRError
@@ -43,8 +44,8 @@ _PIPE_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Job:
-    """A module to compile. `index` is the caller's, `name` what an error calls it; a worker keeps its object in the
-    cache under `key`. `baseline` ones run on every machine of the instruction set."""
+    """A module to compile: LLVM text, or a kernel in loop IR. `index` is the caller's, `name` what an error calls it; a
+    worker keeps its object in the cache under `key`. `baseline` ones run on every machine of the instruction set."""
 
     index: int
     name: str
@@ -155,7 +156,7 @@ class Pool:
             raise IRError(f"kernel {job.name}: the compilers for {self.target.name} ended early")
         target = baseline(self.target) if job.baseline else self.target
         try:
-            self.objects[job.index] = llvmc.compile_object(job.text, target)
+            self.objects[job.index] = llvmc.compile_object(llvm_text(job.text, target), target)
             self.here.add(job.index)
         except IRError as error:
             raise IRError(f"kernel {job.name}: {error}") from error

@@ -1,10 +1,11 @@
-"""A process that turns LLVM text into objects: `python -m convc.codegen.worker`, fed through its standard streams.
+"""A process that makes objects of LLVM text or of kernels: `python -m convc.codegen.worker`, fed by its standard input.
 
 The first frame on the input is JSON: two targets, and the cache's folder or null. Each further one is a request: a
 number (8 bytes), which of the targets (a byte), the key of the object in the cache (64 bytes, or blanks) and the text
-of a module. It is answered by one frame: the number, `=` and the object, or the number, `!` and what LLVM has against
-the text. What is answered has been kept in the cache. A frame is its length (8 bytes, little endian, as all numbers)
-and its bytes. The process ends with its input, so it never outlives its parent for longer than one module takes.
+of an LLVM module, or of a kernel in loop IR. It is answered by one frame on the standard output: the number, `=` and
+the object, or the number, `!` and what LLVM has against the text. What is answered has been kept in the cache. A frame
+is its length (8 bytes, little endian, as all numbers) and its bytes. The process ends with its input, so it never
+outlives its parent for longer than one module takes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from convc.codegen.cache import Cache
+from convc.codegen.llvm_module import llvm_text
 from convc.codegen.llvmc import compile_object
 from convc.errors import IRError
 from convc.target import Target
@@ -63,7 +65,7 @@ def main() -> None:
         index, which, rest = data[:LENGTH], int(data[LENGTH : LENGTH + 1]), data[LENGTH + 1 :]
         key, text = rest[:_KEY].decode().strip(), rest[_KEY:].decode()
         try:
-            code = compile_object(text, targets[which])
+            code = compile_object(llvm_text(text, targets[which]), targets[which])
         except IRError as error:
             answers.write(frame(index, REFUSED, str(error).encode()))
         else:

@@ -62,6 +62,10 @@ class Family:
     def name(self) -> str:
         return self.kernel.name
 
+    def under(self, name: str) -> str:
+        """The kernel's text, under a name."""
+        return f"kernel {name}{self.text[self.text.index('(') :]}"
+
     @property
     def arguments(self) -> tuple[int | str, ...]:
         """What the code takes after its buffers: a number for each size, other symbols by name."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convc.codegen.llvm import kernels_module
+from convc.codegen.llvm_module import kernels_module
 from convc.codegen.llvmc import assembly, compile_object, host_cpu
 from convc.loops.interp import run_kernel
 from convc.loops.ir import Kernel

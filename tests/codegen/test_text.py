@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from convc.codegen.llvm import kernels_module
+from convc.codegen.llvm_module import kernels_module
 from convc.loops.parser import parse_kernel
 from convc.target import TARGETS
 
@@ -26,7 +26,7 @@ kernel f(in x: float32[8], out y: float32[8]) {
 """
 SCRIPT = """
 import sys
-from convc.codegen.llvm import kernels_module
+from convc.codegen.llvm_module import kernels_module
 from convc.loops.parser import parse_kernel
 from convc.target import TARGETS
 print(kernels_module([parse_kernel(sys.argv[1])], TARGETS["x86-64-avx2"]))

@@ -87,7 +87,11 @@ def test_what_a_compiled_model_cant_do_says_so(name: str) -> None:
 
 
 def test_refusals_name_what_to_do() -> None:
-    with pytest.raises(UnsupportedError, match=r"tf\.data\.TFRecordDataset isn't supported: .*give arrays"):
+    with pytest.raises(
+        UnsupportedError, match=r"tf\.data\.TFRecordDataset isn't supported: .*give arrays"
+    ):
         TF["data.TFRecordDataset"](["a.tfrecord"])
-    with pytest.raises(UnsupportedError, match=r"tf\.saved_model\.save isn't supported: use model\.save"):
+    with pytest.raises(
+        UnsupportedError, match=r"tf\.saved_model\.save isn't supported: use model\.save"
+    ):
         TF["saved_model.save"](None, "folder")

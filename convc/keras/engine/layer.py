@@ -442,7 +442,14 @@ class Layer:
     def _passed_on(self) -> dict[str, Any]:
         """What a subclass was given for `**kwargs` and passed on to a layer that it extends."""
         parameters = inspect.signature(type(self).__init__).parameters
-        left = {"activity_regularizer", "input_dim", "batch_input_shape", "batch_shape", "weights", *_COMMON}
+        left = {
+            "activity_regularizer",
+            "input_dim",
+            "batch_input_shape",
+            "batch_shape",
+            "weights",
+            *_COMMON,
+        }
         return {
             name: serialize_keras_object(vars(self).get(name, given))
             for name, given in self.init_arguments.items()
