@@ -74,7 +74,7 @@ class Family:
 
 def family_of(kernel: Kernel) -> Family:
     """The family of a scheduled kernel: of itself alone, under its own name, where its sizes must be numbers."""
-    fixed = None if _is_tiled(kernel) else _fixed_sizes(kernel)
+    fixed = _fixed_sizes(kernel)
     if fixed is None:
         return Family(kernel, {}, print_kernel(kernel))
     symbols: dict[int, str] = {}
@@ -87,41 +87,35 @@ def family_of(kernel: Kernel) -> Family:
     return Family(replace(general, name=name), {s: n for n, s in symbols.items()}, text)
 
 
-def _is_tiled(kernel: Kernel) -> bool:
-    """True for kernels with tiles in registers, packed or blocked operands, or a long text."""
-    blocked = (a.divide != 1 or a.modulus is not None for b in kernel.params for a in b.layout.axes)
-    if any(blocked):
-        return True
-    names, accesses = {b.name for b in kernel.params}, 0
-    for stmt in walk(kernel.body):
-        if isinstance(stmt, Intrinsic) or (isinstance(stmt, Alloc) and len(stmt.buffer.shape) > 1):
-            return True
-        accesses += isinstance(stmt, Store) and stmt.buffer in names
-        accesses += sum(isinstance(e, Load) and e.buffer in names for e in _inside(stmt))
-        if accesses > MOST_ACCESSES:
-            return True
-    return False
-
-
 def _fixed_sizes(kernel: Kernel) -> frozenset[int] | None:
-    """The sizes that stay numbers; None if all of them must.
+    """The sizes between two lanes of a vector, whose distance in memory must be known: they stay numbers.
 
-    Those are the ones that divisions are by, for they cost more by a number that isn't known, and those between two
-    lanes of a vector, whose distance in memory must be known.
+    None if all sizes do: for tiles in registers, packed or blocked operands, long texts, and divisions of indices,
+    which cost more by a number that isn't known.
     """
     shapes = {b.name: b for b in kernel.params}
-    lanes = {
-        s.var for s in walk(kernel.body) if isinstance(s, For) and s.kind is LoopKind.vectorized
-    }
+    if any(a.divide != 1 or a.modulus is not None for b in kernel.params for a in b.layout.axes):
+        return None
     fixed: set[int] = set()
+    lanes: set[str] = set()
+    accesses = 0
     for stmt in walk(kernel.body):
-        if isinstance(stmt, Store) and stmt.buffer in shapes:
-            fixed |= _between_lanes(shapes[stmt.buffer], stmt.index, lanes)
+        if isinstance(stmt, Intrinsic) or (isinstance(stmt, Alloc) and len(stmt.buffer.shape) > 1):
+            return None
+        if isinstance(stmt, For) and stmt.kind is LoopKind.vectorized:
+            lanes.add(stmt.var)
+        met: list[Load | Store] = [stmt] if isinstance(stmt, Store) else []
         for expr in _inside(stmt):
-            if isinstance(expr, Binary) and expr.op in ("//", "%") and expr.dtype is INDEX:
+            if isinstance(expr, Load):
+                met.append(expr)
+            elif isinstance(expr, Binary) and expr.op in ("//", "%") and expr.dtype is INDEX:
                 return None
-            if isinstance(expr, Load) and expr.buffer in shapes:
-                fixed |= _between_lanes(shapes[expr.buffer], expr.index, lanes)
+        for access in met:
+            if access.buffer in shapes:
+                accesses += 1
+                fixed |= _between_lanes(shapes[access.buffer], access.index, lanes)
+        if accesses > MOST_ACCESSES:
+            return None
     return frozenset(fixed)
 
 

@@ -33,6 +33,8 @@ class _Joining:
         self.replaced = {value: name for name, value in next_values(graph).items()}
         reads = state_read(graph, groups)
         self.states = {id(g): names for g, names in zip(groups, reads, strict=True)}
+        # By id, with the group, which thus is nobody else's.
+        self.shapes: dict[int, tuple[Group, Shape | None]] = {}
 
     def run(self) -> list[Group]:
         order: list[Group] = []
@@ -71,18 +73,23 @@ class _Joining:
         results = {*first.outputs, *second.outputs}
         kept = (o for n in nodes[:-1] for o in n.outputs if o in results)
         group = Group(tuple(nodes), tuple(kept))
+        self.shapes[id(group)] = (group, self.short_shape(second))
         self.states[id(group)] = self.states[id(first)] | self.states[id(second)]
         return group
 
     def short_shape(self, group: Group) -> Shape | None:
         """The shape of all that a pointwise group computes, if that is one short one."""
+        if id(group) not in self.shapes:
+            self.shapes[id(group)] = (group, self.found_shape(group))
+        return self.shapes[id(group)][1]
+
+    def found_shape(self, group: Group) -> Shape | None:
         shape = self.graph.types[group.output].shape
         size = size_of(shape)
         if not shape or not isinstance(size, int) or size > MOST_ELEMENTS:
             return None
-        alike = all(
-            self.graph.types[node.outputs[0]].shape == shape
-            and is_pointwise(node.op, tuple(self.graph.types[i] for i in node.inputs))
-            for node in group.nodes
-        )
-        return shape if alike else None
+        for node in group.nodes:
+            types = tuple(self.graph.types[i] for i in node.inputs)
+            if self.graph.types[node.outputs[0]].shape != shape or not is_pointwise(node.op, types):
+                return None
+        return shape
