@@ -33,14 +33,16 @@ class ByHand:
     def __init__(self, optimizer: Any) -> None:
         self.kept = kept_for(optimizer)
         put_down = cell_of(optimizer.step_count).pending is not None
+        self._state: list[Variable] = []
         self._rate = optimizer.rate_at(self.kept.steps_made(optimizer, put_down))
 
     def rate(self, optimizer: Any, dtype: DType) -> Step:
         return as_tensor(np.array(self._rate, dtype.numpy)).step
 
     def state(self, optimizer: Any, variables: Sequence[Variable]) -> list[Step]:
-        return [v.step for v in self.kept.state(optimizer.rule, variables)]
+        self._state = self.kept.state(optimizer.rule, variables)
+        return [v.step for v in self._state]
 
     def keep(self, optimizer: Any, variables: Sequence[Variable], after: Sequence[Step]) -> None:
-        for variable, step in zip(self.kept.state(optimizer.rule, variables), after, strict=True):
+        for variable, step in zip(self._state, after, strict=True):
             variable.assign(KerasTensor(step))

@@ -25,7 +25,6 @@ from convc.keras.training.hand_running import Version, Work, run
 from convc.keras.training.own_steps import detached
 from convc.keras.training.replay import called
 from convc.keras.training.seeds import next_key
-from convc.types import DType, TensorType
 
 TAPES = 8
 """Tapes that may wait for their gradients at a time."""
@@ -44,8 +43,7 @@ class Versions(dict[Variable, Step]):
         return True
 
     def __missing__(self, variable: Variable) -> Step:
-        type = TensorType(DType.of(variable.dtype), variable.shape)
-        step = Version(variable, (), type, recorded=self.ledger)
+        step = Version(variable, (), variable._step.type, recorded=self.ledger)
         cell = cell_of(variable)
         if variable.keeper is None:
             variable.keeper = cell

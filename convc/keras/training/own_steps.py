@@ -76,7 +76,10 @@ class Traced(dict[Variable, Step]):
 
 def detached(step: Step) -> Step:
     """A step that was assigned to a variable: no gradient goes through it, a tape reads variables."""
-    if not step.type.dtype.is_float or not isinstance(step.source, (Op, Part)):
+    source = step.source
+    if isinstance(source, Part) and isinstance(source.whole, Update):
+        return step  # Updates stop gradients themselves.
+    if not step.type.dtype.is_float or not isinstance(source, (Op, Part)):
         return replace(step)
     return Step(StopGradient(), (step,), step.type, symbolic=step.symbolic, recorded=step.recorded)
 

@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from convc.errors import ModelError, UnsupportedError
 from convc.keras.engine.naming import user_line
-from convc.keras.engine.steps import Step, recorded, recording_now
+from convc.keras.engine.steps import Part, Step, recorded, recording_now
 from convc.keras.engine.tensor import FUNCTIONS, KerasTensor, Variable, as_tensor
 from convc.keras.training.jacobians import Jacobians
 from convc.keras.training.ledger import LEDGER
 from convc.keras.training.own_steps import leaves, rebuilt, tracing_step
-from convc.keras.training.wholes import gradients
+from convc.keras.training.wholes import Update, gradients
 from convc.ops.elementwise import StopGradient
 
 
@@ -141,9 +141,16 @@ def differentiable(target: Step) -> set[int]:
         step = stack.pop()
         if id(step) not in found and step.type.dtype.is_float:
             found.add(id(step))
-            if not isinstance(step.source, StopGradient):
+            if not _stops(step.source):
                 stack.extend(step.inputs)
     return found
+
+
+def _stops(source: Any) -> bool:
+    """Whether no gradient goes through."""
+    return isinstance(source, StopGradient) or (
+        isinstance(source, Part) and isinstance(source.whole, Update)
+    )
 
 
 def _total(target: Any, weights: Any) -> KerasTensor:

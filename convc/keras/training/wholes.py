@@ -16,6 +16,7 @@ from convc.keras.engine.tensor import KerasTensor, Variable, as_tensor
 from convc.keras.training.optimizer import NO_CONSTRAINTS, PREFIX, slot_name, updated
 from convc.keras.training.rules import Rule
 from convc.ops.differentiation import add_gradients
+from convc.ops.elementwise import StopGradient
 from convc.ops.shape import Transpose
 from convc.ops.values import Value
 
@@ -82,7 +83,7 @@ class Update:
     @property
     def key(self) -> Hashable:
         limits = tuple(None if v.constraint is None else id(v.constraint) for v in self.variables)
-        return type(self.rule), repr(self.rule), len(self.variables), self.fixed, limits
+        return type(self.rule), self.rule, len(self.variables), self.fixed, limits
 
     @property
     def state(self) -> list[str]:
@@ -114,7 +115,11 @@ class Update:
             if perm is not None:
                 for place in (k, *range(count + k * each, count + (k + 1) * each)):
                     after[place] = trace.builder.add(Transpose(inverse(perm)), after[place])
-        return after
+        floats = [trace.builder.types[name].dtype.is_float for name in after]
+        return [
+            trace.builder.add(StopGradient(), name) if is_float else name
+            for name, is_float in zip(after, floats, strict=True)
+        ]
 
     def _updated(self, trace: Any, inputs: Sequence[str]) -> list[str]:
         names = [str(k) for k in range(len(self.variables))]
