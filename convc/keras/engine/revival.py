@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -301,9 +302,9 @@ def functional(cls: Any, config: dict[str, Any]) -> Any:
         old = old or any(isinstance(node, list) for node in inbound)
         layers[name] = layer
         nodes[name] = [_node(node) for node in inbound]
-        if getattr(layer, "follows_phase", False):
-            for node in nodes[name]:
-                node.kwargs.pop("training", None)
+        for node, written in zip(nodes[name], inbound, strict=True):
+            if "training" in node.kwargs and isinstance(written, dict) and _unsaid(layer, node):
+                del node.kwargs["training"]
     given, wanted = _structure(config.get("input_layers")), _structure(config.get("output_layers"))
     if old:
         given, wanted = _unwrapped(given), _unwrapped(wanted)
@@ -317,6 +318,19 @@ def functional(cls: Any, config: dict[str, Any]) -> Any:
     model.network.operations.sort(key=lambda o: place.get(o.name, -1))
     model.trainable_itself(config.get("trainable", True))
     return model
+
+
+def _unsaid(layer: Any, node: Node) -> bool:
+    """Whether `training` in a call of Keras 3's is what it writes where the user said nothing: its default.
+
+    That is True for image layers, None (nothing is written) for models and normalizations, and False for most others.
+    """
+    if getattr(layer, "follows_phase", False):
+        return True
+    if node.kwargs["training"] is not False or hasattr(layer, "network"):
+        return False
+    parameter = inspect.signature(layer.call).parameters.get("training")
+    return parameter is None or parameter.default is False
 
 
 def _node(node: Any) -> Node:

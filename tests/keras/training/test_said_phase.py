@@ -147,3 +147,19 @@ def test_draws_of_own_layers_differ_in_predictions_that_train() -> None:
     first, second = model.predict(X, verbose=0) - X, model.predict(X, verbose=0) - X
     assert abs(first.std() - 1) < 0.15
     assert not np.array_equal(first, second)
+
+
+def test_what_keras_3_writes_where_nothing_was_said_is_not_taken_for_said() -> None:
+    i = keras.Input((6,))
+    x = layers.BatchNormalization(name="n")(layers.Dropout(0.5, name="drop")(i), training=False)
+    config = keras.Model(i, layers.Reshape((6, 1))(x)).get_config()
+    drop = next(entry for entry in config["layers"] if entry["name"] == "drop")
+    assert drop["inbound_nodes"][0]["kwargs"] == {}
+    drop["inbound_nodes"][0]["kwargs"] = {"training": False}  # the default of Keras' Dropout
+    again: Any = keras.Model.from_config(config)
+    norm, kept = (again.get_layer(n).calls[0].kwargs for n in ("n", "drop"))
+    assert norm == {"training": False}
+    assert kept == {}
+    drop["inbound_nodes"][0]["kwargs"] = {"training": True}
+    again = keras.Model.from_config(config)
+    assert not np.array_equal(again.predict(X, verbose=0), again.predict(X, verbose=0))
