@@ -66,6 +66,10 @@ class Layer:
 
     `call` runs on `KerasTensor`s: whatever it does with Python's operators, `convc.keras.ops` and other layers
     becomes part of the model's graph.
+
+    What a call says by `training=` holds for it and for the layers inside, however the model is run, as in Keras 2 and
+    as Keras' guides have it: `Dropout(0.5)(x, training=True)` draws in predictions too, `base(x, training=False)` keeps
+    its statistics in `fit`. (Keras 3's own `fit` and `predict` overrule functional models' calls.)
     """
 
     calls: list[Call]
