@@ -143,12 +143,12 @@ class Program:
         """The outputs that aren't variables' next values. `feeds` are the inputs that are no variables."""
         for ref, cell, name in bound.states:
             if cell.place is not bound:
-                cell.move(_alive(ref), bound, name)
-        given = {**feeds, **{name: _alive(ref).array for ref, name in bound.read}}
+                cell.move(alive(ref), bound, name)
+        given = {**feeds, **{name: alive(ref).array for ref, name in bound.read}}
         found = bound.entry(*[given[name] for name in self._inputs])
         for ref, cell, _ in bound.states:
             cell.copied = False
-            variable = _alive(ref)
+            variable = alive(ref)
             if variable.has_value:
                 variable.let_go()
         return found if isinstance(found, list) else [found]
@@ -202,7 +202,8 @@ class Program:
         return [name for name in self.graph.outputs if not name.startswith(NEXT)]
 
 
-def _alive(ref: weakref.ref[Variable]) -> Variable:
+def alive(ref: weakref.ref[Variable]) -> Variable:
+    """A variable that the caller knows to be there."""
     found = ref()
     assert found is not None, "its caller holds it"
     return found

@@ -234,7 +234,7 @@ def _fixed(step: Step) -> bool:
 def _array(step: Step) -> Array:
     if step.known is not None:
         return step.known
-    array: Any = step.source
+    array: Array = step.source  # type: ignore[assignment]
     return array
 
 
@@ -302,7 +302,8 @@ def referenced(
 
 
 def _seen_as(array: Array, perm: tuple[int, ...] | None) -> Array:
-    return array if perm is None else np.transpose(array, perm)
+    seen: Array = array if perm is None else np.transpose(array, perm)
+    return seen
 
 
 def operations(graph: Graph) -> int:

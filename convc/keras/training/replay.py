@@ -6,6 +6,7 @@ attribute of it or of the layers within. Layers and functions of the user's run 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from convc.keras.engine.phase import said_phase, stepping
 from convc.keras.engine.steps import Outputs, Part, Step, Variable
 from convc.keras.engine.tensor import KerasTensor, as_tensor
 from convc.keras.training.attached import Attached
+from convc.keras.training.hand_programs import alive
 from convc.ops.noise import FreshSeed
 from convc.types import TensorType
 
@@ -48,21 +50,24 @@ class Made:
 class Template:
     """A call as steps: first come the arguments, then variables, then constants, then what is made of them."""
 
-    variables: list[Variable]
+    variables: list[weakref.ref[Variable]]
     constants: list[Step]
     made: list[Made]
     outputs: Any
     """The call's outputs, with (place, name) for each tensor."""
-    assigned: list[tuple[Variable, int]]
-    layers: list[tuple[Layer, int]]
+    assigned: list[tuple[weakref.ref[Variable], int]]
+    layers: list[tuple[weakref.ref[Layer], int]]
 
     @property
     def valid(self) -> bool:
-        return all(layer._changes == count for layer, count in self.layers)
+        return all(
+            (layer := ref()) is not None and layer._changes == count for ref, count in self.layers
+        )
 
     def replay(self, arguments: list[Step], ledger: Any) -> Any:
         known = ledger.variables
-        values = [*arguments, *(known[v] for v in self.variables), *self.constants]
+        read = [known[alive(ref)] for ref in self.variables]
+        values = [*arguments, *read, *self.constants]
         wholes: dict[int, Outputs] = {}
         for each in self.made:
             source: Any = each.source
@@ -74,8 +79,8 @@ class Template:
                 source, inputs, each.type, each.layer, training=each.training, recorded=ledger
             )
             values.append(step)
-        for variable, place in self.assigned:
-            known[variable] = values[place]
+        for ref, place in self.assigned:
+            known[alive(ref)] = values[place]
         return _filled(self.outputs, values)
 
 
@@ -91,8 +96,9 @@ class Memo:
     """The templates of one layer."""
 
     def __init__(self, layer: Layer, tries: int = 0) -> None:
-        self.layers = _within(layer)
-        self.suits = all(map(_own, self.layers))
+        layers = _within(layer)
+        self.layers = list(map(weakref.ref, layers))
+        self.suits = all(map(_own, layers))
         self.templates: dict[Hashable, Template] = {}
         self.tries = tries
         """How often a template was made, or found out of date."""
@@ -183,12 +189,12 @@ def _template(
             return None
         inputs = tuple(places[id(i)] for i in step.inputs)
         made.append(Made(source, inputs, step.type, step.layer, step.training))
-    layers = [(layer, layer._changes) for layer in memo.layers]
+    layers = [(ref, layer._changes) for ref in memo.layers if (layer := ref()) is not None]
     shown = map_tensors(lambda t: Place(places[id(t.step)], t.name), outputs)
     if any(t.mask is not None for t in _flat(outputs)):
         return None
-    ends = [(v, places[id(s)]) for v, s in assigned.items()]
-    return Template(list(variables), constants, made, shown, ends, layers)
+    ends = [(weakref.ref(v), places[id(s)]) for v, s in assigned.items()]
+    return Template(list(map(weakref.ref, variables)), constants, made, shown, ends, layers)
 
 
 def _reads(step: Step) -> bool:

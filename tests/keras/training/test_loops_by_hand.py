@@ -1,5 +1,7 @@
 """Whole loops by hand: against numpy, against the same loops under `fit`, and how often they are compiled."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -392,3 +394,18 @@ def test_a_failing_train_step_is_traced_once_and_entries_for_sizes_are_few(
     for rows in (3, 4, 5, 3):
         assert model.train_on_batch(X[:rows], Y[:rows], return_dict=True)["rows"] == rows
     assert len(model._run._entries) <= 2
+
+
+def test_models_trained_by_hand_go_with_their_last_reference(wrap: Wrap) -> None:
+    def trained() -> Any:
+        model = dense(5, 2, layers.BatchNormalization())
+        step = stepper(model, keras.optimizers.Adam(0.1), wrap)
+        for _ in range(3):
+            step(X, Y)
+        return [weakref.ref(model), *map(weakref.ref, model.weights)]
+
+    refs = trained()
+    with keras.GradientTape():
+        pass
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * len(refs)
