@@ -1,5 +1,6 @@
 """The networks have Keras' parameter counts, layer names and output shapes."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,53 @@ def test_application_has_keras_parameter_count(name: str, data_format: str) -> N
     model = getattr(applications, name)(weights=None)
     assert (model.count_params(), len(model.layers)) == COUNTS[name]
     assert model.output_shape == (None, 1000)
+
+
+DIGESTS: dict[str, tuple[dict[str, Any], int, int, str]] = {
+    "ResNet50V2": ({}, 25_613_800, 192, "e2525e48c512761a"),
+    "InceptionResNetV2": ({"classes": 10, "input_shape": (96, 96, 3)}, 54_352_106, 782, "63a7f6336cad730e"),
+    "MobileNetV3Small": ({}, 2_554_968, 164, "a0cc6fec4be4663b"),
+    "MobileNetV3Large": (
+        {"minimalistic": True, "input_shape": (96, 96, 3)}, 3_948_688, 146, "c38875d3376aa140"
+    ),
+    "EfficientNetV2B0": ({}, 7_200_312, 273, "dfe4863157eb6e21"),
+    "EfficientNetV2S": (
+        {"include_top": False, "pooling": "max", "input_shape": (96, 96, 3)}, 20_331_360, 514, "106e89536865666e"
+    ),
+    "ConvNeXtTiny": ({}, 28_589_128, 135, "fd0d3d4f1baaab85"),
+    "NASNetMobile": ({"classes": 10, "input_shape": (96, 96, 3)}, 4_280_286, 771, "1f337c87e65da994"),
+}  # fmt: skip
+"""Options, parameters, layers, and a digest of the layers' names and the weights' shapes in order (Keras 3.15)."""
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_layers_and_weights_stand_in_keras_order(name: str) -> None:
+    """So files of weights fit, those that go by order and those that go by name."""
+    options, count, layers, digest = DIGESTS[name]
+    model = getattr(applications, name)(weights=None, **options)
+    assert (model.count_params(), len(model.layers)) == (count, layers)
+    seen = [[layer.name for layer in model.layers], [list(w.shape) for w in model.weights]]
+    assert hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16] == digest
+
+
+def test_stochastic_depth_keeps_or_drops_whole_samples() -> None:
+    layer = applications.convnext.StochasticDepth(0.5)
+    x = np.ones((64, 2, 3), np.float32)
+    np.testing.assert_array_equal(layer(x), x)
+    found = np.asarray(layer(x, training=True)).reshape(64, -1)
+    assert (found == found[:, :1]).all()
+    assert set(np.unique(found)) == {0.0, 2.0}
+
+
+def test_a_network_with_layers_of_its_own_comes_back(tmp_path: Path) -> None:
+    """Keras finds their classes where it has them itself."""
+    model = applications.ConvNeXtTiny(
+        weights=None, input_shape=(32, 32, 3), include_top=False, pooling="avg"
+    )
+    config = keras.saving.serialize_keras_object(model)
+    scale = next(e for e in config["config"]["layers"] if e["class_name"] == "LayerScale")
+    assert scale["module"] == "keras.src.applications.convnext"
+    assert keras.models.model_from_config(config).count_params() == model.count_params()
 
 
 def test_non_trainable_parameters_are_the_moving_statistics() -> None:

@@ -220,7 +220,7 @@ def EfficientNetV2B3(  # noqa: N802
     pooling: Any = None, classes: int = 1000, classifier_activation: Any = "softmax",
     include_preprocessing: bool = True, name: str = "efficientnetv2-b3",
 ) -> Model:  # fmt: skip
-    """14,486,374 parameters; input 300×300×3."""
+    """14,467,622 parameters; input 300×300×3."""
     return _efficientnet(
         _Variant(_B, 32, 300, 1.2, 1.4), include_top, weights, input_tensor, input_shape, pooling, classes,
         classifier_activation, include_preprocessing, name,

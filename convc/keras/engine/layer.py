@@ -36,6 +36,7 @@ from convc.keras.engine.naming import (
     user_line,
 )
 from convc.keras.engine.phase import said_phase, stepping, training_phase
+from convc.keras.engine.registry import reviving
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import (
     RECORDERS,
@@ -117,7 +118,7 @@ class Layer:
         initial_weights = kwargs.pop("weights", None)
         if kwargs:
             raise ModelError(_unknown(type(self), next(iter(kwargs))))
-        if name is not None and (not str(name) or "/" in str(name)):
+        if name is not None and (not str(name) or ("/" in str(name) and not reviving.get())):
             raise ModelError(
                 f"{type(self).__name__}: name must be a non-empty string without '/'; received {name!r}"
             )

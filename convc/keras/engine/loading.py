@@ -25,6 +25,7 @@ from convc.keras.engine.registry import (
     custom_object,
     custom_object_scope,
     generation,
+    reviving,
 )
 from convc.keras.engine.revival import LayersError, revived_layer
 from convc.keras.engine.serialization import plain
@@ -242,7 +243,11 @@ def assign(pairs: list[tuple[Variable, Array]]) -> None:
 
 
 def _model(config: Any) -> Any:
-    model = revived_layer(config)
+    token = reviving.set(True)
+    try:
+        model = revived_layer(config)
+    finally:
+        reviving.reset(token)
     if not hasattr(model, "network"):
         raise InputFileError(f"expected a model; the file has a {type(model).__name__}")
     return model

@@ -108,5 +108,7 @@ def custom(identifier: Any) -> Any:
     return found(**config) if make is None else make(config)
 
 
+reviving: ContextVar[bool] = ContextVar("convc_keras_reviving", default=False)
+"""Whether layers are made of a file: those of Keras 2 may have names with "/"."""
 generation: ContextVar[int] = ContextVar("convc_keras_generation", default=3)
 """The major version of Keras that wrote the file that is being read: "hard_sigmoid" was another function before 3."""

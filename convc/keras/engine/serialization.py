@@ -27,6 +27,8 @@ _PLACES = {
     "convc.keras.engine.model": "keras",
     "convc.keras.engine.input": "keras.layers",
     "convc.keras.optimizers.schedules": "keras.optimizers.schedules",
+    "convc.keras.applications.convnext": "keras.src.applications.convnext",
+    "convc.keras.applications.inception_resnet_v2": "keras.src.applications.inception_resnet_v2",
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from convc import keras
-from convc.errors import InputFileError, UnsupportedError, UsageError
+from convc.errors import InputFileError, ModelError, UnsupportedError, UsageError
 from convc.keras import layers, ops
 from tests.keras.running import run
 
@@ -108,6 +108,18 @@ def test_slices_between_layers_of_keras_2(spec: list[Any], key: Any) -> None:
     model = keras.models.model_from_config({"class_name": "Functional", "config": config})
     x = np.arange(60, dtype=np.float32).reshape(4, 3, 5)
     np.testing.assert_array_equal(run(model, x), x[key])
+
+
+def test_names_with_slashes_of_keras_2(tmp_path: Path) -> None:
+    """Its MobileNetV3 has "Conv/BatchNorm"; a layer made here must not, as in Keras 3."""
+    config = old_model([2], entry("Dense", units=1) | {"name": "a/b"})
+    config["config"]["layers"][1]["config"]["name"] = "a/b"
+    model = keras.models.model_from_config(config)
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.get_layer("a/b").kernel, model.get_layer("a/b").kernel)
+    with pytest.raises(ModelError, match="without '/'"):
+        layers.Dense(1, name="a/b")
 
 
 def test_functions_with_a_dtype_or_any_number_of_tensors() -> None:
