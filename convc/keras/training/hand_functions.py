@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from convc.errors import ConvcError
 from convc.graph.ir import Builder
 from convc.keras.engine.naming import scope
 from convc.keras.engine.tensor import Array, KerasTensor, Step, Variable, recording_now
@@ -126,8 +125,8 @@ class Function:
             self._by_hand = True
         try:
             found = None if self._by_hand else traced(self.python_function, arguments, args, kwargs)
-        except ConvcError:
-            found = None
+        except Exception:
+            found = None  # Arrays may do what tensors can't: then it works by hand, or fails there.
         if found is None:
             self._by_hand = True
             return None

@@ -6,6 +6,7 @@ latest value of a variable lies with the program that wrote it last, until someb
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ STEP = "step"
 """The name of a program's only entry."""
 
 NO_VIEWS: Mapping[str, tuple[int, ...]] = {}
+
+LOCK = threading.RLock()
+"""Held while variables move: several threads may compute by hand."""
 
 SETS = 8
 """Sets of variables whose contexts a program keeps: those used last."""
@@ -141,6 +145,10 @@ class Program:
 
     def run(self, bound: Bound, feeds: Mapping[str, Any]) -> list[Array]:
         """The outputs that aren't variables' next values. `feeds` are the inputs that are no variables."""
+        with LOCK:
+            return self._run(bound, feeds)
+
+    def _run(self, bound: Bound, feeds: Mapping[str, Any]) -> list[Array]:
         for ref, cell, name in bound.states:
             if cell.place is not bound:
                 cell.move(alive(ref), bound, name)

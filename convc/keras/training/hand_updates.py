@@ -11,7 +11,7 @@ from convc.keras.engine.steps import Step, recorded
 from convc.keras.engine.tensor import KerasTensor, Variable, as_tensor
 from convc.keras.training.hand_programs import cell_of
 from convc.keras.training.hand_slots import kept_for
-from convc.keras.training.ledger import LEDGER
+from convc.keras.training.ledger import ledger_now
 from convc.keras.training.own_steps import apply_in, tracing_step
 from convc.types import DType
 
@@ -23,7 +23,7 @@ def apply_gradients(optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> No
         apply_in(trace, optimizer, pairs)
         return
     book = ByHand(optimizer)
-    with recorded(LEDGER):
+    with recorded(ledger_now()):
         apply_in(book, optimizer, pairs)
 
 

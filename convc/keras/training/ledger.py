@@ -8,6 +8,7 @@ program still holds, and the next values of variables.
 from __future__ import annotations
 
 import itertools
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from convc.keras.engine.call import map_tensors
 from convc.keras.engine.layer import Layer
 from convc.keras.engine.steps import Step, Variable, evaluate, recorded
 from convc.keras.engine.tensor import Array, KerasTensor
-from convc.keras.training.hand_programs import cell_of
+from convc.keras.training.hand_programs import LOCK, cell_of
 from convc.keras.training.hand_running import Version, Work, run
 from convc.keras.training.own_steps import detached
 from convc.keras.training.replay import called
@@ -69,12 +70,14 @@ class Versions(dict[Variable, Step]):
 
 
 class Ledger:
-    """The one recording of a program."""
+    """The one recording of a thread."""
 
     def __init__(self) -> None:
         self.variables = Versions(self)
         self.tapes: weakref.WeakSet[Any] = weakref.WeakSet()
         """Those that may still ask for gradients of what is put down."""
+        self.within: Layer | None = None
+        """The layer whose call is put down in order to be repeated."""
         self._begun = 0
         self._made: dict[int, weakref.ref[KerasTensor]] = {}
         self._draws: dict[Step, int] = {}
@@ -152,6 +155,10 @@ class Ledger:
 
     def flush(self, wanted: Sequence[Step] = (), keep: bool = True) -> None:
         """Computes all that is due, and these steps. With `keep`, gradients that tapes may ask for stay possible."""
+        with LOCK:
+            self._flush(wanted, keep)
+
+    def _flush(self, wanted: Sequence[Step], keep: bool) -> None:
         changed = self.variables.changed()
         alive = [s for t in self._tensors() if (s := t.step).known is None and s.recorded is self]
         steps = list(dict.fromkeys([*wanted, *alive]))
@@ -205,12 +212,25 @@ def _known(step: Step) -> Step:
     return Step(array, (), step.type)
 
 
-LEDGER = Ledger()
+class _Own(threading.local):
+    """Each thread's ledger."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+
+
+_own = _Own()
+
+
+def ledger_now() -> Ledger:
+    """The ledger of the thread."""
+    return _own.ledger
 
 
 def recorded_call(call: Callable[[], Any]) -> Any:
     """What a call of a layer on known values gives: computed at once, unless something it needs is put down."""
-    with recorded(LEDGER):
+    ledger = ledger_now()
+    with recorded(ledger):
         outputs = call()
 
     def settled(tensor: KerasTensor) -> KerasTensor:
@@ -222,7 +242,7 @@ def recorded_call(call: Callable[[], Any]) -> Any:
 
     tensors: list[KerasTensor] = []
     map_tensors(lambda t: tensors.extend([t, *([t.mask] if t.mask is not None else [])]), outputs)
-    LEDGER.values([t.step for t in tensors if t.step.known is None and t.step.recorded is LEDGER])
-    if not any(tape.open for tape in LEDGER.tapes):
-        LEDGER.forget()
+    ledger.values([t.step for t in tensors if t.step.known is None and t.step.recorded is ledger])
+    if not any(tape.open for tape in ledger.tapes):
+        ledger.forget()
     return map_tensors(settled, outputs)

@@ -105,13 +105,12 @@ class Memo:
 
 
 _memos: Attached[Memo] = Attached()
-_building: list[Layer] = []
 
 
 def called(layer: Layer, args: Any, kwargs: Any, ledger: Any) -> Any:
     """What a call gives that is put down: from its template, if it has one."""
     memo = _memos.get(layer) or _memos.set(layer, Memo(layer))
-    if _building or not memo.suits or memo.tries > TRIES or not layer.built:
+    if ledger.within is not None or not memo.suits or memo.tries > TRIES or not layer.built:
         return layer._traced_call(args, kwargs)
     leaves: list[KerasTensor] = []
     try:
@@ -130,11 +129,11 @@ def called(layer: Layer, args: Any, kwargs: Any, ledger: Any) -> Any:
     losses = collected_losses()
     before = len(losses or ())
     latest = dict(ledger.variables)
-    _building.append(layer)
+    ledger.within = layer
     try:
         outputs = layer._traced_call(args, kwargs)
     finally:
-        _building.pop()
+        ledger.within = None
     if len(losses or ()) == before and not layer._recorded_losses:
         template = _template(memo, arguments, outputs, latest, ledger)
         if template is not None:

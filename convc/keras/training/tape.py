@@ -13,7 +13,7 @@ from convc.keras.engine.naming import user_line
 from convc.keras.engine.steps import Part, Step, recorded, recording_now
 from convc.keras.engine.tensor import FUNCTIONS, KerasTensor, Variable, as_tensor
 from convc.keras.training.jacobians import Jacobians
-from convc.keras.training.ledger import LEDGER
+from convc.keras.training.ledger import Ledger, ledger_now
 from convc.keras.training.own_steps import leaves, rebuilt, tracing_step
 from convc.keras.training.wholes import Update, gradients
 from convc.ops.elementwise import StopGradient
@@ -34,15 +34,17 @@ class GradientTape(Jacobians):
         """Whether what was recorded is forgotten."""
         self._recorded = self._used = False
         self._within: Any = None
+        self._ledger: Ledger = ledger_now()
 
     def __enter__(self) -> Self:
         if tracing_step() is None:
             if recording_now() is None:
-                LEDGER.begin()
+                ledger_now().begin()
             self.open = self._recorded = True
             self.over = self._used = False
-            LEDGER.tapes.add(self)
-            self._within = recorded(LEDGER)
+            self._ledger = ledger_now()
+            self._ledger.tapes.add(self)
+            self._within = recorded(self._ledger)
             self._within.__enter__()
         return self
 
@@ -64,7 +66,7 @@ class GradientTape(Jacobians):
         """Within it nothing is recorded."""
         if self._within is None:
             return nullcontext()
-        return LEDGER.paused()
+        return self._ledger.paused()
 
     def reset(self) -> None:
         """Forgets what was recorded; within `with`, what follows is recorded anew."""
@@ -104,8 +106,8 @@ class GradientTape(Jacobians):
                 f"{user_line()}: GradientTape.gradient: what this tape recorded was forgotten when another one began: "
                 f"ask for all of its gradients before that"
             )
-        with recorded(LEDGER):
-            found = _gradients(_total(target, output_gradients), flat, LEDGER, zeros)
+        with recorded(self._ledger):
+            found = _gradients(_total(target, output_gradients), flat, self._ledger, zeros)
         self._used = True
         self.open = self._within is not None
         return rebuilt(sources, iter(found))

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from convc import keras
 from convc.errors import ModelError, UnsupportedError
 from convc.keras import layers, ops
-from convc.keras.tensorflow_names import function
 from convc.keras.training import hand_functions, hand_running, own_run
+from convc.keras.training.hand_functions import function
 
 X = np.random.RandomState(0).rand(64, 6).astype(np.float32)
 Y = (X.sum(1) > 3).astype(np.int32)
@@ -383,7 +384,7 @@ def test_a_failing_train_step_is_traced_once_and_entries_for_sizes_are_few(
             return {"rows": ops.sum(ops.ones(int(x.shape[0])))}
 
     inputs = keras.Input((6,))
-    model = Own(inputs, layers.Dense(1)(inputs))
+    model: Any = Own(inputs, layers.Dense(1)(inputs))
     model.fails = True
     model.compile("sgd", "mse")
     with pytest.raises(ModelError, match="this step is wrong"):
@@ -409,3 +410,18 @@ def test_models_trained_by_hand_go_with_their_last_reference(wrap: Wrap) -> None
         pass
     gc.collect()
     assert [ref() for ref in refs] == [None] * len(refs)
+
+
+def test_threads_compute_by_hand_without_one_another() -> None:
+    def trained(model: Any) -> Any:
+        step = stepper(model, keras.optimizers.Adam(0.1))
+        for _ in range(10):
+            step(X, Y)
+        return model.get_weights()
+
+    alone = trained(dense())
+    models = [dense() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(trained, models))
+    for each in found:
+        close(each, alone)
