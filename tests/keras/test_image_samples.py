@@ -253,6 +253,16 @@ def test_distortions_train_in_models_and_vanish_at_inference() -> None:
     assert np.isfinite(trained.train_on_batch(x, Y[:4, :1]))
 
 
+@pytest.mark.parametrize("kind", ["RandomTranslation", "RandomHue"])
+def test_a_models_call_draws_anew(kind: str) -> None:
+    """What such a layer does within a call of a model is part of the call's program, not a value of the first one."""
+    arguments = {"RandomTranslation": (0.4, 0.4), "RandomHue": (0.9,)}[kind]
+    model = keras.Sequential([keras.Input((6, 7, 3)), getattr(layers, kind)(*arguments)])
+    x = X[:4, :6, :7].astype(np.float32)
+    drawn = {np.asarray(model(x, training=True)).tobytes() for _ in range(4)}
+    assert len(drawn) > 1
+
+
 def test_a_pipeline_maps_data_and_is_made_anew() -> None:
     pipeline = layers.Pipeline([layers.RandomFlip(seed=1), layers.MixUp(seed=2)])
     data = Dataset.from_tensor_slices({"images": X, "labels": Y}).batch(4).map(pipeline)

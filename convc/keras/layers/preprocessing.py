@@ -13,6 +13,7 @@ from convc.keras import ops
 from convc.keras.backend import standardize_data_format
 from convc.keras.engine.arguments import choice, positive, title
 from convc.keras.engine.layer import Layer
+from convc.keras.engine.naming import scope
 from convc.keras.engine.phase import stepping
 from convc.keras.engine.tensor import KerasTensor, Operators, apply, as_tensor, cast, floating
 from convc.keras.layers import bounding_boxes
@@ -199,7 +200,8 @@ def known(value: Any) -> bool:
         return all(known(v) for v in value.values())
     if not isinstance(value, Operators):
         return True
-    return isinstance(value, KerasTensor) and not value.step.symbolic and not stepping()
+    # Within a model's call values may be those of one call of many.
+    return isinstance(value, KerasTensor) and not (value.step.symbolic or stepping() or scope())
 
 
 def part(owner: str, name: str, value: Any, single: bool) -> Any:

@@ -1,24 +1,36 @@
 """Layers that change the colours of images, or hide parts of them, at random in training.
 
-Each image of a batch is changed by itself. Called on arrays (not on tensors of a model), they change them at once
-unless `training=False`, as Keras' do.
+Each image of a batch is changed by itself. Called on arrays (not on tensors of a model), they change them at once, in
+a compiled kernel, unless `training=False`, as Keras' do.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
+from convc import driver
+from convc.errors import ModelError
 from convc.keras import ops, random
 from convc.keras.engine.arguments import fraction, is_integer, positive, refuse, title
-from convc.keras.engine.phase import stepping
+from convc.keras.engine.call import collecting_losses
+from convc.keras.engine.graphs import graph_of_variables
+from convc.keras.engine.input import Input
+from convc.keras.engine.naming import entered
+from convc.keras.engine.phase import training_phase
 from convc.keras.engine.tensor import KerasTensor, Operators, as_tensor
 from convc.keras.layers.preprocessing import ImageLayer, known
 from convc.keras.layers.preprocessing_random import RandomBrightness, RandomContrast
 from convc.keras.utils.elements import as_values
 
+_compiling = threading.Lock()
+_compiled: WeakKeyDictionary[Any, dict[Any, tuple[Callable[..., Any], bool]]] = WeakKeyDictionary()
+"""By layer: the changes of arrays by their dtype and size."""
 Range = tuple[float, float]
 BYTES: Range = (0.0, 255.0)
 
@@ -47,6 +59,7 @@ class ColourLayer(ImageLayer):
         self.seed = None if seed is None else int(seed)
         self.value_range = bounds(self, "value_range", value_range, None)
         self.generator = random.SeedGenerator(self.seed)
+        self._calls = 0
 
     def changed(self, x: KerasTensor) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no changed()")
@@ -65,29 +78,53 @@ class ColourLayer(ImageLayer):
         given = args[0] if args else kwargs.pop("inputs")
         if isinstance(given, Mapping) and known(given):
             return self.sample(given, kwargs.get("training", True))
-        at_once = not isinstance(given, (Operators, Mapping)) or (
-            isinstance(given, KerasTensor) and not given.step.symbolic and not stepping()
-        )
-        if not at_once:
+        if isinstance(given, Mapping) or not known(given):
             return super().__call__(given, *args[1:], **kwargs)
         training = args[1] if len(args) > 1 else kwargs.get("training", True)
-        if self.in_arrays:
+        if training or self.at_inference or self.in_arrays:
             return self._changed_array(given, training)
         x = as_tensor(given, self.dtype.value)
         batch = x if x.ndim == 4 else ops.expand_dims(x, 0)
-        # Not by Layer.__call__: draws that are part of a call depend on its place in a model.
-        found = self.call(batch, training=training)
-        found = as_tensor(found)
+        found = as_tensor(self.call(batch, training=training))
         found = found if x.ndim == 4 else found[0]
         return found if isinstance(given, KerasTensor) else as_values(np.asarray(found))
 
     def _changed_array(self, given: Any, training: Any) -> Any:
         images = np.asarray(given)
-        batch = (images if images.ndim == 4 else images[None]).astype(self.dtype.numpy, copy=False)
-        if training is not False:
+        batch = images if images.ndim == 4 else images[None]
+        if not self.in_arrays:
+            batch = self._computed(batch)
+        elif training is not False:
             batch = self.changed_sample({"images": batch})["images"]
+        batch = batch.astype(self.dtype.numpy, copy=False)
         found = batch if images.ndim == 4 else batch[0]
         return as_tensor(found) if isinstance(given, Operators) else as_values(found)
+
+    def _computed(self, images: NDArray[Any]) -> NDArray[Any]:
+        """A batch as training has it, by a kernel that is compiled when a size of image is first met."""
+        if images.ndim != 4:
+            raise ModelError(
+                f"{title(self)}: expected images of rank 3 or 4; received shape {images.shape}"
+            )
+        if images.dtype != np.uint8:
+            images = images.astype(self.dtype.numpy, copy=False)
+        with _compiling:
+            known_ones = _compiled.setdefault(self, {})
+            key = (images.dtype.name, images.shape[1:])
+            if key not in known_ones:
+                known_ones[key] = self._traced(*key)
+            native, draws = known_ones[key]
+            seed = np.array([0, self._calls], np.uint32)
+            self._calls += 1
+        return np.asarray(native(images, seed) if draws else native(images))
+
+    def _traced(self, dtype: str, shape: tuple[int, ...]) -> tuple[Callable[..., Any], bool]:
+        """The compiled change of batches of such images, and whether it takes a seed."""
+        x = Input(shape, dtype=dtype)
+        with collecting_losses(), entered("augment"), training_phase(True):
+            found = self.call(x, training=True)
+        graph, _ = graph_of_variables("augment", [("images", x)], [found])
+        return driver.compile(graph, threads=1).model, len(graph.inputs) > 1
 
     # What subclasses draw and compute with.
 

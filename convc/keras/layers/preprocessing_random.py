@@ -20,7 +20,7 @@ from convc.graph.op import Op
 from convc.keras.engine.arguments import choice, is_integer, positive, refuse, title
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, evaluate
 from convc.keras.layers import bounding_boxes
-from convc.keras.layers.preprocessing import ImageLayer, Sides
+from convc.keras.layers.preprocessing import ImageLayer, Sides, known
 from convc.keras.preprocessing import recycling
 from convc.keras.utils.elements import as_values
 from convc.ops.augment import Drawn, RandomAffine, RandomMaps
@@ -64,7 +64,7 @@ class RandomLayer(ImageLayer):
         given = args[0] if args else kwargs.get("inputs")
         if isinstance(given, (np.ndarray, list)):
             return self._changed(np.asarray(given), kwargs.get("training", True))
-        if isinstance(given, KerasTensor) and not given.step.symbolic:
+        if isinstance(given, KerasTensor) and known(given):
             changed = self._changed(evaluate(given.step), kwargs.get("training", True))
             return as_tensor(changed)
         return super().__call__(*args, **kwargs)
