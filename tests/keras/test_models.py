@@ -388,3 +388,12 @@ def test_a_list_of_one_output_is_returned_without_the_list() -> None:
     assert model(x).shape == (4, 2)
     assert (model.input_shape, model.output_shape) == ((None, 3), (None, 2))
     assert isinstance(model.output, list)
+
+
+def test_layers_behind_dicts_of_outputs_come_in_the_order_of_the_keys() -> None:
+    x = keras.Input((3,), name="x")
+    priority, department = layers.Dense(1, name="p")(x), layers.Dense(4, name="d")(x)
+    model = keras.Model(x, {"priority": priority, "department": department})
+    # As Keras 3 lists them.
+    assert [layer.name for layer in model.layers] == ["x", "d", "p"]
+    assert list(model.predict(np.ones((2, 3)), verbose=0)) == ["priority", "department"]

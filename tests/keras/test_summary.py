@@ -80,6 +80,23 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
+BESIDE = """\
+Model: "m"
+┏━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━┓
+┃ Layer (type)        ┃ Output Shape      ┃    Param # ┃ Connected to      ┃
+┡━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━┩
+│ image (InputLayer)  │ (None, 8)         │          0 │ -                 │
+├─────────────────────┼───────────────────┼────────────┼───────────────────┤
+│ both (Add)          │ (None, 8)         │          0 │ image[0][0],      │
+│                     │                   │            │ image[0][0]       │
+├─────────────────────┼───────────────────┼────────────┼───────────────────┤
+│ d (Dense)           │ (None, 2)         │         18 │ both[0][0]        │
+└─────────────────────┴───────────────────┴────────────┴───────────────────┘
+ Total params: 18 (72.00 B)
+ Trainable params: 18 (72.00 B)
+ Non-trainable params: 0 (0.00 B)"""
+
+
 def tutorial() -> Any:
     return keras.Sequential(
         [
@@ -123,7 +140,7 @@ def test_branches_show_what_layers_are_connected_to() -> None:
     keras.backend.clear_session()
     boxed = printed(branched())
     assert "Connected to" in boxed
-    assert "│ conv2d[0][0],        │" in boxed
+    assert "│ conv2d[0][0],     │" in boxed
 
 
 def test_unbuilt_layers_say_so() -> None:
@@ -146,3 +163,21 @@ def test_nested_models_are_expanded_on_demand() -> None:
     model = keras.Model(i, layers.Flatten()(branched()(i)))
     assert "(Functional)" in printed(model)
     assert "└ conv2d (Conv2D)" in printed(model, expand_nested=True, line_length=120)
+
+
+def test_tables_of_models_that_branch_are_keras_own() -> None:
+    x = keras.Input((8,), name="image")
+    y = layers.Dense(2, name="d")(layers.add([x, x], name="both"))
+    assert printed(keras.Model(x, y, name="m")) == BESIDE
+
+
+def test_the_column_of_trainable_layers_takes_a_tenth() -> None:
+    table = printed(
+        keras.Sequential([keras.Input((3,)), layers.Dense(2, name="a")]), show_trainable=True
+    )
+    # Keras 3.15.1's own line, for a terminal of 80 columns.
+    assert table.splitlines()[1] == TRAINABLE
+
+
+TRAINABLE = "┏━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━┳━━━━━━━┓"
+"""As Keras draws it."""

@@ -114,8 +114,19 @@ def _is_input(tensor: KerasTensor) -> bool:
     return tensor.history is not None and isinstance(tensor.history[0].operation, InputLayer)
 
 
+def _by_key(structure: Any) -> Any:
+    """The same with dicts in the order of their keys, in which Keras finds the layers behind them."""
+    match structure:
+        case list() | tuple():
+            return [_by_key(item) for item in structure]
+        case dict():
+            return [_by_key(structure[key]) for key in sorted(structure, key=str)]
+        case _:
+            return structure
+
+
 def _checked(owner: str, what: str, tensors: Any) -> list[KerasTensor]:
-    found = list(flatten(tensors))
+    found = list(flatten(_by_key(tensors) if what == "outputs" else tensors))
     if not found or isinstance(tensors, (str, bytes)):
         raise ModelError(
             f"Model {owner!r}: {what} must be tensors from Input or layers; received {tensors!r}"

@@ -132,15 +132,17 @@ def _boxed(
     if chained:
         length, stops = 88, [0.45, 0.80, 1.0]
     else:
-        length, stops = 108, [0.3, 0.56, 0.70, 1.0]
+        length, stops = 108, [0.3, 0.56, 0.74, 1.0]
         header.append("Connected to")
     if show_trainable:
         length += 12
-        stops = [0.45, 0.73, 0.90, 1.0] if chained else [0.3, 0.48, 0.64, 0.88, 1.0]
         header.append("Trainable")
+    stops = positions or stops
+    if show_trainable:
+        stops = [stop * 0.9 for stop in stops] + [1.0]
     length = line_length or min(length, shutil.get_terminal_size().columns - 4)
     columns = []
-    for title, width in zip(header, _widths(positions or stops, length), strict=True):
+    for title, width in zip(header, _widths(stops, length), strict=True):
         right = title == "Param #"
         center = title == "Trainable"
         justify: Any = "right" if right else "center" if center else "left"
