@@ -36,6 +36,7 @@ def read(
 ) -> Pairs:
     """The variables with the file's arrays, by layers' names or by their order among the layers that have weights."""
     names = file.texts(root, "layer_names")
+    turned = file.attribute(root, "backend") == "theano"
     found: Pairs = []
     if by_name:
         index = {layer.name: layer for layer in model.layers}
@@ -49,13 +50,35 @@ def read(
             )
         chosen = list(zip(named, layers, strict=True))
     for name, layer in chosen:
-        found += _layer(
+        pairs = _layer(
             file, _join(root, name), f"layer {layer.name!r}", ordered(layer), skip_mismatch
         )
+        if turned:
+            kernels = {v for part in _parts(layer) for v in _convolved(part)}
+            pairs = [(v, _turned(a) if v in kernels else a) for v, a in pairs]
+        found += pairs
     own = [w for w in model.own_weights if not any(w in layer.weights for layer in model.layers)]
     if own and _join(root, TOP) in file:
         found += _layer(file, _join(root, TOP), "the model itself", own, skip_mismatch)
     return found
+
+
+_KERNELS = {"Conv1D": 1, "Conv2D": 1, "Conv3D": 1, "Conv2DTranspose": 1, "ConvLSTM2D": 2}
+"""How many kernels layers have that Theano, which convolves in earnest, keeps turned around."""
+
+
+def _parts(layer: Any) -> list[Any]:
+    return [layer, *(part for inner in layer.sublayers for part in _parts(inner))]
+
+
+def _convolved(layer: Any) -> list[Variable]:
+    count = _KERNELS.get(type(layer).__name__, 0)
+    return [w for part in _parts(layer) for w in part.own_weights][:count] if count else []
+
+
+def _turned(kernel: Array) -> Array:
+    """A kernel with its spatial axes, all but the last two, the other way round."""
+    return np.ascontiguousarray(np.flip(kernel, tuple(range(kernel.ndim - 2))))
 
 
 def _join(root: str, name: str) -> str:

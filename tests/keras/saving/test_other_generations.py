@@ -393,3 +393,18 @@ def test_weights_over_several_files(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(InputFileError, match="no weight_map"):
         again.load_weights(path)
+
+
+def test_kernels_of_theano_are_turned_around(tmp_path: Path) -> None:
+    """Keras 2 on Theano convolved in earnest, and turned kernels of other back ends when it read them."""
+    inner = keras.Sequential([keras.Input((5, 5, 1)), layers.Conv2D(2, 3), layers.Flatten()])
+    model = keras.Sequential([inner, layers.Dense(2)])
+    path = tmp_path / "m.h5"
+    model.save(path)
+    with h5py.File(path, "r+") as file:
+        file["model_weights"].attrs["backend"] = b"theano"
+        file.attrs["keras_version"] = b"2.1.6"
+    kernel, _, dense, _ = keras.models.load_model(path).get_weights()
+    before, _, same, _ = model.get_weights()
+    np.testing.assert_array_equal(kernel, before[::-1, ::-1])
+    np.testing.assert_array_equal(dense, same)
