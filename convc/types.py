@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Union
 
 import ml_dtypes
 import numpy as np
+
+from convc.frozen import frozen
 
 
 class _Facts:
@@ -70,7 +71,7 @@ for _dtype in DType:
     _dtype.is_signed = _dtype is not DType.bool and not _dtype.value.startswith("u")
 
 
-@dataclass(frozen=True)
+@frozen
 class Dim:
     """A dimension that isn't a plain number: an integer polynomial over named symbols.
 
@@ -195,7 +196,7 @@ def symbols_of(shape: Iterable[Extent]) -> frozenset[str]:
     return frozenset(s for e in shape if isinstance(e, Dim) for s in e.symbols)
 
 
-@dataclass(frozen=True)
+@frozen
 class TensorType:
     """The dtype and the logical shape of a tensor."""
 

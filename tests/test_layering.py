@@ -17,7 +17,7 @@ RUNTIME = ROOT / "runtime" / "convc_runtime"
 
 # Each room imports only rooms of a lower rank; rooms of one rank don't import one another, except at rank 0.
 RANKS = (
-    ("errors", "types", "text", "target", "collector"),
+    ("errors", "frozen", "types", "text", "target", "collector"),
     ("loops",),
     ("program",),
     ("graph",),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from convc.codegen.llvm_registers import RegisterWriter
-from convc.loops.ir import INDEX, Binary, Buffer, Const, Expr, Kernel, Var, binary, index
-from convc.loops.simplify import Linear, linear, simplify
-from convc.loops.walking import subexpressions
+from convc.frozen import frozen
+from convc.loops.ir import Binary, Buffer, Const, Expr, Kernel, Var
+from convc.loops.simplify import Linear, linear, plain_offset, simplify_form
+from convc.loops.walking import subexpressions, variables
 from convc.target import Target
 
 # Accesses that start from one pointer, from which on LLVM isn't to look for other pointers for them.
 _MANY_OFFSETS = 4
 
 
-@dataclass(frozen=True)
+@frozen
 class Address:
     """Where a load or store goes: a pointer, a constant byte offset, and how far one lane is from the next."""
 
@@ -28,7 +27,7 @@ class AddressWriter(RegisterWriter):
 
     def __init__(self, kernel: Kernel, target: Target, name: str) -> None:
         super().__init__(kernel, target, name)
-        self._offsets: dict[tuple[int, ...], tuple[list[tuple[Expr, int]], int]] = {}
+        self._offsets: dict[tuple[int, ...], tuple[tuple[str, ...], Linear, bool]] = {}
         self._forms: dict[tuple[object, ...], Linear] = {}
         # By id, with the expression, which is thus kept alive.
         self._variables: dict[int, tuple[Expr, tuple[tuple[str, ...], bool]]] = {}
@@ -41,14 +40,14 @@ class AddressWriter(RegisterWriter):
         terms, offset = self.physical_offset(buffer, at)
         lane_step = 0
         dynamic: dict[Expr, int] = {}
-        for atom, coefficient in terms:
+        for atom, coefficient in terms.items():
             if not isinstance(atom, Var):
                 parts, rest = self.specialised_form(atom)
                 offset += rest * coefficient
                 for part, factor in parts.items():
                     lane_step += self.add_term(dynamic, part, factor * coefficient)
-            elif atom.name in self.constants:
-                offset += self.constants[atom.name] * coefficient
+            elif (known := self.constants.get(atom.name)) is not None:
+                offset += known * coefficient
             else:
                 lane_step += self.add_term(dynamic, atom, coefficient)
         return Address(self.pointer_to(buffer, dynamic), offset * size, lane_step * size)
@@ -59,37 +58,38 @@ class AddressWriter(RegisterWriter):
         if lane is not None and isinstance(atom, Var):
             if atom.name == lane.var:
                 return coefficient
-        elif lane is not None and Var(lane.var) in subexpressions(atom):
+        elif lane is not None and lane.var in variables(atom):
             raise self.error(f"an address isn't linear in the lane {lane.var}")
         dynamic[atom] = dynamic.get(atom, 0) + coefficient
         return 0
 
-    def physical_offset(
-        self, buffer: Buffer, at: tuple[Expr, ...]
-    ) -> tuple[list[tuple[Expr, int]], int]:
-        """The element offset of a logical index as a linear form, computed once per access."""
-        key = (*(id(i) for i in at), id(buffer))
+    def physical_offset(self, buffer: Buffer, at: tuple[Expr, ...]) -> Linear:
+        """The element offset of a logical index as a linear form, computed once per access.
+
+        What isn't linear in the variables is simplified by their ranges, which another loop of the same name changes.
+        """
+        key = (id(buffer), *map(id, at))
         if key not in self._offsets:
-            layout = buffer.layout
-            total: Expr = Const(0, INDEX)
-            for axis, stride in zip(layout.axes, layout.strides(buffer.shape), strict=True):
-                position = binary("+", at[axis.dim], layout.border[axis.dim][0])
-                position = binary("//", position, axis.divide)
-                if axis.modulus is not None:
-                    position = binary("%", position, axis.modulus)
-                total = binary("+", total, binary("*", position, index(stride)))
-            terms, constant = linear(simplify(total, self.ranges))
-            self._offsets[key] = (list(terms.items()), constant)
+            form = plain_offset(buffer, at)
+            atoms = [atom for atom in form[0] if not isinstance(atom, Var)]
+            names = tuple(dict.fromkeys(n for atom in atoms for n in variables(atom)))
+            self._offsets[key] = (names, form if atoms else simplify_form(form, {}), bool(atoms))
             self._alive.append(at)
-        return self._offsets[key]
+        names, form, depends = self._offsets[key]
+        if not depends:
+            return form
+        place = (key, *[self.ranges.get(n) for n in names])
+        if place not in self._forms:
+            self._forms[place] = simplify_form(form, self.ranges)
+        return self._forms[place]
 
     def specialised_form(self, atom: Expr) -> Linear:
         """The linear form of a specialised part of an address, computed once per numbers and ranges."""
         names, _ = self.variables(atom)
         key = (
             id(atom),
-            *(self.constants.get(n) for n in names),
-            *(self.ranges.get(n) for n in names),
+            *[self.constants.get(n) for n in names],
+            *[self.ranges.get(n) for n in names],
         )
         if key not in self._forms:
             self._forms[key] = linear(self.specialised(atom))
@@ -98,10 +98,8 @@ class AddressWriter(RegisterWriter):
     def variables(self, expr: Expr) -> tuple[tuple[str, ...], bool]:
         """The variables of a part of an address, and whether it follows from them alone."""
         if id(expr) not in self._variables:
-            inside = list(subexpressions(expr))
-            names = tuple(dict.fromkeys(e.name for e in inside if isinstance(e, Var)))
-            pure = all(isinstance(e, (Var, Const, Binary)) for e in inside)
-            self._variables[id(expr)] = (expr, (names, pure))
+            pure = all(isinstance(e, (Var, Const, Binary)) for e in subexpressions(expr))
+            self._variables[id(expr)] = (expr, (variables(expr), pure))
         return self._variables[id(expr)][1]
 
     def pointer_to(self, buffer: Buffer, terms: dict[Expr, int]) -> str:
@@ -127,10 +125,14 @@ class AddressWriter(RegisterWriter):
         """What a pointer with terms follows from, where each is a value by now: unrolled loops ask again and again."""
         parts: list[object] = [pointer, size]
         for atom, coefficient in terms.items():
-            parts += [coefficient] if isinstance(atom, Var) else [coefficient, id(atom)]
-            names, pure = self.variables(atom)
-            if not pure:
-                return None
+            parts.append(coefficient)
+            if isinstance(atom, Var):
+                names: tuple[str, ...] = (atom.name,)
+            else:
+                parts.append(id(atom))
+                names, pure = self.variables(atom)
+                if not pure:
+                    return None
             for name in names:
                 if name not in self.names or name in self.data:
                     return None

@@ -174,7 +174,7 @@ class _EntryWriter:
         following = f.emit(f"add i64 {self.turn[1]}, 1")
         more = f.emit(f"icmp slt i64 {following}, {count}")
         f.block.terminator = f"br i1 {more}, label %{body.label}, label %{after.label}"
-        f.close_phi(body, self.turn[1], [("0", before.label), (following, f.block.label)])
+        f.close_phi(self.turn[1], [("0", before.label), (following, f.block.label)])
         self.turn, self.inside = ("", ""), self.symbols
         f.pop()
         f.continue_in(after)

@@ -78,8 +78,9 @@ class Function:
         """Like `emit`, but the same text at the same or an outer level gives the same value again."""
         at = self.depth if depth is None else depth
         for level in self.levels[: at + 1]:
-            if text in level.known:
-                return level.known[text]
+            known = level.known.get(text)
+            if known is not None:
+                return known
         name = self.emit(text, at)
         self.levels[at].known[text] = name
         return name
@@ -87,8 +88,9 @@ class Function:
     def find(self, key: object) -> str | None:
         """The value that was remembered under a key at this or an outer level."""
         for level in self.levels:
-            if key in level.known:
-                return level.known[key]
+            known = level.known.get(key)
+            if known is not None:
+                return known
         return None
 
     def remember(self, key: object, value: str) -> None:
@@ -121,14 +123,14 @@ class Function:
     def phi(self, block: BasicBlock, type: str) -> str:
         """Reserves a phi at the head of a block; `close_phi` writes it."""
         name = self.value()
+        self._places[name] = block.lines, len(block.lines)
         block.lines.append(f"{name} = phi {type} ")
         return name
 
-    @staticmethod
-    def close_phi(block: BasicBlock, name: str, incoming: list[tuple[str, str]]) -> None:
+    def close_phi(self, name: str, incoming: list[tuple[str, str]]) -> None:
         """Writes the incoming (value, label) pairs of a reserved phi."""
-        at = next(i for i, line in enumerate(block.lines) if line.startswith(f"{name} = phi "))
-        block.lines[at] += ", ".join(f"[ {value}, %{label} ]" for value, label in incoming)
+        lines, at = self._places[name]
+        lines[at] += ", ".join(f"[ {value}, %{label} ]" for value, label in incoming)
 
     def text(self) -> str:
         lines = [f"{self.header} {{"]

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from convc.codegen import llvm_ops
 from convc.codegen.llvm_ops import Value
 from convc.codegen.llvm_scope import Scope
-from convc.loops.ir import INDEX, Binary, Call, Cast, Const, Expr, Load, Select, Var
+from convc.loops.ir import INDEX, Binary, Call, Cast, Const, Expr, Load, Select, Var, index
 from convc.loops.simplify import bounds, from_linear, linear, simplify
-from convc.loops.walking import children, subexpressions, substitute
+from convc.loops.walking import children, subexpressions, substitute, variables
 
 
 class IndexWriter(Scope, ABC):
@@ -37,18 +37,18 @@ class IndexWriter(Scope, ABC):
             return expr
         if isinstance(expr, Var):
             known = self.constants.get(expr.name)
-            return expr if known is None else Const(known, INDEX)
-        return simplify(substitute(expr, self.constant_exprs()), self.ranges)
+            return expr if known is None else index(known)
+        return simplify(substitute(expr, self.numbers_in(expr)), self.ranges)
 
-    def constant_exprs(self) -> dict[str, Expr]:
-        return {name: Const(value, INDEX) for name, value in self.constants.items()}
+    def numbers_in(self, expr: Expr) -> dict[str, Expr]:
+        """The numbers of the unrolled variables in an expression."""
+        return {n: index(self.constants[n]) for n in variables(expr) if n in self.constants}
 
     def level_of(self, expr: Expr) -> int:
         """The outermost level at which an index expression can be computed."""
         if isinstance(expr, Var):
             return self.names[expr.name][1] if expr.name in self.names else 0
-        names = [e.name for e in subexpressions(expr) if isinstance(e, Var)]
-        levels = [self.names[n][1] for n in names if n in self.names]
+        levels = [self.names[n][1] for n in variables(expr) if n in self.names]
         if any(isinstance(e, Load) for e in subexpressions(expr)):
             return self.f.depth
         return max(levels, default=0)
@@ -56,7 +56,7 @@ class IndexWriter(Scope, ABC):
     def index_value(self, expr: Expr) -> Value:
         """An index expression as a value, computed at the outermost level that has its variables."""
         expr = self.specialised(expr)
-        if self.lane is not None and any(e == Var(self.lane.var) for e in subexpressions(expr)):
+        if self.lane is not None and self.lane.var in variables(expr):
             return self.lane_value(expr)
         return Value(self.scalar(expr), INDEX, 1)
 
@@ -65,7 +65,7 @@ class IndexWriter(Scope, ABC):
         assert self.lane is not None
         lane, count = Var(self.lane.var), self.lane.count
         terms, constant = linear(expr)
-        if any(a != lane and lane in subexpressions(a) for a in terms):
+        if any(a != lane and self.lane.var in variables(a) for a in terms):
             assert isinstance(expr, Binary)
             operands = (llvm_ops.splat(self.f, self.value(o), count) for o in children(expr))
             return llvm_ops.binary(self.f, expr, *operands)

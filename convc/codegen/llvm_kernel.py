@@ -38,7 +38,7 @@ from convc.loops.ir import (
     Var,
     walk,
 )
-from convc.loops.simplify import bounds, loop_range, simplify
+from convc.loops.simplify import bounds, loop_range
 from convc.loops.walking import subexpressions, substitute
 from convc.target import Target
 
@@ -120,18 +120,16 @@ class KernelWriter(MemoryWriter):
         last.terminator = f"br i1 {more}, label %{header.label}, label %{exit_.label}"
         self.f.pop()
         self.f.continue_in(exit_)
-        self.f.close_phi(header, counter, [(start, before.label), (following, last.label)])
+        self.f.close_phi(counter, [(start, before.label), (following, last.label)])
         for element in carried:
             final = self.registers[element]
             self.f.close_phi(
-                header,
                 phis[element],
                 [(initial[element].text, before.label), (final.text, last.label)],
             )
             if not known:
                 merged = self.f.phi(exit_, final.type)
                 self.f.close_phi(
-                    exit_,
                     merged,
                     [(initial[element].text, before.label), (final.text, last.label)],
                 )
@@ -167,7 +165,7 @@ class KernelWriter(MemoryWriter):
                 assert_never(stmt)
 
     def loop(self, loop: For) -> None:
-        extent = simplify(substitute(loop.extent, self.constant_exprs()), self.ranges)
+        extent = self.specialised(loop.extent)
         self.ranges[loop.var] = loop_range(extent, self.ranges)
         match loop.kind:
             case LoopKind.vectorized:
@@ -247,9 +245,7 @@ class KernelWriter(MemoryWriter):
             merged = a[element]
             if merged != b[element]:
                 name = self.f.phi(join, merged.type)
-                self.f.close_phi(
-                    join, name, [(a[element].text, from_then), (b[element].text, from_else)]
-                )
+                self.f.close_phi(name, [(a[element].text, from_then), (b[element].text, from_else)])
                 merged = merged.renamed(name)
             self.registers[element] = merged
 
@@ -283,7 +279,7 @@ class KernelWriter(MemoryWriter):
 
     def decided(self, condition: Expr) -> Expr:
         """A condition with the numbers of unrolled variables: true or false, where they are all that it asks."""
-        return substitute(condition, self.constant_exprs()) if self.constants else condition
+        return substitute(condition, self.numbers_in(condition))
 
     def select(self, expr: Select) -> Value:
         decided = self.decided(expr.condition)

@@ -42,10 +42,15 @@ class RegisterWriter(IndexWriter):
         for i, expr in enumerate(at):
             if i == lane_dim:
                 continue
-            value = expr if isinstance(expr, Const) else self.specialised(expr)
-            if not isinstance(value, Const):
-                raise self.error(f"the register array {buffer.name} is indexed by a run-time value")
-            constant.append(int(value.value))
+            known = self.constants.get(expr.name) if isinstance(expr, Var) else None
+            if known is None:
+                value = self.specialised(expr)
+                if not isinstance(value, Const):
+                    raise self.error(
+                        f"the register array {buffer.name} is indexed by a run-time value"
+                    )
+                known = int(value.value)
+            constant.append(known)
         return (buffer.name, tuple(constant)), lane_index
 
     def get_register(self, buffer: Buffer, at: tuple[Expr, ...]) -> Value:

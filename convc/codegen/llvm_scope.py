@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from convc.codegen import llvm_ops
 from convc.codegen.llvm_function import Function
 from convc.codegen.llvm_ops import Value
 from convc.errors import IRError
+from convc.frozen import frozen
 from convc.loops.ir import Kernel
 from convc.loops.simplify import SYMBOL_RANGE, Range
 from convc.target import Target
@@ -18,7 +18,7 @@ Element = tuple[str, tuple[int, ...]]
 """A register: its buffer and its constant indices, without the lane's."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Lane:
     """The vectorized loop around the code being written."""
 
@@ -93,7 +93,7 @@ class Scope:
         self.f.continue_in(join)
         name = self.f.phi(join, values[0].type)
         incoming = [(v.text, end.label) for v, end in zip(values, ends, strict=True)]
-        self.f.close_phi(join, name, incoming)
+        self.f.close_phi(name, incoming)
         return values[0].renamed(name)
 
     def error(self, message: str) -> IRError:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from convc.frozen import frozen
 from convc.graph.op import Op, OpError
 from convc.graph.view import View
 from convc.types import DType, TensorType
@@ -24,7 +25,7 @@ from convc.types import DType, TensorType
 Array = NDArray[np.generic]
 
 
-@dataclass(frozen=True)
+@frozen
 class Node:
     """One application of an operator. `layer` is the user's layer that it came from, for tables and errors."""
 

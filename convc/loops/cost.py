@@ -66,6 +66,7 @@ class _Count:
     def __init__(self, kernel: Kernel) -> None:
         self.buffers = kernel.buffers()
         self.symbols = frozenset(kernel.symbols)
+        self.latest: tuple[Loops, Extent] = {}, 1  # what `iterations` was asked last
 
     def block(self, block: Block, loops: Loops, ranges: dict[str, Range]) -> Extent:
         total: Extent = 0
@@ -95,23 +96,31 @@ class _Count:
         return extent_of(expr) if known else 1
 
     def expr(self, expr: Expr, loops: Loops, ranges: Ranges) -> Extent:
-        total: Extent = 0
+        counts: dict[Extent, int] = {}
         for e in subexpressions(expr):
             operations = 0
-            match e:
-                case Binary() if e.dtype is not INDEX:
-                    operations = _OPERATIONS.get(e.op, 0)
-                case Call():
-                    operations = _CALLS.get(e.function, 0)
-                case _:
-                    pass
+            if isinstance(e, Binary) and e.dtype is not INDEX:
+                operations = _OPERATIONS.get(e.op, 0)
+            elif isinstance(e, Call):
+                operations = _CALLS.get(e.function, 0)
             if operations:
-                total = total + self.values(e, loops, ranges) * operations
+                values = self.values(e, loops, ranges)
+                counts[values] = counts.get(values, 0) + operations
+        total: Extent = 0
+        for values, operations in counts.items():
+            total = total + values * operations
         return total
+
+    def iterations(self, loops: Loops) -> Extent:
+        """How often a statement inside some loops runs."""
+        known, product = self.latest
+        if known is not loops:
+            self.latest = loops, product = loops, _product(loops.values())
+        return product
 
     def values(self, expr: Expr, loops: Loops, ranges: Ranges) -> Extent:
         """How many values an expression has: one per iteration, or per tuple of distinct indices if those are fewer."""
-        everything = _product(loops.values())
+        everything = self.iterations(loops)
         inside = list(subexpressions(expr))
         loads = [e for e in inside if isinstance(e, Load)]
         indices = [i for load in loads for i in load.index]

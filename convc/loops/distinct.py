@@ -7,7 +7,7 @@ from math import gcd, inf
 
 from convc.loops.ir import INDEX, Binary, Const, Expr, Var
 from convc.loops.simplify import Linear, Range, Ranges, bounds, linear, linear_bounds
-from convc.loops.walking import subexpressions
+from convc.loops.walking import subexpressions, variables
 
 
 def are_distinct(
@@ -96,9 +96,10 @@ def _digits(form: Linear, known: set[Expr], ranges: Ranges, fixed: Collection[st
 
 
 def _is_fixed(atom: Expr, fixed: Collection[str]) -> bool:
-    parts = list(subexpressions(atom))
-    return all(
-        e.name in fixed if isinstance(e, Var) else isinstance(e, (Const, Binary)) for e in parts
+    if isinstance(atom, Var):
+        return atom.name in fixed
+    return all(name in fixed for name in variables(atom)) and all(
+        isinstance(e, (Var, Const, Binary)) for e in subexpressions(atom)
     )
 
 

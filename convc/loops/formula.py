@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from convc.frozen import frozen
 from convc.loops.ir import (
     INDEX,
     Block,
@@ -25,7 +26,7 @@ from convc.types import DType, Extent, Shape
 At = Callable[..., Expr]
 
 
-@dataclass(frozen=True)
+@frozen
 class Tensor:
     """An operand of a formula: `x(n, c, i, j)` is the element at that logical index."""
 

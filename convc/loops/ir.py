@@ -33,12 +33,14 @@ reassociated: a fused multiply-add is the function `fma`.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Union
 
+from convc.frozen import frozen
 from convc.types import Dim, DType, Extent, Shape
 
 INDEX = DType.int64
@@ -50,7 +52,11 @@ INDEX = DType.int64
 class Arithmetic:
     """Python operators on expressions, so that formulas read like mathematics."""
 
-    __slots__ = ()
+    __slots__ = ("_simplified", "_variables")
+    _variables: tuple[str, ...]
+    """What `walking.variables` found."""
+    _simplified: tuple[object, Expr]
+    """What `simplify.simplify` made of it last, behind the ranges that this was for."""
 
     def __add__(self, other: Operand) -> Expr:
         return binary("+", self, other)
@@ -110,21 +116,40 @@ class Arithmetic:
         return binary("!=", self, other)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Const(Arithmetic):
     value: Union[int, float, bool]
     dtype: DType
 
+    def __hash__(self) -> int:
+        return hash(self.value)
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Var(Arithmetic):
-    """A loop variable, a symbol of the shapes, or the name that a `Let` binds."""
+    """A loop variable, a symbol of the shapes, or the name that a `Let` binds.
+
+    There is one object for a name and a dtype, so that Python compares and hashes it by identity.
+    """
 
     name: str
     dtype: DType = INDEX
 
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
-@dataclass(frozen=True, slots=True)
+    def __new__(cls, name: str, dtype: DType = INDEX) -> Var:
+        key = (name, dtype)
+        return _VARIABLES.get(key) or _VARIABLES.setdefault(key, object.__new__(cls))
+
+    def __getnewargs__(self) -> tuple[str, DType]:
+        return self.name, self.dtype
+
+
+_VARIABLES: dict[tuple[str, DType], Var] = {}
+
+
+@frozen
 class Load(Arithmetic):
     """One element at a logical index; with width > 1, that many neighbours in memory as a pack for a dot function."""
 
@@ -139,7 +164,7 @@ COMPARISONS = ("<", "<=", "==", "!=")
 BINARY_OPS = ("+", "-", "*", "/", "//", "%", "min", "max", "&", "|", "^", "<<", ">>", *COMPARISONS)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Binary(Arithmetic):
     """`//` and `%` round towards minus infinity and are for integers; `/` is for floats; `>>` follows the sign."""
 
@@ -157,7 +182,7 @@ class Binary(Arithmetic):
         return expr.dtype
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Select(Arithmetic):
     """`then` where the condition holds, else `otherwise`. Only the chosen one is evaluated, so it may guard a load."""
 
@@ -170,7 +195,7 @@ class Select(Arithmetic):
         return self.then.dtype
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cast(Arithmetic):
     """A value conversion: to nearest even between floats, towards zero and saturating from float to integer."""
 
@@ -178,7 +203,7 @@ class Cast(Arithmetic):
     dtype: DType
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call(Arithmetic):
     """A scalar function of loops/functions.py (fma, sqrt, exp, dot_u8s8, …)."""
 
@@ -187,7 +212,7 @@ class Call(Arithmetic):
     dtype: DType
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reduce(Arithmetic):
     """A reduction over new loop variables. It stands in formulas only: lowering makes loops of it."""
 
@@ -207,7 +232,7 @@ Operand = Union[Arithmetic, int, float, bool]
 # ---------------------------------------------------------------- buffers
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Axis:
     """One physical axis of a buffer: `(index[dim] // divide) % modulus`, with room for `extent` positions."""
 
@@ -217,7 +242,7 @@ class Axis:
     extent: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Layout:
     """The physical axes of a buffer, outermost first, and the border around its logical box.
 
@@ -229,7 +254,7 @@ class Layout:
 
     @staticmethod
     def dense(rank: int) -> Layout:
-        return Layout.permuted(range(rank))
+        return _dense(rank)
 
     @staticmethod
     def permuted(order: Iterable[int]) -> Layout:
@@ -270,6 +295,16 @@ class Layout:
         return replace(self, border=tuple(border))
 
 
+@functools.cache
+def _dense(rank: int) -> Layout:
+    return Layout.permuted(range(rank))
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _strides(layout: Layout, shape: Shape) -> Shape:
+    return layout.strides(shape)
+
+
 class Space(enum.Enum):
     __hash__ = object.__hash__
 
@@ -289,7 +324,7 @@ class Role(enum.Enum):
     local = "local"
 
 
-@dataclass(frozen=True)
+@frozen
 class Buffer:
     """A named piece of memory with a logical shape."""
 
@@ -303,6 +338,11 @@ class Buffer:
     def __post_init__(self) -> None:
         if self.layout is None:
             object.__setattr__(self, "layout", Layout.dense(len(self.shape)))
+
+    @property
+    def strides(self) -> Shape:
+        """Elements between neighbours along each physical axis."""
+        return _strides(self.layout, self.shape)
 
     @property
     def size(self) -> Extent:
@@ -328,7 +368,7 @@ class LoopKind(enum.Enum):
     thread_z = "thread_z"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class For:
     var: str
     extent: Expr
@@ -336,14 +376,14 @@ class For:
     kind: LoopKind = LoopKind.serial
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class If:
     condition: Expr
     then: Block
     otherwise: Block = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Let:
     """Binds a name to a value for the rest of the block."""
 
@@ -351,21 +391,21 @@ class Let:
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alloc:
     """A local buffer for the rest of the block; its content is undefined at first."""
 
     buffer: Buffer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Store:
     buffer: str
     index: tuple[Expr, ...]
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Window:
     """The elements `index .. index + sizes - 1` of a buffer: an operand of a special instruction."""
 
@@ -374,7 +414,7 @@ class Window:
     sizes: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Intrinsic:
     """A special instruction on windows of buffers: a row of loops/intrinsics.py."""
 
@@ -382,7 +422,7 @@ class Intrinsic:
     args: tuple[Window, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Barrier:
     """Waits for all threads of the scope and makes their stores visible to one another."""
 
@@ -425,15 +465,22 @@ class Kernel:
 
 def const(value: Union[int, float, bool], dtype: DType) -> Const:
     """A constant, normalised so that equal constants compare equal."""
+    if dtype is INDEX:
+        return _index_constant(int(value))
     if dtype.is_float:
         return Const(float(value), dtype)
     return Const(bool(value) if dtype is DType.bool else int(value), dtype)
 
 
+@functools.lru_cache(maxsize=1 << 12)
+def _index_constant(value: int) -> Const:
+    return Const(value, INDEX)
+
+
 def index(extent: Extent | Expr) -> Expr:
     """An extent as an index expression."""
     if isinstance(extent, int):
-        return Const(extent, INDEX)
+        return _index_constant(extent)
     if not isinstance(extent, Dim):
         return extent
     total: Expr = Const(0, INDEX)
@@ -454,8 +501,9 @@ def as_expr(value: Operand, dtype: DType) -> Expr:
 
 def binary(op: str, a: Operand, b: Operand) -> Expr:
     """`a op b`, with constants folded where that is exact for every input."""
-    dtype = a.dtype if isinstance(a, Arithmetic) else b.dtype  # type: ignore[attr-defined,union-attr]
-    x, y = as_expr(a, dtype), as_expr(b, dtype)
+    x: Expr = a if isinstance(a, Arithmetic) else const(a, b.dtype)  # type: ignore[assignment,union-attr]
+    dtype = x.dtype
+    y: Expr = b if isinstance(b, Arithmetic) else const(b, dtype)  # type: ignore[assignment]
     if isinstance(x, Const) and isinstance(y, Const) and (dtype is INDEX or dtype is DType.bool):
         folded = _fold(op, x.value, y.value)
         if folded is not None:

@@ -6,7 +6,7 @@ The formulas are in loops/math_formulas.py, with the error bounds that tests/loo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from convc.loops.ir import (
@@ -36,7 +36,7 @@ from convc.loops.ir import (
 from convc.loops.math_emit import Emit
 from convc.loops.math_formulas import FORMULAS, NARROW_FORMULAS, ROUNDINGS, TESTS
 from convc.loops.printer import print_expr
-from convc.loops.walking import children, rebuild, subexpressions
+from convc.loops.walking import children, expressions, rebuild, subexpressions
 from convc.types import DType
 
 EXPANDED = frozenset([*FORMULAS, *NARROW_FORMULAS, *TESTS])
@@ -61,9 +61,18 @@ def expand_math(
     multiplies by powers of two in one instruction.
     """
     names = EXPANDED if rounding else EXPANDED | set(ROUNDINGS)
+    if not any(isinstance(e, Call) and e.function in names for e in _inside(kernel.body)):
+        return kernel
     first = 1 + max(_numbers(kernel), default=-1)
     expander = _Expander(names, Emit(first, fma, rounding, scaling))
     return replace(kernel, body=expander.block(kernel.body))
+
+
+def _inside(block: Block) -> Iterator[Expr]:
+    for stmt in walk(block):
+        for expr in expressions(stmt):
+            if not isinstance(expr, (Const, Var)):
+                yield from subexpressions(expr)
 
 
 def _numbers(kernel: Kernel) -> Iterable[int]:

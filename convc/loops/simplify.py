@@ -11,6 +11,7 @@ from convc.loops.ir import (
     Barrier,
     Binary,
     Block,
+    Buffer,
     Const,
     Expr,
     For,
@@ -24,8 +25,9 @@ from convc.loops.ir import (
     Var,
     Window,
     binary,
+    index,
 )
-from convc.loops.walking import children, rebuild, same
+from convc.loops.walking import children, rebuild, same, variables
 from convc.types import DType
 
 Range = tuple[float, float]
@@ -43,6 +45,11 @@ def linear(expr: Expr) -> Linear:
     """An integer expression as a linear form over its atoms."""
     terms: dict[Expr, int] = {}
     constant = _collect(expr, 1, terms)
+    return _rejoined(terms, constant)
+
+
+def _rejoined(terms: dict[Expr, int], constant: int) -> Linear:
+    """What was collected, without quotients and remainders that belong together and without what cancels out."""
     for atom in terms:
         if isinstance(atom, Binary) and atom.op == "%":
             constant += _rejoin(terms)
@@ -85,11 +92,9 @@ def _collect(expr: Expr, factor: int, terms: dict[Expr, int]) -> int:
 
 def from_linear(form: Linear) -> Expr:
     """The expression of a linear form; equal forms give equal expressions."""
-    terms, constant = form
+    terms, constant = _in_order(form)
     total: Expr | None = None
-    atoms = sorted(terms, key=_order) if len(terms) > 1 else terms
-    for atom in atoms:
-        coefficient = terms[atom]
+    for atom, coefficient in terms.items():
         term = atom if coefficient == 1 else Binary("*", atom, Const(coefficient, INDEX))
         total = term if total is None else Binary("+", total, term)
     if total is None:
@@ -97,7 +102,16 @@ def from_linear(form: Linear) -> Expr:
     return Binary("+", total, Const(constant, INDEX)) if constant else total
 
 
-def _order(atom: Expr) -> str:
+def _in_order(form: Linear) -> Linear:
+    """The same form, its terms in an order that doesn't depend on how it came about."""
+    terms, constant = form
+    if len(terms) < 2:
+        return form
+    return dict(sorted(terms.items(), key=_order)), constant
+
+
+def _order(term: tuple[Expr, int]) -> str:
+    atom, _ = term
     return atom.name if isinstance(atom, Var) else f"~{atom!r}"
 
 
@@ -156,37 +170,85 @@ def linear_bounds(form: Linear, ranges: Ranges) -> Range:
     return (low, high)
 
 
+def offset_of(buffer: Buffer, at: tuple[Expr, ...], ranges: Ranges) -> Linear:
+    """Where a logical index lies in a buffer's memory, in elements: a simplified linear form, its terms in order."""
+    return simplify_form(plain_offset(buffer, at), ranges)
+
+
+def plain_offset(buffer: Buffer, at: tuple[Expr, ...]) -> Linear:
+    """The same, not simplified."""
+    terms: dict[Expr, int] = {}
+    constant = 0
+    layout = buffer.layout
+    for axis, stride in zip(layout.axes, buffer.strides, strict=True):
+        before, _ = layout.border[axis.dim]
+        position = at[axis.dim]
+        if axis.divide == 1 and axis.modulus is None and isinstance(stride, int):
+            constant += _collect(position, stride, terms) + before * stride
+            continue
+        position = binary("//", binary("+", position, before), axis.divide)
+        if axis.modulus is not None:
+            position = binary("%", position, axis.modulus)
+        constant += _collect(binary("*", position, index(stride)), 1, terms)
+    return _rejoined(terms, constant)
+
+
+def simplify_form(form: Linear, ranges: Ranges) -> Linear:
+    """An equal linear form with what the ranges decide decided, its terms in order."""
+    return _rejoined(*_in_order(_simplify_form(form, ranges)))
+
+
 def simplify(expr: Expr, ranges: Ranges) -> Expr:
-    """An equal expression, with what the ranges decide decided."""
+    """An equal expression, with what the ranges decide decided; the same one if that is nothing."""
     if isinstance(expr, (Const, Var)):
         return expr
     if isinstance(expr, Binary):
-        if expr.op in ("+", "-", "*") and expr.dtype is INDEX:
-            return _simplify_sum(expr, ranges)
+        if expr.a.dtype is INDEX:
+            return _simplify_index(expr, ranges)
         a, b = simplify(expr.a, ranges), simplify(expr.b, ranges)
-        same_operands = a is expr.a and b is expr.b
-        return _simplify_node(expr if same_operands else binary(expr.op, a, b), ranges)
+        return expr if a is expr.a and b is expr.b else binary(expr.op, a, b)
     if isinstance(expr, Select):
         condition = simplify(expr.condition, ranges)
         if isinstance(condition, Const):
             return simplify(expr.then if condition.value else expr.otherwise, ranges)
     operands = children(expr)
     new = tuple([simplify(o, ranges) for o in operands])
-    return _simplify_node(expr if same(new, operands) else rebuild(expr, new), ranges)
+    return expr if same(new, operands) else rebuild(expr, new)
 
 
-def _simplify_sum(expr: Expr, ranges: Ranges) -> Expr:
-    """A whole tree of + - * at once: its atoms are simplified, then collected."""
-    terms, constant = linear(expr)
+def _simplify_index(expr: Binary, ranges: Ranges) -> Expr:
+    """Arithmetic and comparisons of indices. What came of one is kept: rewrites leave most of a kernel as it was."""
+    known = [ranges.get(name) for name in variables(expr)]
+    try:
+        before, result = expr._simplified
+        if before == known:
+            return result
+    except AttributeError:
+        pass
+    if expr.op in ("+", "-", "*"):
+        result = from_linear(_simplify_form(linear(expr), ranges))
+    else:
+        a, b = simplify(expr.a, ranges), simplify(expr.b, ranges)
+        same_operands = a is expr.a and b is expr.b
+        result = _simplify_node(expr if same_operands else binary(expr.op, a, b), ranges)
+    if result == expr:
+        result = expr
+    expr._simplified = known, result
+    return result
+
+
+def _simplify_form(form: Linear, ranges: Ranges) -> Linear:
+    """A linear form whose atoms are simplified, then collected."""
+    terms, constant = form
     if all(isinstance(atom, Var) for atom in terms):
-        return from_linear((terms, constant))
+        return form
     total: dict[Expr, int] = {}
     for atom, coefficient in terms.items():
         constant += _collect(_simplify_atom(atom, ranges), coefficient, total)
     kept = {atom: c for atom, c in total.items() if c}
     if any(isinstance(atom, Binary) and atom.op == "%" for atom in kept):
         constant += _rejoin(kept)
-    return from_linear(({atom: c for atom, c in kept.items() if c}, constant))
+    return {atom: c for atom, c in kept.items() if c}, constant
 
 
 def _simplify_atom(atom: Expr, ranges: Ranges) -> Expr:

@@ -96,11 +96,28 @@ def _inside(expr: Expr, found: list[Expr]) -> list[Expr]:
     return found
 
 
+def variables(expr: Expr) -> tuple[str, ...]:
+    """The names of an expression's variables, in the order in which they first appear."""
+    if isinstance(expr, Var):
+        return (expr.name,)
+    if isinstance(expr, Const):
+        return ()
+    try:
+        return expr._variables
+    except AttributeError:
+        found: tuple[str, ...] = ()
+        for operand in children(expr):
+            names = variables(operand)
+            found = (*found, *[n for n in names if n not in found]) if found else names
+        expr._variables = found
+        return found
+
+
 def substitute(expr: Expr, values: dict[str, Expr]) -> Expr:
     """Replaces variables by expressions."""
     if isinstance(expr, Var):
         return values.get(expr.name, expr)
-    if isinstance(expr, Const) or not values:
+    if values.keys().isdisjoint(variables(expr)):
         return expr
     if isinstance(expr, Binary):
         a, b = substitute(expr.a, values), substitute(expr.b, values)

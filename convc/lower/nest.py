@@ -193,6 +193,8 @@ def share_all(exprs: Sequence[Expr]) -> tuple[list[Let], list[Expr]]:
 
 
 def _count_uses(expr: Expr, uses: dict[int, int]) -> None:
+    if isinstance(expr, (Const, Var)):
+        return
     uses[id(expr)] = uses.get(id(expr), 0) + 1
     if uses[id(expr)] > 1 or isinstance(expr, Load):
         return

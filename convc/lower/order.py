@@ -18,7 +18,10 @@ def updates_early(graph: Graph, groups: list[Group]) -> list[Group]:
     waiting = {id(g): g for g in groups if _ends_in(g, nodes)}
     updates = set(waiting)
     read = {id(g): reads for g, reads in zip(groups, state_read(graph, groups), strict=True)}
-    left = {name: {id(g) for g in groups if name in read[id(g)]} for name in successors}
+    left: dict[str, set[int]] = {name: set() for name in successors}
+    for reader, states in read.items():
+        for name in left.keys() & states:
+            left[name].add(reader)
     given = {*graph.inputs, *graph.weights}
     lacking = {i: set(g.inputs) - given for i, g in waiting.items()}
     takers: dict[str, list[int]] = {}

@@ -25,7 +25,7 @@ from convc.loops.ir import (
     Var,
     walk,
 )
-from convc.loops.walking import subexpressions
+from convc.loops.walking import subexpressions, variables
 from convc.types import Shape
 
 # Columns that stand together, by preference: whole vectors of every target, few enough for a register tile.
@@ -76,11 +76,11 @@ def wanted_packing(kernel: Kernel, output: Layout) -> Packing | None:
         return None
     y = kernel.params[-1]
     dim = next((a.dim for a in reversed(output.axes) if y.shape[a.dim] != 1), None)
-    if dim is None or not isinstance(store.index[dim], Var):
+    column = None if dim is None else store.index[dim]
+    if not isinstance(column, Var):
         return None
-    column = store.index[dim]
     for moving, still in (factors, factors[::-1]):
-        if isinstance(moving, Load) and column not in subexpressions(still):
+        if isinstance(moving, Load) and column.name not in variables(still):
             found = _packing(kernel, moving, still, column, store)
             if found is not None:
                 return found
@@ -101,21 +101,21 @@ def _factors(kernel: Kernel) -> tuple[Expr, Expr] | None:
 
 
 def _packing(
-    kernel: Kernel, moving: Load, still: Expr, column: Expr, store: Store
+    kernel: Kernel, moving: Load, still: Expr, column: Var, store: Store
 ) -> Packing | None:
     buffer = next((b for b in kernel.params if b.name == moving.buffer), None)
     if buffer is None or buffer.role is not Role.in_ or buffer.space is not Space.global_:
         return None
-    at = [d for d, i in enumerate(moving.index) if column in subexpressions(i)]
+    at = [d for d, i in enumerate(moving.index) if column.name in variables(i)]
     if len(at) != 1 or moving.index[at[0]] != column:
         return None
     if any(not isinstance(e, int) for e in buffer.shape):
         return None
-    used = {e for i in moving.index for e in subexpressions(i) if isinstance(e, Var)}
+    used = {name for i in moving.index for name in variables(i)}
     rows = [
         kernel.params[-1].shape[d]
         for d, i in enumerate(store.index)
-        if isinstance(i, Var) and i not in used
+        if isinstance(i, Var) and i.name not in used
     ]
     pixels = prod(e for e in rows if isinstance(e, int))
     if all(isinstance(e, int) for e in rows):

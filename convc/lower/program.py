@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from convc.graph.state import next_values
 from convc.graph.view import Joined
 from convc.loops.formula import At, Memory, Tensor, tensor_of
 from convc.loops.ir import (
+    Block,
     Buffer,
     Const,
     Expr,
@@ -127,6 +129,9 @@ class _Lowering:
         self.states = states
         self.next = next_values(graph) if states else {}
         self.kernels: dict[Kernel, str] = {}  # equal kernels are one
+        # Their names by the id of a body, which stays, the parameters, and whether a state is updated.
+        self.named: dict[tuple[int, tuple[Buffer, ...], bool], str] = {}
+        self.bodies: list[Block] = []
         self.plain: dict[object, Kernel] = {}  # by operators, wiring and operands
         self.wanted: dict[int, dict[str, Border]] = {}  # by id of a plain kernel
         self.steps: list[Step] = []
@@ -382,13 +387,10 @@ class _Lowering:
         layers: tuple[str, ...],
         value: str = "",
     ) -> None:
-        placed = replace(kernel, params=tuple(b for b, _ in arguments))
-        if not placed.body:
+        if not kernel.body:
             return  # the output has no elements
-        if self.is_update(value, arguments):
-            placed = flattened(placed)
-        name = self.kernels.setdefault(
-            replace(placed, name="kernel"), f"{self.entry}_{len(self.kernels)}"
+        name = self.name_of(
+            kernel, tuple([b for b, _ in arguments]), self.is_update(value, arguments)
         )
         bound = []
         for buffer, argument in arguments:
@@ -396,6 +398,18 @@ class _Lowering:
                 argument = self.weight_region(argument.region, name, buffer)
             bound.append(argument)
         self.steps.append(Step(name, tuple(bound), layers, value))
+
+    def name_of(self, kernel: Kernel, params: tuple[Buffer, ...], is_update: bool) -> str:
+        """The name of a kernel on parameters that have their places."""
+        key = (id(kernel.body), params, is_update)
+        if key not in self.named:
+            placed = Kernel("kernel", params, kernel.body, kernel.notes)
+            if is_update:
+                placed = flattened(placed)
+            name = f"{self.entry}_{len(self.kernels)}"
+            self.named[key] = self.kernels.setdefault(placed, name)
+            self.bodies.append(kernel.body)
+        return self.named[key]
 
     def is_update(self, value: str, arguments: list[tuple[Buffer, Argument]]) -> bool:
         """Whether a step writes a state's next value, or copies one there."""
@@ -432,6 +446,7 @@ def remembered(tensor: Tensor) -> Tensor:
     return replace(tensor, at=at)
 
 
+@functools.lru_cache(maxsize=256)
 def copy_kernel(type: TensorType, space: Space) -> Kernel:
     """y = x, with x in a memory space."""
     x = Buffer("x0", type.dtype, type.shape, space=space, role=Role.in_)

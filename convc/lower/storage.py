@@ -7,9 +7,10 @@ another's region. Convolutions ask for a border of zeros around their input, whi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
+from convc.frozen import frozen
 from convc.graph.form import Form
 from convc.graph.ir import Graph, Node
 from convc.graph.state import next_values
@@ -41,7 +42,7 @@ _PITCH_CONFLICT = 2048
 _PITCH_EXTRA = 64
 
 
-@dataclass(frozen=True)
+@frozen
 class Storage:
     """A place in a region: `offset` in elements, and the layout that maps the value's indices to memory."""
 

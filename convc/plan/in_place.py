@@ -193,8 +193,10 @@ def _clears(program: Program, step: Step) -> bool:
 
 
 def _renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
-    steps = tuple(
-        replace(s, args=tuple(Argument(names.get(a.region, a.region), a.offset) for a in s.args))
-        for s in entry.steps
-    )
-    return replace(entry, steps=steps)
+    def renamed(step: Step) -> Step:
+        if not any(a.region in names for a in step.args):
+            return step
+        args = (Argument(names.get(a.region, a.region), a.offset) for a in step.args)
+        return replace(step, args=tuple(args))
+
+    return replace(entry, steps=tuple(map(renamed, entry.steps)))

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from convc.errors import IRError
+from convc.frozen import frozen
 from convc.program.ir import Entry, Program, Region, RegionKind
 from convc.program.turns import loops_of, own_regions
 from convc.program.weights import ALIGNMENT, weight_offsets
@@ -22,7 +23,7 @@ from convc.types import Dim, Extent, evaluate, symbols_of
 Monomial = tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Lifetime:
     """The first and the last step that touch a region."""
 

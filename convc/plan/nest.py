@@ -55,6 +55,7 @@ class Nest:
     _registers: frozenset[str] = frozenset()
     _times: dict[tuple[int, ...], float] = field(default_factory=dict)
     _spans: dict[tuple[object, ...], float] = field(default_factory=dict)
+    _counts: dict[int, int] = field(default_factory=dict)  # of operations, by id of a statement
 
     def __post_init__(self) -> None:
         buffers = self.kernel.buffers().values()
@@ -112,7 +113,7 @@ class Nest:
         total = 0
         layout = buffer.layout
         at = [self._value(i, values) for i in place]
-        for axis, stride in zip(layout.axes, layout.strides(buffer.shape), strict=True):
+        for axis, stride in zip(layout.axes, buffer.strides, strict=True):
             position = (at[axis.dim] + layout.border[axis.dim][0]) // axis.divide
             if axis.modulus is not None:
                 position %= axis.modulus
@@ -143,11 +144,37 @@ class Nest:
         own = tuple(symbols[s] for s in self.kernel.symbols)
         if own not in self._times:
             size = sum(evaluate(b.size, symbols) * b.dtype.itemsize for b in self.kernel.params)
-            operations = _operations(self.kernel.body, symbols, self._registers)
+            operations = self._operations(self.kernel.body, symbols)
             self._times[own] = (
                 operations * _NANOSECONDS_PER_OPERATION + size * _NANOSECONDS_PER_BYTE
             )
         return self._times[own]
+
+    def _operations(self, block: Block, symbols: Mapping[str, int]) -> float:
+        """Arithmetic operations and stores to memory; vectors count once, of a condition's branches the longer one."""
+        total = 0.0
+        for stmt in block:
+            match stmt:
+                case For():
+                    vector = stmt.kind is LoopKind.vectorized
+                    times = None if vector else _times(stmt.extent, symbols)
+                    inside = self._operations(stmt.body, symbols)
+                    total += inside if times is None else times * inside
+                case If():
+                    then = self._operations(stmt.then, symbols) / _period(stmt.condition)
+                    total += max(then, self._operations(stmt.otherwise, symbols))
+                case Store() | Let():
+                    total += self._operations_of(stmt)
+                case _:
+                    pass
+        return total
+
+    def _operations_of(self, stmt: Store | Let) -> int:
+        if id(stmt) not in self._counts:
+            count = sum(map(_arithmetic, expressions(stmt)))
+            stored = isinstance(stmt, Store) and stmt.buffer not in self._registers
+            self._counts[id(stmt)] = count + stored
+        return self._counts[id(stmt)]
 
     def time(self) -> Extent:
         """The same as a line in the product of symbols, through two points: each of them one, and each many."""
@@ -169,26 +196,6 @@ _INTEGERS: dict[str, Callable[[Any, Any], Any]] = {
     "min": min,
     "max": max,
 }
-
-
-def _operations(block: Block, symbols: Mapping[str, int], registers: frozenset[str]) -> float:
-    """Arithmetic operations and stores to memory; vectors count once, and of a condition's branches the longer one."""
-    total = 0.0
-    for stmt in block:
-        match stmt:
-            case For():
-                times = None if stmt.kind is LoopKind.vectorized else _times(stmt.extent, symbols)
-                inside = _operations(stmt.body, symbols, registers)
-                total += inside if times is None else times * inside
-            case If():
-                then = _operations(stmt.then, symbols, registers) / _period(stmt.condition)
-                total += max(then, _operations(stmt.otherwise, symbols, registers))
-            case Store() | Let():
-                total += sum(map(_arithmetic, expressions(stmt)))
-                total += isinstance(stmt, Store) and stmt.buffer not in registers
-            case _:
-                pass
-    return total
 
 
 def _period(condition: Expr) -> int:

@@ -138,7 +138,7 @@ def _runs_by_image(buffer: Buffer, region: Region, symbol: str) -> bool:
     dim = image_dimension(buffer, symbol)
     if dim is None or any(m.count(symbol) != 1 for m, _ in region.size.terms):
         return False
-    strides = zip(buffer.layout.axes, buffer.layout.strides(buffer.shape), strict=True)
+    strides = zip(buffer.layout.axes, buffer.strides, strict=True)
     steps = [s for axis, s in strides if axis.dim == dim]
     return len(steps) == 1 and steps[0] * buffer.dtype.itemsize == step_of(region.size, symbol)
 

@@ -45,6 +45,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from convc.frozen import frozen
 from convc.loops.ir import Kernel, Layout
 from convc.types import Dim, Extent, TensorType, size_of, symbols_of
 
@@ -70,7 +71,7 @@ class Held:
     layout: Layout
 
 
-@dataclass(frozen=True)
+@frozen
 class Region:
     """A piece of memory of `size` bytes; `offset`, once planned, counts them from the start of its kind's block."""
 
@@ -81,7 +82,7 @@ class Region:
     held: Held | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Argument:
     """A place in a region, `offset` bytes from its start."""
 
@@ -89,7 +90,7 @@ class Argument:
     offset: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class Cut:
     """Tasks as `rows` of `length`: every thread has the same stretch of each row."""
 
@@ -122,7 +123,7 @@ class Share:
         return tuple(sorted(symbols_of((self.time,))))
 
 
-@dataclass(frozen=True)
+@frozen
 class Step:
     """A call of a kernel. `layers` are the user's layers that it computes, `value` the graph's value it completes.
 

@@ -20,10 +20,9 @@ from convc.loops.ir import (
     Space,
     Stmt,
     Store,
-    Var,
 )
 from convc.loops.simplify import SYMBOL_RANGE, Range, loop_range
-from convc.loops.walking import expressions, subexpressions
+from convc.loops.walking import expressions, subexpressions, variables
 
 Place = tuple[tuple[Expr, ...], tuple[int, ...]]
 """An index, and the loops around that its variables belong to: the same place in another loop is another one."""
@@ -64,7 +63,7 @@ def _fits(x: Buffer, y: Buffer) -> bool:
     """True if the same index is the same place in both; one may be longer (a part that is joined in place)."""
     if y.role is not Role.out or (x.dtype, x.layout) != (y.dtype, y.layout):
         return False
-    return x.layout.strides(x.shape) == y.layout.strides(y.shape)
+    return x.strides == y.strides
 
 
 @dataclass
@@ -153,5 +152,5 @@ class _Accesses:
 
 
 def _place(index: tuple[Expr, ...], loops: tuple[For, ...]) -> Place:
-    names = {e.name for i in index for e in subexpressions(i) if isinstance(e, Var)}
+    names = {name for i in index for name in variables(i)}
     return index, tuple(id(loop) for loop in loops if loop.var in names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convc.loops.ir import Alloc, Expr, Kernel, Let, Role, Space, Store, Var, walk
 from convc.loops.simplify import Range, bounds, simplify
-from convc.loops.walking import expressions, subexpressions
+from convc.loops.walking import expressions, variables
 from convc.schedule.structure import loads_in, loads_of
 
 
@@ -37,7 +37,7 @@ def goes_back(kernel: Kernel) -> bool:
 
 
 def _mentions(expr: Expr, names: set[str]) -> bool:
-    return any(isinstance(e, Var) and e.name in names for e in subexpressions(expr))
+    return bool(names) and not names.isdisjoint(variables(expr))
 
 
 def are_slices(kernel: Kernel, var: str) -> bool:
@@ -63,7 +63,7 @@ def never_meet(
         (low, high), (least, most) = bounds(i, ranges), bounds(j, ranges)
         if high < least or most < low:
             return True
-        if Var(var) not in {*subexpressions(i), *subexpressions(j)}:
+        if var not in (*variables(i), *variables(j)):
             low, high = bounds(simplify(i - j, ranges), ranges)
             if low > 0 or high < 0:
                 return True

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from math import prod
 
-from convc.loops.ir import Buffer, Expr, For, Kernel, Load, Space, Var
+from convc.loops.ir import Buffer, Expr, For, Kernel, Load, Space
 from convc.loops.rewrites import Stream, prefetch_block, reorder
-from convc.loops.walking import subexpressions
+from convc.loops.walking import variables
 from convc.schedule.structure import Loop, Structure, depends_on, loads_of, moves_with
 from convc.target import Target
 
@@ -51,7 +51,7 @@ def images_inside(
     if moves_with(moving, image):
         return kernel
     weight, (read, *more) = structure.buffers[moving.buffer], loads_of(still)
-    used = {v.name for i in read.index for v in subexpressions(i) if isinstance(v, Var)}
+    used = {name for i in read.index for name in variables(i)}
     extents = [x.extent for x in loops.values() if x.var in used and x.var != image]
     if more or None in extents or bytes_of(weight) <= target.l2:
         return kernel

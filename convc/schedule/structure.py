@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from convc.frozen import frozen
 from convc.loops.ir import (
-    INDEX,
     Alloc,
     Block,
     Buffer,
@@ -24,15 +24,13 @@ from convc.loops.ir import (
     Stmt,
     Store,
     Var,
-    binary,
-    index,
     walk,
 )
-from convc.loops.simplify import SYMBOL_RANGE, Linear, Range, linear, loop_range, simplify
-from convc.loops.walking import expressions, subexpressions
+from convc.loops.simplify import SYMBOL_RANGE, Linear, Range, loop_range, offset_of
+from convc.loops.walking import expressions, subexpressions, variables
 
 
-@dataclass(frozen=True)
+@frozen
 class Loop:
     """A loop of a plain kernel; `extent` is None if it is symbolic.
 
@@ -64,7 +62,7 @@ class Places:
             return 0
         key = (buffer, at)
         if key not in self._forms:
-            self._forms[key] = linear(physical(self.buffers[buffer], at, self.ranges))
+            self._forms[key] = offset_of(self.buffers[buffer], at, self.ranges)
         return _coefficient(self._forms[key], var)
 
 
@@ -125,6 +123,8 @@ class Structure:
 
 def loads_of(expr: Expr) -> list[Load]:
     """Every load in an expression."""
+    if isinstance(expr, (Const, Var)):
+        return []
     return [e for e in subexpressions(expr) if isinstance(e, Load)]
 
 
@@ -214,28 +214,17 @@ def _loop(loop: For, ranges: dict[str, Range]) -> Loop:
     return Loop(loop.var, int(loop.extent.value) if isinstance(loop.extent, Const) else None)
 
 
-def physical(buffer: Buffer, at: tuple[Expr, ...], ranges: dict[str, Range]) -> Expr:
-    """The element offset of a logical index."""
-    total: Expr = Const(0, INDEX)
-    for axis, stride in zip(buffer.layout.axes, buffer.layout.strides(buffer.shape), strict=True):
-        position = binary("+", at[axis.dim], buffer.layout.border[axis.dim][0])
-        position = binary("//", position, axis.divide)
-        if axis.modulus is not None:
-            position = binary("%", position, axis.modulus)
-        total = binary("+", total, binary("*", position, index(stride)))
-    return simplify(total, ranges)
-
-
 def _coefficient(form: Linear, var: str) -> int | None:
     """What a linear form moves by per step of a variable; None if it isn't linear in it."""
     moved = 0
     for atom, coefficient in form[0].items():
-        if atom == Var(var):
+        if not isinstance(atom, Var):
+            if depends_on(atom, var):
+                return None
+        elif atom.name == var:
             moved = coefficient
-        elif not isinstance(atom, Var) and any(e == Var(var) for e in subexpressions(atom)):
-            return None
     return moved
 
 
 def depends_on(expr: Expr, var: str) -> bool:
-    return any(e == Var(var) for e in subexpressions(expr))
+    return var in variables(expr)

@@ -36,7 +36,7 @@ from convc.loops.simplify import (
     loop_range,
     simplify_kernel,
 )
-from convc.loops.walking import children, map_block, rebuild, subexpressions
+from convc.loops.walking import children, map_block, rebuild, subexpressions, variables
 from convc.types import Dim
 
 
@@ -74,7 +74,7 @@ def _speculate(block: Block, ranges: dict[str, Range], buffers: Mapping[str, Buf
 
 
 def _variables(expr: Expr) -> frozenset[str]:
-    return frozenset(e.name for e in subexpressions(expr) if isinstance(e, Var))
+    return frozenset(variables(expr))
 
 
 def _harmless(

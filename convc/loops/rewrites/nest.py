@@ -30,7 +30,7 @@ from convc.loops.ir import (
     minimum,
     walk,
 )
-from convc.loops.walking import map_block, map_expr, subexpressions, substitute_block
+from convc.loops.walking import map_block, map_expr, substitute_block, variables
 
 
 def at_loops(kernel: Kernel, var: str, change: Callable[[For], Block]) -> Kernel:
@@ -147,7 +147,7 @@ def reorder(kernel: Kernel, outer: str, inner: str) -> Kernel:
         if len(loop.body) != 1 or not isinstance(loop.body[0], For) or loop.body[0].var != inner:
             raise IRError(f"kernel {kernel.name}: {inner} is not directly inside {outer}")
         within = loop.body[0]
-        if Var(outer) in subexpressions(within.extent):
+        if outer in variables(within.extent):
             raise IRError(f"kernel {kernel.name}: the extent of {inner} depends on {outer}")
         return (replace(within, body=(replace(loop, body=within.body),)),)
 
@@ -216,7 +216,7 @@ def _distribute(kernel: Kernel, loop: For, block: Block) -> Block:
                 grown = _grown(stmt.buffer, int(loop.extent.value))
                 result.append(Alloc(grown))
                 rest = list(_indexed(tuple(rest), grown.name, Var(loop.var)))
-            case For() if Var(loop.var) not in subexpressions(stmt.extent):
+            case For() if loop.var not in variables(stmt.extent):
                 result.append(replace(stmt, body=_distribute(kernel, loop, stmt.body)))
             case If() if not stmt.otherwise:
                 result.extend(_guarded(stmt.condition, loop, _distribute(kernel, loop, stmt.then)))
