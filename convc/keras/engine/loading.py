@@ -248,7 +248,7 @@ def _model(config: Any) -> Any:
         model = revived_layer(config)
     finally:
         reviving.reset(token)
-    if not hasattr(model, "network"):
+    if not (hasattr(model, "network") or getattr(model, "stands_alone", False)):
         raise InputFileError(f"expected a model; the file has a {type(model).__name__}")
     return model
 

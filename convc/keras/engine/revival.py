@@ -146,10 +146,11 @@ def _function_of(entry: dict[str, Any], name: str) -> Any:
 
 def _build(layer: Any, build_config: Any) -> None:
     """Makes the weights of a model that its config alone doesn't build."""
-    if not hasattr(layer, "network") or layer.built or not isinstance(build_config, dict):
+    if layer.built or not isinstance(build_config, dict):
         return
-    if getattr(layer, "builds_from_config", False):
+    if getattr(layer, "stands_alone", False):
         layer.build_from_config(build_config)
+    if not hasattr(layer, "network"):
         return
     shape = build_config.get("input_shape")
     if shape:

@@ -110,10 +110,8 @@ class FeatureSpace(Layer):
     one array (batch, width), features before crosses and both by name; with "dict" an array for each.
     """
 
-    network = None
-    """A file may hold one, as it may hold a model."""
-    builds_from_config = True
-    """Whether a file's build_config is for `build_from_config`."""
+    stands_alone = True
+    """A file may hold one, as it may hold a model: its build_config is for `build_from_config`."""
 
     def __init__(
         self,
