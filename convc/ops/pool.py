@@ -31,6 +31,8 @@ from convc.ops.base import (
     total,
     widened,
 )
+from convc.ops.broadcasting import Mul
+from convc.ops.shape import Broadcast
 from convc.ops.windows import Window, lowest, patches, tap, windows
 from convc.types import DType, Shape, TensorType
 
@@ -251,7 +253,20 @@ class MaxPool2dWholeGradient(Op):
         parts = np.where(first, dy[..., None], x.dtype.type(0)).reshape(taps.shape)
         return np.ascontiguousarray(parts.transpose(0, 1, 2, 4, 3, 5).reshape(x.shape))
 
-    gradient = unsupported_gradient
+    def gradient(
+        self, builder: Builder, inputs: Names, outputs: Names, output_gradients: Names
+    ) -> Gradients:
+        """Each dy goes to one element, the first maximum: its gradient is that element's."""
+        x, y, dy = inputs
+        one = builder.weight("one", np.ones((), builder.types[dy].dtype.numpy))
+        ones = builder.add(Broadcast(builder.types[dy].shape), one)
+        chosen = builder.add(MaxPool2dWholeGradient(self.kernel), x, y, ones)
+        kept = builder.add(Mul(), *output_gradients, chosen)
+        mean = builder.add(AvgPool2d(self.kernel, self.kernel), kept)
+        count = builder.weight(
+            "count", np.array(self.kernel[0] * self.kernel[1], builder.types[dy].dtype.numpy)
+        )
+        return None, None, builder.add(Mul(), mean, count)
 
     def loops(self, put: Put, x: Tensor, y: Tensor, dy: Tensor) -> Nest:
         n, c, i, j = (Var(v) for v in ("n", "o", "i", "j"))

@@ -191,3 +191,17 @@ def test_weights_that_only_a_loss_needs_are_trained() -> None:
     history = model.fit(floats(8, 3), None, epochs=3, verbose=0).history["loss"]
     assert history[-1] < history[0]
     assert not np.array_equal(before, model.get_layer("d").get_weights()[0])
+
+
+def test_gradients_of_gradients_go_through_max_pooling() -> None:
+    x = keras.Input((4, 6, 1))
+    weights = floats(1, 4, 6, 1)
+    slope = K.gradients(K.sum(K.square(layers.MaxPooling2D()(x))), x)[0]
+    again = K.gradients(K.sum(slope * weights), x)[0]
+    data = floats(2, 4, 6, 1)
+    first, second = K.function([x], [slope, again])([data])
+    pooled = data.reshape(2, 2, 2, 3, 2).max((2, 4)).repeat(2, 1).repeat(2, 2)[..., None]
+    chosen = data == pooled
+    # The slope is 2 x at each window's maximum, so that its own is 2 there.
+    np.testing.assert_allclose(first, 2 * data * chosen, rtol=1e-6)
+    np.testing.assert_allclose(second, 2 * weights * chosen, rtol=1e-6)
