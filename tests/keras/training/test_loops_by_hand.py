@@ -376,6 +376,8 @@ def test_a_failing_train_step_is_traced_once_and_entries_for_sizes_are_few(
     traced = []
 
     class Own(keras.Model):
+        fails = True
+
         def train_step(self, data: Any) -> Any:
             x, _ = data
             traced.append(x.shape)
@@ -385,7 +387,6 @@ def test_a_failing_train_step_is_traced_once_and_entries_for_sizes_are_few(
 
     inputs = keras.Input((6,))
     model: Any = Own(inputs, layers.Dense(1)(inputs))
-    model.fails = True
     model.compile("sgd", "mse")
     with pytest.raises(ModelError, match="this step is wrong"):
         model.train_on_batch(X, Y)
