@@ -80,11 +80,11 @@ class Sweep:
         """The same, the steps one after the other."""
         turns = self._turns(x)
         prepared = cell.inputs(x)
-        batch, _, width = prepared.type.shape
+        steps = apart(prepared)
         kept = kept_share(cell.recurrent_dropout, states[0]) if cell.recurrent_dropout else None
         outputs = []
         for t in turns:
-            now = reshape(part(prepared, 1, t, t + 1), (batch, width))
+            now = steps[t]
             given = states if kept is None else [mul(states[0], kept), *states[1:]]
             new = cell.step(now, given)
             if counted is not None:
@@ -98,11 +98,10 @@ class Sweep:
         self, cell: Any, x: KerasTensor, states: Any, counted: KerasTensor | None
     ) -> tuple[KerasTensor, Any]:
         """A cell that somebody else wrote, step by step."""
-        batch, _, *features = x.type.shape
+        steps = apart(x)
         outputs: list[KerasTensor] = []
         for t in self._turns(x):
-            now = reshape(part(x, 1, t, t + 1), (batch, *features))
-            output, new = cell(now, states)
+            output, new = cell(steps[t], states)
             output = as_tensor(output)
             new = list(new) if isinstance(new, (list, tuple)) else [new]
             if counted is not None:
@@ -123,6 +122,20 @@ class Sweep:
         if isinstance(steps, Open):
             return apply(shapes.Broadcast((batch, steps, *features)), rows[0])
         return apply(shapes.Concat(1), *rows) if len(rows) > 1 else rows[0]
+
+
+def apart(x: KerasTensor) -> list[KerasTensor]:
+    """The steps of x (batch, steps, …), each (batch, …).
+
+    They are halves of halves: the gradients of n slices of one value would be summed n times, each time all of it.
+    """
+    batch, count, *features = x.type.shape
+    if not isinstance(count, int):  # an open size
+        return [reshape(part(x, 1, 0, 1), (batch, *features))]
+    if count == 1:
+        return [reshape(x, (batch, *features))]
+    middle = count // 2
+    return [*apart(part(x, 1, 0, middle)), *apart(part(x, 1, middle, count))]
 
 
 def unless(inside: KerasTensor, new: Any, old: Any) -> Any:
