@@ -50,7 +50,9 @@ def generator_sources() -> list[Path]:
     root = Path(__file__).parents[1]
     folders = (root / name for name in ("codegen", "loops", "program"))
     inside = (s for folder in folders for s in folder.iterdir() if s.suffix in (".py", ".ll"))
-    return sorted([*inside, *(root / f"{name}.py" for name in ("frozen", "types", "target"))])
+    return sorted(
+        [*inside, *(root / f"{name}.py" for name in ("frozen", "text", "types", "target"))]
+    )
 
 
 def key_of(*parts: str) -> str:

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from convc.errors import IRError
-from convc.loops.ir import Axis, Buffer, Layout
+from convc.loops.ir import Axis, Buffer, Layout, Var
 from convc.loops.memory import offsets, pack, poison, unpack
+from convc.loops.simplify import offset_of
+from convc.program.footprint import value
 from convc.types import Dim, DType
 
 
@@ -62,6 +64,25 @@ def test_pack_puts_each_element_in_its_place_and_zero_elsewhere(
     np.testing.assert_array_equal(flat, expected)
     np.testing.assert_array_equal(unpack(flat, buffer, {}), array)
     np.testing.assert_array_equal(flat[offsets(buffer, {})], array)
+
+
+@settings(max_examples=100, deadline=None)
+@given(layouts(), st.data())
+def test_the_form_of_an_index_is_its_place(
+    case: tuple[tuple[int, ...], Layout], data: st.DataObject
+) -> None:
+    """`offset_of` of loop variables and of what is split off them, against the definition."""
+    shape, layout = case
+    buffer = Buffer("x", DType.int32, shape, layout)
+    ranges = {f"i{d}": (0, n - 1) for d, n in enumerate(shape)}
+    first = Var("i0")
+    whole = first // 2 * 2 + first % 2 if data.draw(st.booleans()) else first
+    at = (whole, *(Var(f"i{d}") for d in range(1, len(shape))))
+    terms, constant = offset_of(buffer, at, ranges)
+    for position in product(*map(range, shape)):
+        values = {f"i{d}": np.int64(i) for d, i in enumerate(position)}
+        found = constant + sum(c * int(value(atom, values)) for atom, c in terms.items())
+        assert found == place(buffer, position)
 
 
 def test_symbols_give_the_extents() -> None:
