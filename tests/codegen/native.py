@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from convc.artifact import Artifact, assemble, entry_info
 from convc.codegen import llvm
 from convc.codegen.link import link
+from convc.codegen.llvm_module import kernels_module
 from convc.codegen.llvmc import compile_object, host_cpu
 from convc.graph.ir import Graph
 from convc.loops.ir import Kernel, Role
@@ -53,7 +54,7 @@ def program_of(graphs: Mapping[str, Graph], target: Target, name: str = "m") -> 
 
 def run_native(kernel: Kernel, target: Target, arrays: Mapping[str, Array]) -> None:
     """Runs a scheduled kernel's machine code on logical arrays, all tasks in one call; writes outputs in place."""
-    image = link([compile_object(llvm.kernels_module([kernel], target), target)])
+    image = link([compile_object(kernels_module([kernel], target), target)])
     code = map_code(image.code)
     memory = {b.name: pack(arrays[b.name], b, {}) for b in kernel.params}
     pointers = (ctypes.c_void_p * len(memory))(*(m.ctypes.data for m in memory.values()))
