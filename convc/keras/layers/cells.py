@@ -30,7 +30,9 @@ States = list[KerasTensor]
 
 def activation_name(function: Any) -> str | None:
     """The name of an activation among those of the operators over all steps."""
-    return next((name for name in ACTIVATIONS if activations.get(name) is function), None)
+    return next(
+        (name for name in ACTIVATIONS if getattr(activations, name, None) is function), None
+    )
 
 
 def add(a: Any, b: Any) -> KerasTensor:

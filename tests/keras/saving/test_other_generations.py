@@ -408,3 +408,16 @@ def test_kernels_of_theano_are_turned_around(tmp_path: Path) -> None:
     before, _, same, _ = model.get_weights()
     np.testing.assert_array_equal(kernel, before[::-1, ::-1])
     np.testing.assert_array_equal(dense, same)
+
+
+def test_gates_of_keras_2_are_hard_in_its_way() -> None:
+    """The loop over the steps has the activation of the file, not the one that has its name now."""
+    layer = entry("GRU", units=1, reset_after=False, recurrent_activation="hard_sigmoid")
+    config = {**old_model([2, 1], layer), "keras_version": "2.10.0"}
+    model = keras.models.model_from_json(json.dumps(config))
+    model.set_weights([np.full(w.shape, 0.5, np.float32) for w in model.get_weights()])
+    state = 0.0
+    for _ in range(2):
+        gate = 0.2 * (1.0 + 0.5 * state) + 0.5
+        state = gate * state + (1 - gate) * np.tanh(1.0 + 0.5 * gate * state)
+    np.testing.assert_allclose(run(model, np.ones((1, 2, 1), np.float32)), state, 1e-5)
