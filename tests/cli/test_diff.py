@@ -14,7 +14,7 @@ import pytest
 
 from convc import driver
 from convc.cli.differences import comparing
-from convc.codegen import llvm
+from convc.codegen.llvm_kernel import kernel_function
 from convc.errors import DataError, UsageError
 from convc.graph.ir import Array, Graph
 from convc.loops.parser import parse_kernel
@@ -220,12 +220,11 @@ def test_wrong_machine_code_is_named(
     capsys: pytest.CaptureFixture[str], script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVC_CACHE_DIR", "")
-    right = llvm.kernel_function
 
     def wrong(*arguments: Any) -> str:
-        return right(*arguments).replace(" fdiv ", " fmul ")
+        return kernel_function(*arguments).replace(" fdiv ", " fmul ")
 
-    monkeypatch.setattr(llvm, "kernel_function", wrong)
+    monkeypatch.setattr("convc.codegen.llvm.kernel_function", wrong)
     fault = first_fault(capsys, script)
     assert fault["layer"] == "scores"
     assert "div" in fault["operators"]

@@ -11,7 +11,7 @@ import pytest
 from convc import keras
 from convc.errors import ConvcError
 from convc.keras import layers, ops
-from convc.keras.ops.image import resampling
+from convc.keras.ops.resampling import resampling
 from convc.keras.utils.pipelines import Dataset
 
 RANDOM = np.random.default_rng(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -40,13 +42,13 @@ def test_an_update_is_one_loop(layout: str) -> None:
         )
     )
     rng = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, Any] = {
         "g": rng.random((5, 3, 1, 2), np.float32),
-        "rate": np.float32(0.3),
+        "rate": np.array(0.3, np.float32),
         "p": rng.random((5, 3, 1, 2), np.float32),
         "y": np.zeros((5, 3, 1, 2), np.float32),
     }
-    memory = {n: np.array(a).reshape(-1) if a.ndim else np.array(a) for n, a in arrays.items()}
+    memory = {n: a.reshape(-1).copy() if a.ndim else a.copy() for n, a in arrays.items()}
     if not layout:  # the order of memory is that of the arrays
         run_kernel(kernel, arrays, {})
         run_kernel(flat, memory, {})

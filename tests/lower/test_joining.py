@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -51,10 +53,12 @@ def test_joined_kernels_compute_the_same() -> None:
         "mean": rng.random(8, np.float32),
         "scale": rng.random(8, np.float32),
     }
-    wanted = run_graph(graph, inputs)
+    wanted: dict[str, Any] = dict(run_graph(graph, inputs))
     program = lower({"step": graph}, in_place=True)
     assert len(program.entries[0].steps) < len(graph.nodes)
-    found = run_program(program, {n: a.copy() for n, a in inputs.items()}, {"N": 5}, "step")
+    found: dict[str, Any] = dict(
+        run_program(program, {n: a.copy() for n, a in inputs.items()}, {"N": 5}, "step")
+    )
     for name, array in wanted.items():
         np.testing.assert_allclose(found[name.removeprefix("next/")], array, rtol=1e-6)
 

@@ -674,7 +674,11 @@ def _read(structure: Any) -> Any:
         case [*items] if type(structure) in (list, tuple):
             return type(structure)(map(_read, items))
         case {}:
-            return structure if type(structure) is not dict else {k: _read(v) for k, v in structure.items()}
+            return (
+                structure
+                if type(structure) is not dict
+                else {k: _read(v) for k, v in structure.items()}
+            )
         case _:
             return structure
 
