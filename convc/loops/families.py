@@ -78,7 +78,10 @@ def family_of(kernel: Kernel) -> Family:
     if fixed is None:
         return Family(kernel, {}, print_kernel(kernel))
     symbols: dict[int, str] = {}
-    params = tuple(_generalised(b, fixed, symbols) for b in kernel.params)
+    prefix = _PREFIX
+    while any(s.startswith(prefix) for s in kernel.symbols):
+        prefix += "_"  # a model's own dimension has such a name
+    params = tuple(_generalised(b, fixed, symbols, prefix) for b in kernel.params)
     if not symbols:
         return Family(kernel, {}, print_kernel(kernel))
     general = Kernel("", params, _with_extents(kernel.body, symbols), kernel.notes)
@@ -137,13 +140,15 @@ def _between_lanes(buffer: Buffer, index: tuple[Expr, ...], lanes: set[str]) -> 
     return set(sizes[:known])
 
 
-def _generalised(buffer: Buffer, fixed: frozenset[int], symbols: dict[int, str]) -> Buffer:
+def _generalised(
+    buffer: Buffer, fixed: frozenset[int], symbols: dict[int, str], prefix: str
+) -> Buffer:
     """A parameter with symbols for its sizes, equal ones for equal sizes."""
 
     def general(extent: Extent) -> Extent:
         if not isinstance(extent, int) or extent < 2 or extent in fixed:
             return extent
-        return Dim.symbol(symbols.setdefault(extent, f"{_PREFIX}{len(symbols)}"))
+        return Dim.symbol(symbols.setdefault(extent, f"{prefix}{len(symbols)}"))
 
     return replace(buffer, shape=tuple(general(e) for e in buffer.shape))
 

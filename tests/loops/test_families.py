@@ -77,6 +77,13 @@ def test_another_computation_is_another_family() -> None:
     assert family_of(doubled).name != family_of(sum_kernel(32, 4)).name
 
 
+def test_symbols_for_sizes_are_none_of_the_models() -> None:
+    named = SUM.replace("for n in N", "for n in size1").replace("[N,", "[size1,")
+    family = family_of(parse_kernel(named.format(name="m", c=32, h=7, blocks=2)))
+    assert family.kernel.symbols == ("size1", "size_0", "size_1")
+    assert family.arguments == ("size1", 32, 7)
+
+
 def test_a_family_at_its_sizes_is_the_kernel() -> None:
     for c, h in ((32, 112), (32, 32), (64, 4), (16, 2)):
         kernel = sum_kernel(c, h)
