@@ -55,9 +55,14 @@ class Cell:
         if self.pending is not None:
             self.pending.flush()
         if not self.copied:
+            with LOCK:
+                self._copy_out(variable)
+
+    def _copy_out(self, variable: Variable) -> None:
+        if not self.copied:
             assert self.place is not None
-            self.copied = True
             variable.receive(self.place.value(self.name))
+            self.copied = True
 
     def assigned(self, variable: Variable) -> None:
         self._replaced(variable)
@@ -69,6 +74,11 @@ class Cell:
         if self.watcher is not None:
             self.watcher.replaced(variable, self.copy(variable))
         self.place, self.copied, self.pending, self.watcher = None, True, None, None
+
+    def ask_another(self, ledger: Any) -> None:
+        """Before a thread puts something down: a next value that another thread has put down comes first."""
+        if self.pending is not None and self.pending is not ledger:
+            self.pending.flush()
 
     def copy(self, variable: Variable) -> Array:
         """The value that lies here, without asking who has put down another one."""
@@ -105,6 +115,8 @@ class Bound:
     """What the program replaces."""
     read: list[tuple[weakref.ref[Variable], str]] = field(default_factory=list)
     """What it only reads."""
+    runs: int = 0
+    """How often native code was called."""
     alive: bool = True
     """Whether all of the variables are still there, and the program has the context."""
 
@@ -153,12 +165,15 @@ class Program:
             if cell.place is not bound:
                 cell.move(alive(ref), bound, name)
         given = {**feeds, **{name: alive(ref).array for ref, name in bound.read}}
-        found = bound.entry(*[given[name] for name in self._inputs])
-        for ref, cell, _ in bound.states:
-            cell.copied = False
-            variable = alive(ref)
-            if variable.has_value:
-                variable.let_go()
+        bound.runs += 1
+        try:
+            found = bound.entry(*[given[name] for name in self._inputs])
+        finally:  # Native code ends before an interrupt is heard of.
+            for ref, cell, _ in bound.states:
+                cell.copied = False
+                variable = alive(ref)
+                if variable.has_value:
+                    variable.let_go()
         return found if isinstance(found, list) else [found]
 
     def release(self) -> None:

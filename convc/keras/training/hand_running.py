@@ -62,6 +62,8 @@ class Work:
     steps: list[Step]
     changed: dict[Variable, Step]
     ledger: Any
+    replaced: bool = False
+    """Whether native code has given the variables their next values."""
 
 
 @dataclass(eq=False)
@@ -99,7 +101,12 @@ def run(work: Work) -> None:
     if ready.operations <= SMALL and ready.runs <= TIMES:
         found = referenced(ready.program, bound, feeds)
     else:
-        found = ready.program.run(ready.program.bound(bound), feeds)
+        place = ready.program.bound(bound)
+        runs = place.runs
+        try:
+            found = ready.program.run(place, feeds)
+        finally:
+            work.replaced = place.runs > runs
     for step, array in zip(work.steps, found, strict=True):
         step.known = array
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from convc.keras.engine.steps import Step, recorded
 from convc.keras.engine.tensor import KerasTensor, Variable, as_tensor
-from convc.keras.training.hand_programs import cell_of
+from convc.keras.training.hand_programs import LOCK, cell_of
 from convc.keras.training.hand_slots import kept_for
 from convc.keras.training.ledger import ledger_now
 from convc.keras.training.own_steps import apply_in, tracing_step
@@ -22,9 +22,10 @@ def apply_gradients(optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> No
     if trace is not None:
         apply_in(trace, optimizer, pairs)
         return
-    book = ByHand(optimizer)
-    with recorded(ledger_now()):
-        apply_in(book, optimizer, pairs)
+    with LOCK:  # Another thread that reads a variable finds all of the update put down, or nothing.
+        book = ByHand(optimizer)
+        with recorded(ledger_now()):
+            apply_in(book, optimizer, pairs)
 
 
 class ByHand:

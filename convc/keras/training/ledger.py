@@ -46,6 +46,7 @@ class Versions(dict[Variable, Step]):
     def __missing__(self, variable: Variable) -> Step:
         step = Version(variable, (), variable._step.type, recorded=self.ledger)
         cell = cell_of(variable)
+        cell.ask_another(self.ledger)
         if variable.keeper is None:
             variable.keeper = cell
         if variable.keeper is not cell:
@@ -56,6 +57,7 @@ class Versions(dict[Variable, Step]):
 
     def __setitem__(self, variable: Variable, step: Step) -> None:
         cell = cell_of(variable)
+        cell.ask_another(self.ledger)
         variable.hand_over(cell)
         self._met(variable, detached(step))
         cell.watcher = cell.pending = self.ledger
@@ -173,14 +175,15 @@ class Ledger:
         try:
             with recorded(None):
                 run(work)
-        except (MemoryError, KeyboardInterrupt):
-            for variable in changed:
-                cell_of(variable).pending = self
-            raise
-        except BaseException:
-            # What can't be computed now never can: variables stay as they are.
+        except BaseException as error:
+            again = isinstance(error, MemoryError) or not work.replaced
+            if again and isinstance(error, (MemoryError, KeyboardInterrupt)):
+                for variable in changed:
+                    cell_of(variable).pending = self
+                raise
+            # What can't be computed now never can: variables stay as they are, or as an interrupted program left them.
             self._made.clear()
-            self.variables.clear()
+            self._settle(changed if work.replaced else ())
             raise
         self._settle(changed)
 

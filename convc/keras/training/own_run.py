@@ -92,7 +92,9 @@ class OwnRun(Run):
             None if part is None else _named(name, part, found)
             for name, part in zip(("x", "y", "sample_weight"), parts, strict=False)
         )
-        self._structures[tuple(found)] = named[0] if len(named) == 1 else named
+        # A list of several inputs alone is no pair of inputs and targets.
+        alone = len(named) == 1 and not isinstance(named[0], (list, tuple))
+        self._structures[tuple(found)] = named[0] if alone else named
         rows = {name: len(array) for name, array in found.items() if array.ndim}
         if len(set(rows.values())) > 1:
             shown = ", ".join(f"{n}: {c}" for n, c in rows.items())
@@ -115,7 +117,6 @@ class OwnRun(Run):
         self.catch_up()
         self.hide()
         self._step("train", feeds)
-        self.iterations += 1
 
     def test(self, feeds: Feeds) -> None:
         self._step("test", feeds)
@@ -136,8 +137,11 @@ class OwnRun(Run):
             rate = optimizer.rate_at(trace_steps(optimizer, self))
             controls[f"{RATE}/{k}"] = np.array(rate, dtype)
         names = [n for n in self.session._graphs[entry].outputs if n.startswith(LOGS)]
-        self._logs = (names, self.session.step(entry, {**feeds, **controls}))
-        self._writes += 1
+        try:
+            self._logs = (names, self.session.step(entry, {**feeds, **controls}))
+        finally:  # An interrupt is heard of once native code has made the step.
+            self._writes += 1
+            self.iterations += kind == "train"
 
     def entry(self, kind: str, feeds: Feeds) -> str:
         """The entry for arrays of these types; a step that fits one batch size only has one for each that comes."""

@@ -202,16 +202,20 @@ class Run:
         self.rate[...] = self.settings.optimizer.rate_at(self.iterations)
         self.seed[1] = self.iterations & 0xFFFFFFFF
         self.hide()
-        self.session.step(entry, {**feeds, RATE: self.rate, SEED_INPUT: self.seed})
-        self.iterations += 1
-        self._writes += 1
+        try:
+            self.session.step(entry, {**feeds, RATE: self.rate, SEED_INPUT: self.seed})
+        finally:  # An interrupt is heard of once native code has made the step.
+            self.iterations = int(self.session.scalar(ITERATIONS))
+            self._writes += 1
 
     def test(self, feeds: Feeds) -> None:
         """Adds a batch to the sums of the loss and the metrics."""
         entry = self.entry("test", feeds)
         self.check(feeds)
-        self.session.step(entry, {**feeds, SEED_INPUT: self.draws.next()})
-        self._writes += 1
+        try:
+            self.session.step(entry, {**feeds, SEED_INPUT: self.draws.next()})
+        finally:
+            self._writes += 1
 
     @property
     def limits(self) -> Mapping[str, list[Limit]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from convc_runtime.model import Entry
 
 from convc import keras
 from convc.errors import ModelError, UnsupportedError
@@ -426,3 +427,49 @@ def test_threads_compute_by_hand_without_one_another() -> None:
         found = list(pool.map(trained, models))
     for each in found:
         close(each, alone)
+
+
+def test_a_thread_goes_on_from_the_update_that_another_one_put_down(programs: Any) -> None:
+    models = [dense(), dense()]
+    steps = [stepper(model, keras.optimizers.SGD(0.1)) for model in models]
+    with ThreadPoolExecutor(1) as pool:
+        for k in range(6):
+            if k % 2:
+                pool.submit(steps[0], X, Y).result()
+            else:
+                steps[0](X, Y)
+    for _ in range(6):
+        steps[1](X, Y)
+    for found, expected in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_update_that_was_interrupted_in_native_code_is_made_once(
+    programs: Any, monkeypatch: Any
+) -> None:
+    models = [dense(), dense()]
+    optimizers = [keras.optimizers.SGD(0.1, momentum=0.9) for _ in models]
+    steps = [stepper(*pair) for pair in zip(models, optimizers, strict=True)]
+    for step in (*steps, *steps):
+        step(X, Y)
+    optimizers[
+        0
+    ].iterations.numpy()  # What is read holds a copy: the interrupted step makes it old.
+    steps[1](X, Y)
+    steps[0](X, Y)
+    called = Entry.__call__
+
+    def interrupted(self: Any, *arrays: Any, **others: Any) -> Any:
+        called(self, *arrays, **others)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Entry, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            models[0].get_weights()
+    assert int(optimizers[0].iterations) == 3
+    for _ in range(2):
+        for found, expected in zip(*(model.get_weights() for model in models), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        for step in steps:
+            step(X, Y)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from convc_runtime.model import Entry
 
 from convc import keras
 from convc.errors import ModelError
@@ -318,3 +319,26 @@ def test_one_zero_seen_many_times_is_recognized() -> None:
 def test_a_variable_that_nobody_keeps_never_lets_go() -> None:
     with pytest.raises(AssertionError, match="nobody keeps"):
         Variable(np.zeros(2)).let_go()
+
+
+def test_an_interrupted_step_counts_as_it_was_made(monkeypatch: Any) -> None:
+    model = line()
+    first = [np.array(a) for a in model.get_weights()]
+    step(model)
+    model.get_weights()
+    called = Entry.__call__
+
+    def interrupted(self: Any, *arrays: Any, **others: Any) -> Any:
+        called(self, *arrays, **others)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Entry, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            step(model)
+    assert int(model.optimizer.iterations) == 2
+    for steps in (2, 3):
+        for found, expected in zip(model.get_weights(), descent(*first, steps), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        step(model)
+    assert model._run.iterations == int(model.optimizer.iterations) == 4
