@@ -20,12 +20,13 @@ _STREAMED = 0.25
 _STAYING = 0.6
 
 
-def ask_ahead(
-    kernel: Kernel, structure: Structure, weight: Buffer, unrolled: str, target: Target
-) -> Kernel:
+def is_streamed(weight: Buffer, target: Target) -> bool:
+    """Whether weights come from beyond a core's cache, so that they are worth asking for ahead."""
+    return weight.space is Space.constant and bytes_of(weight) >= target.l2 * _STREAMED
+
+
+def ask_ahead(kernel: Kernel, structure: Structure, weight: Buffer, unrolled: str) -> Kernel:
     """Each block of a tiled kernel's weights asked for while the block before it is in use."""
-    if weight.space is not Space.constant or bytes_of(weight) < target.l2 * _STREAMED:
-        return kernel
     names = Stream("ob", "jt", f"{structure.reductions[0].var}o", unrolled, "ov", "ol")
     return prefetch_block(kernel, weight.name, names)
 
