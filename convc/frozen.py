@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -27,5 +27,10 @@ def frozen(cls: type[T]) -> type[T]:
             self._hash = of_fields(self)
         return self._hash  # type: ignore[no-any-return]
 
+    def reduced(self: Any) -> tuple[Any, tuple[Any, ...]]:
+        # Without the hash: texts have another one in another process.
+        return made, tuple(getattr(self, f.name) for f in fields(self) if f.init)
+
     made.__hash__ = kept  # type: ignore[method-assign]
+    made.__reduce__ = reduced  # type: ignore[method-assign]
     return made

@@ -35,6 +35,20 @@ def test_a_kept_hash_stays_with_its_value() -> None:
     assert hash(other) == hash(Pair(1, 3)) != hash(value)
 
 
+def test_copies_have_no_hash_of_another_process() -> None:
+    value = Load("x", (Var("i"),), DType.float32)
+    hash(value)
+    for copied in (pickle.loads(pickle.dumps(value)), copy.deepcopy(value)):
+        assert copied == value
+        assert copied._hash is None  # which Python draws anew for texts in each process
+
+
+def test_zeros_of_other_signs_are_other_constants() -> None:
+    zero, negative = Const(0.0, DType.float32), Const(-0.0, DType.float32)
+    assert zero == Const(0.0, DType.float32) != negative
+    assert Const(0, INDEX) == Const(0, INDEX) != zero
+
+
 def test_expressions_are_values() -> None:
     def index(number: int) -> Load:
         return Load("x", (Binary("+", Var("i"), Const(number, INDEX)),), DType.float32)

@@ -118,8 +118,20 @@ class Arithmetic:
 
 @frozen
 class Const(Arithmetic):
+    """A number of a dtype. 0.0 and -0.0 are two: kernels that differ there only are not one."""
+
     value: Union[int, float, bool]
     dtype: DType
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Const):
+            return NotImplemented
+        if self.dtype is not other.dtype:
+            return False
+        if self.value is other.value:  # one NaN too
+            return True
+        same_sign = self.value != 0 or math.copysign(1, self.value) == math.copysign(1, other.value)
+        return self.value == other.value and same_sign
 
     def __hash__(self) -> int:
         return hash(self.value)

@@ -175,7 +175,7 @@ def _prologue(
     consumers: Mapping[str, list[Node]],
     open_groups: Mapping[str, list[Node]],
 ) -> str | None:
-    """The operand that pointwise nodes computed for a contraction alone."""
+    """The operand that pointwise nodes computed for a contraction alone, and no state's next value on the way."""
     for position, name in enumerate(node.inputs):
         if (
             name in open_groups
@@ -183,6 +183,7 @@ def _prologue(
             and node.inputs.count(name) == 1
             and name not in graph.outputs
             and _all_pointwise(graph, open_groups[name])
+            and not any(is_next(graph, n.outputs[0]) for n in open_groups[name])
             and streams(node.op, types, position)
         ):
             return name

@@ -208,7 +208,10 @@ class _Lowering:
         for position, name in enumerate(group.outputs):
             type = self.graph.types[name]
             outputs.append(Buffer(f"y{position or ''}", type.dtype, type.shape, role=Role.out))
-        key = (group.wiring, group.kept_positions, tuple(inputs), tuple(outputs))
+        # The attributes' texts keep apart what compares equal: 0.0 and -0.0.
+        attributes = tuple([repr(n.op) for n in group.nodes])
+        wiring = group.wiring, group.kept_positions
+        key = (attributes, wiring, tuple(inputs), tuple(outputs))
         if key not in self.plain:
             self.plain[key] = self.kernel_of(group, tensors, inputs, outputs)
         return _Call(self.plain[key], (*group.inputs, *spaces, *group.outputs), group.layers)

@@ -63,6 +63,19 @@ def test_joined_kernels_compute_the_same() -> None:
         np.testing.assert_allclose(found[name.removeprefix("next/")], array, rtol=1e-6)
 
 
+def test_an_updates_result_is_summed_by_another_kernel() -> None:
+    graph = parse_graph(
+        """graph g(p: float32[4], rate: float32[]) -> (total, "next/p") {
+          "next/p" = mul(p, rate)
+          moved = add("next/p", rate)
+          total = reduce_sum(moved) {axes=(0,)}
+        }"""
+    )
+    inputs = {"p": np.array([1, 2, 3, 4], np.float32), "rate": np.float32(0.5)}
+    found = run_program(lower({"step": graph}, in_place=True), inputs, {}, "step")
+    assert dict(found)["total"] == 7
+
+
 @pytest.mark.parametrize(
     ("first", "between", "together"),
     [

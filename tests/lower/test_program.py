@@ -11,6 +11,8 @@ from convc_runtime import InputError
 
 from convc.graph.interp import run_graph
 from convc.graph.ir import Builder, Graph
+from convc.graph.parser import parse_graph
+from convc.lower.program import lower
 from convc.ops.activations import Relu
 from convc.ops.broadcasting import Sub
 from convc.ops.conv import Conv2d
@@ -18,6 +20,7 @@ from convc.ops.elementwise import Exp
 from convc.ops.matmul import MatMul
 from convc.ops.reduce import ReduceMean, ReduceSum
 from convc.ops.shape import Concat
+from convc.program.interp import run_program
 from convc.types import Dim, DType, Extent, TensorType, evaluate, symbols_of
 from tests.codegen.native import RUNNABLE, Native
 
@@ -152,3 +155,17 @@ def test_an_image_smaller_than_the_filters_is_refused() -> None:
         InputError, match=r"too small: output conv2d_1 would have shape \(1, 4, -1, 3\)"
     ):
         model(np.zeros((1, 3, 5, 9), np.float32))
+
+
+def test_kernels_of_zeros_of_other_signs_are_two() -> None:
+    graph = parse_graph(
+        """
+        graph g(x: float32[2], y: float32[2]) -> (a, b) {
+          a = pad(x) {pads=((1, 0),), value=0.0}
+          b = pad(y) {pads=((1, 0),), value=-0.0}
+        }
+        """
+    )
+    ones = np.ones(2, np.float32)
+    found = dict(run_program(lower({"g": graph}), {"x": ones, "y": ones}, {}, "g"))
+    assert [bool(np.signbit(found[name][0])) for name in ("a", "b")] == [False, True]
