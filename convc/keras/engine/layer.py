@@ -7,7 +7,7 @@ import inspect
 import math
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -38,6 +38,7 @@ from convc.keras.engine.naming import (
 from convc.keras.engine.phase import said_phase, stepping, training_phase
 from convc.keras.engine.registry import reviving
 from convc.keras.engine.serialization import serialize_keras_object
+from convc.keras.engine.steps import provisional, settled_variables
 from convc.keras.engine.tensor import (
     RECORDERS,
     KerasTensor,
@@ -58,7 +59,7 @@ from convc.types import DType
 _COMMON = ("name", "dtype", "trainable", "input_shape", "batch_size", "activity_regularizer")
 
 
-PASSING = ("built", "calls", "traced_shape", "_build_shape", "_recorded_losses")
+PASSING = ("built", "calls", "traced_shape", "changes_state", "_build_shape", "_recorded_losses")
 """Attributes that calls set, and don't depend on."""
 
 
@@ -77,6 +78,8 @@ class Layer:
     init_arguments: dict[str, Any]
     _changes: int = 0
     """How often attributes were set: calls are alike as long as it stays (training/replay.py)."""
+    changes_state: bool = False
+    """Whether a call assigns to variables, whatever the mode: models with the layer run it in steps of their own."""
     supports_masking: bool = False
     """Whether outputs get the mask that `compute_mask` gives; True for a class that defines `compute_mask`."""
 
@@ -184,8 +187,14 @@ class Layer:
         said = _said(list(parameters), args, kwargs)
         training = said_phase() if said is None else bool(said)
         args, kwargs = self._prepared(args, kwargs)
-        with collecting_losses() as losses, entered(self._scope_part()), training_phase(training):
-            self._ensure_built(args, kwargs)
+        with (
+            collecting_losses() as losses,
+            entered(self._scope_part()),
+            training_phase(training),
+            self._noticing_changes(),
+        ):
+            with settled_variables():
+                self._ensure_built(args, kwargs)
             given = with_masks(parameters, args, kwargs)
             if training is not None and "training" in list(parameters)[len(args) :]:
                 given["training"] = training
@@ -201,6 +210,15 @@ class Layer:
         if recording_now() is not None:
             self._recorded_losses = None if scope() else tuple(losses)
         return record(self, args, kwargs, outputs, losses)
+
+    @contextmanager
+    def _noticing_changes(self) -> Iterator[None]:
+        """Within it a call on symbolic tensors is made; what it assigns is provisional."""
+        with provisional() as changes:
+            before = changes.writes
+            yield
+            if changes.writes > before:
+                self.changes_state = True
 
     @property
     def compute_dtype(self) -> str:

@@ -30,6 +30,7 @@ from convc.keras.engine.network import Network, network
 from convc.keras.engine.open_sizes import Sizes, closed, has_open, sizes_for
 from convc.keras.engine.registry import LAYERS, custom_object_scope
 from convc.keras.engine.serialization import serialize_keras_object
+from convc.keras.engine.steps import settled_variables
 from convc.keras.engine.tensor import KerasTensor, as_tensor, placeholder
 from convc.keras.training.trainer import Trainer
 
@@ -82,8 +83,9 @@ class Model(Trainer):
     def build(self, input_shape: Any) -> None:
         """Makes the weights for an input of this shape, batch included: (None, 28, 28, 1)."""
         traced = inputs_like(input_shape, self.dtype)
-        with outermost(), collecting_losses(), entered(""):
-            self._ensure_built((traced,), {})
+        with outermost(), collecting_losses(), entered(""), self._noticing_changes():
+            with settled_variables():
+                self._ensure_built((traced,), {})
             self.call(traced)
 
     @property
@@ -148,7 +150,7 @@ class Model(Trainer):
                 f"model.build((None, …)), or the model on an Input, first"
             )
         inputs = _placeholders(self._input_types, _first_parameter(self))
-        with outermost(), collecting_losses() as losses, entered(""):
+        with outermost(), collecting_losses() as losses, entered(""), self._noticing_changes():
             outputs = self.call(inputs)
             self._check_outputs(outputs)
         return Network(inputs, outputs, [], [], losses)
@@ -177,7 +179,13 @@ class Model(Trainer):
             return placeholder(name, shape, tensor.type.dtype)
 
         inputs = map_tensors(sized, traced.inputs)
-        with outermost(), collecting_losses() as losses, entered(""), hosted_sizes(sizes):
+        with (
+            outermost(),
+            collecting_losses() as losses,
+            entered(""),
+            hosted_sizes(sizes),
+            self._noticing_changes(),
+        ):
             outputs = self.call(inputs)
         return Network(inputs, outputs, [], [], losses)
 

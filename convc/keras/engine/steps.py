@@ -138,6 +138,9 @@ class Traced(Operators):
         tensor = function("convert_to_tensor")(self)
         if tensor.step.symbolic:
             self._refuse(what, instead)
+        traced = _traced_variables.get()
+        if isinstance(traced, Provisional):
+            traced.look_at(tensor.step)
         return evaluate(tensor.step)
 
     def _refuse(self, what: str, instead: str = "") -> NoReturn:
@@ -284,7 +287,7 @@ class Variable(Traced):
     def assign(self, value: Any) -> None:
         """Replaces the values by an array of the same shape."""
         traced = _traced_variables.get()
-        if traced is not None and self in traced:
+        if traced is not None and (self in traced or isinstance(traced, Provisional)):
             traced[self] = self._assigned(value)
             return
         step = getattr(value, "step", None)
@@ -292,6 +295,11 @@ class Variable(Traced):
         if recording is not None:
             recording.variables[self] = self._assigned(value)
             return
+        if isinstance(step, Step) and step.symbolic:
+            raise ModelError(
+                f"{user_line()}: variable {self.path!r} can't be assigned a traced tensor here: do it within call() of "
+                f"the layer that has the variable, or in a train_step, which carry it out when the model runs"
+            )
         array = np.asarray(value)
         if array.shape != self.shape:
             raise ModelError(
@@ -379,6 +387,56 @@ def traced_variables(steps: dict[Variable, Step] | None) -> Iterator[None]:
         yield
     finally:
         _traced_variables.reset(token)
+
+
+class Provisional(dict[Variable, Step]):
+    """What calls on symbolic tensors assign to variables: they read so for the rest of the outermost call, and no value
+    changes. The steps and recordings that make these calls again carry the assignments out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+        """How often something was assigned."""
+        self._looked_at: set[Variable] = set()
+        """Those whose values Python has seen."""
+
+    def __setitem__(self, variable: Variable, step: Step) -> None:
+        self.writes += 1
+        super().__setitem__(variable, step)
+        self._check()
+
+    def look_at(self, step: Step) -> None:
+        """Python sees the value: ModelError if it follows from a variable that the calls assign to."""
+        sources = [s.source for s in steps_to([step])]
+        self._looked_at.update(s for s in sources if isinstance(s, Variable))
+        self._check()
+
+    def _check(self) -> None:
+        for variable in self._looked_at & self.keys():
+            raise ModelError(
+                f"{user_line()}: layer {scope_name()!r} assigns to {variable.path!r} in its call: the value is known "
+                f"only when the model runs: Python can't look at it (`if`, float(), numpy): use ops.where or ops.cond"
+            )
+
+
+@contextmanager
+def provisional() -> Iterator[Provisional]:
+    """Within it assignments are provisional, unless a step or a recording takes them."""
+    current = _traced_variables.get()
+    if current is not None:
+        yield current if isinstance(current, Provisional) else Provisional()
+        return
+    fresh = Provisional()
+    with traced_variables(fresh):
+        yield fresh
+
+
+@contextmanager
+def settled_variables() -> Iterator[None]:
+    """Within it assignments change values at once where they would be provisional: weights are being made."""
+    current = _traced_variables.get()
+    with traced_variables(None if isinstance(current, Provisional) else current):
+        yield
 
 
 _recording: ContextVar[Recording | None] = ContextVar("convc_keras_recording", default=None)

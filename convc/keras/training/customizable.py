@@ -80,7 +80,8 @@ class Customizable(Layer):
         """Whether steps are traced from Python: those of the class, or layers of the user's that train otherwise."""
         layers = list(within(self))
         return self.overrides_steps or any(
-            asks_for_training(layer) or follows_whatever_the_mode(layer) for layer in layers
+            layer.changes_state or asks_for_training(layer) or follows_whatever_the_mode(layer)
+            for layer in layers
         )
 
     @property
@@ -97,8 +98,9 @@ class Customizable(Layer):
 
     @property
     def predicts_by_hand(self) -> bool:
-        """Whether predictions are calls at once: by a `predict_step` of the class's own, or with states kept."""
-        return type(self).predict_step is not Customizable.predict_step or self.remembers
+        """Whether predictions are calls at once: by a `predict_step` of the class's own, or with states that change."""
+        own = type(self).predict_step is not Customizable.predict_step
+        return own or self.remembers or any(layer.changes_state for layer in within(self))
 
     def predict_step(self, data: Any) -> Any:
         """The predictions for a batch's inputs."""
@@ -199,7 +201,7 @@ class Customizable(Layer):
         settings = self._settings
         asked = [m for _, m in settings.keyed()] if settings is not None else []
         tracker = [self._loss_tracker] if self._loss_tracker is not None else []
-        own = [m for part in (self, *self.sublayers) for m in metrics_in(part)]
+        own = [m for part in within(self) for m in metrics_in(part)]
         return list(
             dict.fromkeys([*tracker, *asked, *(m for m in own if m is not self._loss_tracker)])
         )
