@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from convc.keras.engine.arguments import choice, is_integer, positive, refuse
+from convc.errors import ModelError
+from convc.keras.engine.arguments import choice, is_integer, positive, refuse, title
 from convc.keras.engine.open_sizes import Open
 from convc.keras.engine.tensor import Array, KerasTensor
 from convc.keras.layers.lookup import HostLayer, StringLookup
@@ -129,6 +130,11 @@ class TextVectorization(HostLayer):
         return [self.tokens(text) for text in batch.reshape(-1)]
 
     def compute(self, x: Array) -> Array:
+        if not self._lookup.learned:
+            raise ModelError(f"{title(self)}: call adapt(data) or give a vocabulary first")
+        return self._encoded(x)
+
+    def _encoded(self, x: Array) -> Array:
         flat = x[:, 0] if x.ndim == 2 and x.shape[1] == 1 else x
         rows = [self.tokens(text) for text in flat.reshape(-1)]
         ids = [self._ids(row) for row in rows]
@@ -145,7 +151,7 @@ class TextVectorization(HostLayer):
         if self.output_mode == "int":
             length = self.output_sequence_length
             return TensorType(DType.int64, (batch, Open() if length is None else length))
-        sample = self.compute(np.array([self._lookup.learned[0] if self._lookup.learned else ""]))
+        sample = self._encoded(np.array([self._lookup.learned[0] if self._lookup.learned else ""]))
         return TensorType(DType.of(sample.dtype), (batch, *sample.shape[1:]))
 
     def _ids(self, row: Tokens) -> Array:

@@ -63,7 +63,7 @@ class Optimizer:
         for argument in kwargs:
             if argument not in known:
                 raise ModelError(
-                    f"{cls} has no argument {argument!r}{nearest(argument, known)}; "
+                    f"{cls} has no argument {argument!r}{nearest(argument, ('learning_rate', *known, 'name'))}; "
                     f"it takes learning_rate, {', '.join(known)}, name"
                 )
         self.name = name or unique_name(snake_case(cls))

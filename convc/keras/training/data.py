@@ -85,7 +85,8 @@ def listed(owner: str, what: str, keys: Sequence[str], value: Any) -> list[Any]:
         missing = [k for k in keys if k not in value]
         if missing:
             raise DataError(
-                f"model {owner!r} has {what}s {', '.join(keys)}; {missing[0]!r} is missing"
+                f"model {owner!r} has {what}s {', '.join(keys)}; {missing[0]!r} is missing, "
+                f"received {', '.join(map(repr, value)) or 'none'}"
             )
         return [value[k] for k in keys]
     if isinstance(value, (list, tuple)) and (len(keys) > 1 or holds_array(value)):
@@ -483,8 +484,9 @@ def split(
         raise UsageError(
             f"validation_split: expected a number between 0 and 1; received {fraction!r}"
         )
-    rows = {len(a) for part in feeds for a in leaves(part)}
-    if not all(is_array_like(part) for part in feeds if part is not None) or len(rows) != 1:
+    arrays = all(is_array_like(part) for part in feeds if part is not None)
+    rows = {len(a) for part in feeds for a in leaves(part)} if arrays else set()
+    if len(rows) != 1:
         raise UsageError(
             "validation_split needs arrays of equal length; give validation_data instead"
         )

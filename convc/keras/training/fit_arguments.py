@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from convc.errors import UsageError
 from convc.keras.callbacks.callback import Callback, CallbackList
 from convc.keras.callbacks.progbar import ProgbarLogger
+from convc.keras.engine.naming import nearest
 
 LEGACY_COMPILE = ("sample_weight_mode", "target_tensors", "distribute", "auto_scale_loss")
 LEGACY_FIT = ("workers", "use_multiprocessing", "max_queue_size")
@@ -68,7 +70,9 @@ def due(frequency: Any, epoch: int) -> bool:
     return epoch + 1 in frequency
 
 
-def refuse_unknown(method: str, others: Mapping[str, Any]) -> None:
+def refuse_unknown(method: Callable[..., Any], others: Mapping[str, Any]) -> None:
+    """UsageError for an argument that the method doesn't have."""
     for name in others:
         if name not in LEGACY_FIT:
-            raise UsageError(f"{method} has no argument {name!r}")
+            known = (n for n in signature(method).parameters if n not in ("self", "others"))
+            raise UsageError(f"{method.__name__} has no argument {name!r}{nearest(name, known)}")

@@ -35,6 +35,7 @@ from convc.keras.engine.tensor import (
     steps_to,
     traced_variables,
 )
+from convc.keras.training.gradient_pairs import checked_pairs, gradient_of
 from convc.keras.training.optimizer import PREFIX, all_slots, slot_name
 from convc.keras.training.step import RATE
 from convc.keras.training.tracing import Trace
@@ -435,7 +436,7 @@ def rebuilt(sources: Any, found: Iterator[Any]) -> Any:
 
 def apply_in(book: Book, optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) -> None:
     """One update of variables by an optimizer, in a step that is traced or recorded."""
-    given = [(g, v) for g, v in pairs if g is not None]
+    given = [(g, v) for g, v in checked_pairs(optimizer, pairs) if g is not None]
     if not given:
         raise ModelError(
             f"{user_line()}: {type(optimizer).__name__}.apply: expected gradients; received none"
@@ -447,7 +448,7 @@ def apply_in(book: Book, optimizer: Any, pairs: Iterable[tuple[Any, Variable]]) 
     before, steps = [v.step for v in variables], optimizer.step_count.step
     state = book.state(optimizer, variables)
     rate = book.rate(optimizer, DType.of(variables[0].dtype))
-    gradients = [as_tensor(g, v.dtype).step for g, v in given]
+    gradients = [gradient_of(optimizer, g, v).step for g, v in given]
     inputs = (steps, rate, *before, *gradients, *state)
     likes = enumerate((*before, *state, steps))
     after = [part(update, k, inputs, like) for k, like in likes]

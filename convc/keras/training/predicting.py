@@ -50,7 +50,7 @@ class Predicting(Compiled):
         **others: Any,
     ) -> Any:
         """The outputs for arrays, a list or a dict of them, or batches, `batch_size` (32) rows at a time."""
-        refuse_unknown("predict", others)
+        refuse_unknown(Predicting.predict, others)
         x = self._ready(x)
         ports = self.ports
         if batch_size is None and is_array_like(x):

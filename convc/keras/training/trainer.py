@@ -68,7 +68,7 @@ class Trainer(Predicting):
         Returns the history: a value per epoch for the loss and each metric, those on validation data as `val_…`.
         """
         epochs = number_of_epochs(others.pop("nb_epoch", epochs))
-        refuse_unknown("fit", others)
+        refuse_unknown(Trainer.fit, others)
         validation_freq = checked_frequency(validation_freq)
         self._require_settings("fit")
         x = self._ready_to_train(x)
@@ -170,7 +170,7 @@ class Trainer(Predicting):
         **others: Any,
     ) -> Any:
         """The loss and the metrics on data: a number, a list in the order of `metrics_names`, or a dict."""
-        refuse_unknown("evaluate", others)
+        refuse_unknown(Trainer.evaluate, others)
         self._require_settings("evaluate")
         x = self._ready_to_train(x)
         run = self._running("evaluate")
