@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import replace
+from typing import Any
 
 from convc.frozen import frozen
 from convc.loops.ir import INDEX, Binary, Const, Load, Var
@@ -36,7 +37,7 @@ def test_a_kept_hash_stays_with_its_value() -> None:
 
 
 def test_copies_have_no_hash_of_another_process() -> None:
-    value = Load("x", (Var("i"),), DType.float32)
+    value: Any = Load("x", (Var("i"),), DType.float32)
     hash(value)
     for copied in (pickle.loads(pickle.dumps(value)), copy.deepcopy(value)):
         assert copied == value

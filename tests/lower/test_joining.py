@@ -71,7 +71,7 @@ def test_an_updates_result_is_summed_by_another_kernel() -> None:
           total = reduce_sum(moved) {axes=(0,)}
         }"""
     )
-    inputs = {"p": np.array([1, 2, 3, 4], np.float32), "rate": np.float32(0.5)}
+    inputs = {"p": np.array([1, 2, 3, 4], np.float32), "rate": np.array(0.5, np.float32)}
     found = run_program(lower({"step": graph}, in_place=True), inputs, {}, "step")
     assert dict(found)["total"] == 7
 
