@@ -191,6 +191,10 @@ class Keeper(Protocol):
         ...
 
 
+TRIES = 100
+"""How often a value is asked for that a step in another thread makes its variable let go at the same time."""
+
+
 class Variable(Traced):
     """A weight: an array with a name, made by its initializer when it is first needed.
 
@@ -265,8 +269,15 @@ class Variable(Traced):
     @property
     def array(self) -> Array:
         """The array itself, whatever is being traced."""
-        if self.keeper is not None:
+        for _ in range(TRIES):
+            if self.keeper is None:
+                break
             self.keeper.refresh(self)
+            array = self._array
+            if array is not None:
+                return array
+            if self._make is not None:
+                break
         return self.own
 
     @property

@@ -89,6 +89,10 @@ class Run:
 
     def refresh(self, variable: Variable) -> None:
         """Gives a variable the value that the latest step left in the session."""
+        with self.session.lock:
+            self._refresh(variable)
+
+    def _refresh(self, variable: Variable) -> None:
         known = self._read.get(variable) == self._writes
         own = variable in self._stale or variable in self._lenders
         if own or (known and variable.has_value):
@@ -159,7 +163,7 @@ class Run:
 
     def hide(self) -> None:
         """Lets go what somebody has read of the variables: the next step changes them."""
-        for variable in self._shown:
+        for variable in list(self._shown):
             if variable.keeper is self and variable not in self._stale | self._lenders:
                 variable.let_go()
         self._shown.clear()

@@ -5,6 +5,7 @@ This is the only place that knows how state is handed to native code.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,8 @@ class Session:
 
     def __init__(self, name: str, threads: int | None = None) -> None:
         self.name, self.threads = name, threads
+        self.lock = threading.RLock()
+        """Held while an entry runs: other threads may predict and read meanwhile."""
         self.keeps: frozenset[str] = frozenset()
         self._home: dict[str, Array] = {}
         """Arrays in logical order, outside of all contexts."""
@@ -144,7 +147,8 @@ class Session:
 
     def read(self, name: str) -> Array:
         """A copy of an array."""
-        return np.array(self.view(name), order="C")
+        with self.lock:
+            return np.array(self.view(name), order="C")
 
     def scalar(self, name: str) -> float:
         """An array of one number as that."""
@@ -163,6 +167,10 @@ class Session:
 
     def step(self, entry: str, feeds: Mapping[str, Any]) -> list[Array]:
         """Runs an entry on the arrays in `feeds` and its state, and returns its outputs that aren't state."""
+        with self.lock:
+            return self._step(entry, feeds)
+
+    def _step(self, entry: str, feeds: Mapping[str, Any]) -> list[Array]:
         compiled = self._compiled.get(entry) or self._compile(entry)
         if self._ready != entry:
             self._gather(entry, compiled, feeds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -342,3 +343,41 @@ def test_an_interrupted_step_counts_as_it_was_made(monkeypatch: Any) -> None:
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         step(model)
     assert model._run.iterations == int(model.optimizer.iterations) == 4
+
+
+class Fleeting:
+    """A keeper whose first value is gone by the time that it is looked at, as one of a thread that trains may be."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def refresh(self, variable: Variable) -> None:
+        self.asked += 1
+        variable.receive(np.full(2, self.asked, np.float32))
+        if self.asked == 1:
+            variable.let_go()
+
+    def assigned(self, variable: Variable) -> None: ...
+
+    def lost(self, variable: Variable) -> None: ...
+
+
+def test_a_value_that_is_let_go_while_somebody_reads_it_is_asked_for_once_more() -> None:
+    variable = Variable(np.zeros(2, np.float32))
+    variable.keeper = Fleeting()
+    assert variable.numpy().tolist() == [2, 2]
+
+
+def test_no_other_thread_reads_or_predicts_while_a_step_replaces_values(monkeypatch: Any) -> None:
+    model = line()
+    step(model)
+    called, free = Entry.__call__, []
+
+    def watched(self: Any, *arrays: Any, **others: Any) -> Any:
+        with ThreadPoolExecutor(1) as other:
+            free.append(other.submit(model._run.session.lock.acquire, blocking=False).result())
+        return called(self, *arrays, **others)
+
+    monkeypatch.setattr(Entry, "__call__", watched)
+    step(model)
+    assert free == [False]
