@@ -29,7 +29,7 @@ def resolved(
                 return None
             case {"class_name": str() as name}:
                 config = identifier.get("config")
-                found = _named(kind, name, identifier.get("registered_name"), known)
+                found = _named(kind, name, identifier.get("registered_name"), known, True)
                 return _made(found, config if isinstance(config, Mapping) else {})
             case str():
                 found = _named(kind, identifier, None, known)
@@ -44,13 +44,16 @@ def resolved(
                 )
 
 
-def _named(kind: str, name: str, filed_under: Any, known: Mapping[str, Any]) -> Any:
+def _named(
+    kind: str, name: str, filed_under: Any, known: Mapping[str, Any], filed: bool = False
+) -> Any:
     found = custom_object(filed_under, name)
     if found is not None:
         return found
     if name in known:
         return known[name]
-    raise ModelError(f"unknown {kind} {name!r}{_suggested(kind, name, known)}")
+    hint = f": a class of your own goes in custom_objects={{{name!r}: …}}" if filed else ""
+    raise ModelError(f"unknown {kind} {name!r}{_suggested(kind, name, known)}{hint}")
 
 
 def _by_name(kind: str, name: str, cls: type) -> Any:
@@ -68,8 +71,8 @@ def _suggested(kind: str, name: str, known: Mapping[str, Any]) -> str:
     if len(known) <= FEW:
         return f"{nearest(name, known)}; known are {', '.join(sorted(known))}"
     folded: dict[str, str] = {}
-    for each in known:
-        folded.setdefault(each.replace("_", "").lower(), each)
+    for each in sorted(known, key=lambda k: difflib.SequenceMatcher(None, name, k).ratio()):
+        folded[each.replace("_", "").lower()] = each  # of two spellings the one that is nearer
     near = difflib.get_close_matches(name.replace("_", "").lower(), folded, 4, 0.5)
     if not near:
         return f"; it is none of the {len(folded)} that there are: their names are in keras.{PLACES.get(kind, kind)}"

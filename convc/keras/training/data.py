@@ -189,15 +189,20 @@ def feeds_of(
 
 
 def check_labels(target: str, labels: Any, classes: int, ignored: int | None) -> None:
-    """DataError for a label that is no class: the step would read another's score."""
+    """DataError for a label that is no class: the step would read another's score, or a fraction cut off."""
+    if labels.dtype.kind == "f":
+        uneven = labels[labels != np.trunc(labels)]
+        if uneven.size:
+            raise DataError(f"{target}: expected whole numbers, of classes; received {uneven[0]}")
     if labels.size == 0 or (labels.min() >= 0 and labels.max() < classes):
         return
     wrong = labels[(labels < 0) | (labels >= classes)]
     if ignored is not None:
         wrong = wrong[wrong != ignored]
     if wrong.size:
+        hint = ": one output for two classes needs binary_crossentropy" if classes == 1 else ""
         raise DataError(
-            f"{target}: expected labels from 0 to {classes - 1}, for {classes} classes; received {wrong[0]}"
+            f"{target}: expected labels from 0 to {classes - 1}, for {classes} classes; received {wrong[0]}{hint}"
         )
 
 

@@ -15,7 +15,7 @@ from tests.keras.support.record import FILE, default, parameters, shown
 PAGE = Path(__file__).parents[3] / "docs" / "keras-support.md"
 
 WHY = {
-    "quantizers": "training in 8 bits: convc quantizes trained models (`convc compile --quantize`)",
+    "quantizers": "8 bits: ONNX files that are quantized compile",
     "distribution": "one machine",
     "export": "`convc compile` writes artifacts, C libraries and ONNX files",
     "legacy.saving": "see `saving`",

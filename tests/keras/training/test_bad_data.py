@@ -167,6 +167,21 @@ def test_labels_that_are_no_classes_are_refused(wrong: int) -> None:
             getattr(classifier(), method)(X, labels, verbose=0)
 
 
+@pytest.mark.parametrize("wrong", [0.5, np.nan])
+def test_labels_between_classes_are_not_cut_off(wrong: float) -> None:
+    labels = np.zeros(len(X), np.float32)
+    labels[1] = wrong
+    with pytest.raises(DataError, match=f"expected whole numbers, of classes; received {wrong}"):
+        classifier().fit(X, labels, verbose=0)
+
+
+def test_two_classes_of_one_output_are_told_their_loss() -> None:
+    made = keras.Sequential([keras.Input((X.shape[1],)), keras.layers.Dense(1, "sigmoid")])
+    made.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(DataError, match=r"for 1 classes; received 1: .* needs binary_crossentropy"):
+        made.fit(X, np.arange(len(X)) % 2, verbose=0)
+
+
 def test_a_label_that_does_not_count_is_no_class() -> None:
     labels = np.zeros(len(X), np.int64)
     labels[1] = 255

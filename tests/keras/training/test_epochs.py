@@ -104,7 +104,7 @@ def test_a_learning_rate_is_a_number() -> None:
 
 
 def test_unknown_names_are_told_the_nearest_ones_only() -> None:
-    with pytest.raises(ModelError, match=r"unknown metric 'acuracy' \(did you mean 'Accuracy'\?\)"):
+    with pytest.raises(ModelError, match=r"unknown metric 'acuracy' \(did you mean 'accuracy'\?\)"):
         keras.metrics.get("acuracy")
     with pytest.raises(ModelError, match=r"did you mean 'MeanSquaredError'\?") as caught:
         keras.losses.get("mean_sqared_error")

@@ -108,3 +108,11 @@ def test_text_without_a_vocabulary_is_not_all_unknown() -> None:
         [[2, 3]],
         [[3, 2]],
     )
+
+
+def test_a_saved_metric_of_ones_own_says_where_its_class_goes() -> None:
+    with pytest.raises(ModelError, match=r"goes in custom_objects=\{'Mine': …\}"):
+        keras.metrics.get({"class_name": "Mine", "config": {}})
+    with pytest.raises(ModelError, match="unknown metric 'Mine'") as raised:
+        keras.metrics.get("Mine")
+    assert "custom_objects" not in str(raised.value)
