@@ -106,7 +106,7 @@ def test_a_learning_rate_is_a_number() -> None:
 def test_unknown_names_are_told_the_nearest_ones_only() -> None:
     with pytest.raises(ModelError, match=r"unknown metric 'acuracy' \(did you mean 'accuracy'\?\)"):
         keras.metrics.get("acuracy")
-    with pytest.raises(ModelError, match=r"did you mean 'MeanSquaredError'\?") as caught:
+    with pytest.raises(ModelError, match=r"did you mean 'mean_squared_error'\?") as caught:
         keras.losses.get("mean_sqared_error")
     assert len(str(caught.value)) < 200
     with pytest.raises(ModelError, match=r"none of the .* their names are in keras.metrics"):
