@@ -8,7 +8,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ from convc.keras.engine.tensor import (
     placeholder,
     recording_now,
 )
+from convc.keras.engine.tracking import Tracking, found_in
 from convc.ops.reduce import Count
 from convc.types import DType
 
@@ -63,7 +64,7 @@ PASSING = ("built", "calls", "traced_shape", "changes_state", "_build_shape", "_
 """Attributes that calls set, and don't depend on."""
 
 
-class Layer:
+class Layer(Tracking):
     """Base of all layers. Subclasses define `build(input_shape)`, if they have weights, and `call(inputs)`.
 
     `call` runs on `KerasTensor`s: whatever it does with Python's operators, `convc.keras.ops` and other layers
@@ -341,12 +342,12 @@ class Layer:
     @property
     def sublayers(self) -> list[Layer]:
         """The layers that this one keeps in its attributes, in the order they were set."""
-        return list(dict.fromkeys(_found_in(vars(self), Layer)))
+        return list(dict.fromkeys(found_in(vars(self), Layer)))
 
     @property
     def own_weights(self) -> list[Variable]:
         """The variables made by `add_weight` or kept in attributes, without those of layers inside."""
-        return list(dict.fromkeys([*self._own_weights, *_found_in(vars(self), Variable)]))
+        return list(dict.fromkeys([*self._own_weights, *found_in(vars(self), Variable)]))
 
     def trainable_itself(self, value: Any) -> None:
         """Whether the layer's weights are trained, without a word to the layers inside."""
@@ -598,32 +599,6 @@ def signature_of(function: Any) -> inspect.Signature:
     if key not in known:
         known[key] = inspect.signature(function)
     return known[key]
-
-
-Kind = TypeVar("Kind")
-_PRIVATE = (
-    "init_arguments",
-    "calls",
-    "kept_states",
-    "network",
-    "_native",
-    "_own_weights",
-    "_recorded_losses",
-)
-
-
-def _found_in(value: Any, kind: type[Kind]) -> Iterator[Kind]:
-    """The layers or the variables in nested lists, tuples and dicts."""
-    match value:
-        case kind():
-            yield value
-        case list() | tuple():
-            for item in value:
-                yield from _found_in(item, kind)
-        case dict():
-            for key, item in value.items():
-                if key not in _PRIVATE:
-                    yield from _found_in(item, kind)
 
 
 def _single(tensors: list[KerasTensor]) -> Any:

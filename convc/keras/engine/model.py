@@ -164,11 +164,6 @@ class Model(Trainer):
         traced = self.traced()
         if not self.has_open_sizes:
             return traced
-        if traced.added_losses:
-            raise UnsupportedError(
-                f"model {self.name!r}: add_loss of the model's own tensors doesn't go with sizes that are None: "
-                f"let a layer add the loss"
-            )
         names = iter(self.input_names)
 
         def sized(tensor: KerasTensor) -> KerasTensor:
@@ -267,7 +262,20 @@ class Model(Trainer):
         if collected_losses() is not None or self.network is None:
             super().add_loss(loss)
         else:
+            self.network.follow(self.name, as_tensor(loss))
             self.network.added_losses.append(as_tensor(loss))
+
+    def add_metric(self, value: Any, name: str | None = None, aggregation: Any = None) -> None:
+        """Shows the mean of a tensor under a name in logs: within `call`, or of a functional model's tensors."""
+        if collected_losses() is not None or self.network is None:
+            super().add_metric(value, name, aggregation)
+            return
+        if name is None:
+            raise ModelError(f"{self.name}.add_metric: expected a name for logs; received None")
+        tensor = as_tensor(value)
+        self.network.follow(self.name, tensor)
+        self.network.added_metrics.append((self._metric_named(name), tensor))
+        self.changes_state = True
 
     @property
     def input_names(self) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convc.errors import ModelError
-from convc.keras.engine.call import Call, flatten, map_tensors, sole
+from convc.keras.engine.call import Call, collected_losses, flatten, map_tensors, sole
 from convc.keras.engine.input import InputLayer
 from convc.keras.engine.masks import masked
 from convc.keras.engine.tensor import KerasTensor, cast, reshape
@@ -26,6 +26,10 @@ class Network:
     """Layers and functions in the order in which Keras lists them: by distance from the outputs, then by discovery."""
     added_losses: list[KerasTensor] = field(default_factory=list)
     """What the model's own `add_loss` was given."""
+    added_metrics: list[tuple[Any, KerasTensor]] = field(default_factory=list)
+    """What the model's own `add_metric` was given: means and what they are of."""
+    further: list[Call] = field(default_factory=list)
+    """The calls that these need besides those that lead to the outputs."""
 
     @property
     def losses(self) -> list[KerasTensor]:
@@ -41,13 +45,26 @@ class Network:
             raise ModelError(f"model expects {len(wanted)} inputs ({names}); received {len(given)}")
         given = [_fitted(mine, tensor) for mine, tensor in zip(wanted, given, strict=True)]
         values = dict(zip(map(_key, wanted), given, strict=True))
-        for call in self.calls:
+        for call in (*self.calls, *self.further):
             if all(_key(t) in values for t in call.outputs):
                 continue
             args, kwargs = map_tensors(lambda t: values.get(_key(t), t), (call.args, call.kwargs))
             found = flatten(call.operation(*args, **kwargs))
             values.update(zip(map(_key, call.outputs), found, strict=True))
+        losses = collected_losses()
+        if losses is not None:
+            losses.extend(values.get(_key(t), t) for t in self.added_losses)
+        for metric, tensor in self.added_metrics:
+            metric.update_state(values.get(_key(tensor), tensor))
         return sole(map_tensors(lambda t: values[_key(t)], self.outputs))
+
+    def follow(self, owner: str, tensor: KerasTensor) -> None:
+        """Takes in the calls that lead to a tensor; ModelError if it doesn't follow from the inputs."""
+        if tensor.history is None and not tensor.step.symbolic:
+            return
+        order, _ = _walk(owner, [tensor], {_key(t) for t in flatten(self.inputs)})
+        known = {id(call) for call in (*self.calls, *self.further)}
+        self.further.extend(call for call in order if id(call) not in known)
 
     def _arranged(self, inputs: Any) -> Iterator[KerasTensor]:
         """The given tensors in the order of the model's own inputs; a dict goes by input names."""

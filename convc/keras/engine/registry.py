@@ -17,6 +17,9 @@ from convc.errors import UsageError
 LAYERS: dict[str, type] = {}
 """Layer and model classes by name; convc.keras.layers and engine.model fill it in."""
 
+METRICS: dict[str, type] = {}
+"""`Metric` and `Mean`, of which layers make metrics; convc.keras.metrics fills it in."""
+
 FAMILIES: dict[str, Callable[[Any], Any]] = {}
 """What turns a config into an object, by the last part of Keras' module: "initializers", "losses", …"""
 

@@ -57,6 +57,8 @@ class KerasTensor(Traced):
         """The call that returned it (engine.call.Call) and its position among the outputs."""
         self.mask: KerasTensor | None = None
         """Which of its values count, where some don't: booleans for the first axes (engine.masks)."""
+        self.metric: Any = None
+        """The metric whose call gave it (layers' `add_metric`)."""
         if step.recorded is not None and step.known is None:
             step.recorded.made(self)
 

@@ -8,6 +8,7 @@ from typing import Any
 from convc.errors import ModelError
 from convc.keras import backend, initializers, ops
 from convc.keras.engine.naming import snake_case, unique_name
+from convc.keras.engine.registry import METRICS
 from convc.keras.engine.tensor import KerasTensor, Variable, apply, as_tensor
 from convc.keras.losses.loss import Loss, aligned, masked, same_rank
 from convc.ops.reduce import Count
@@ -90,7 +91,10 @@ class Metric:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.update_state(*args, **kwargs)
-        return self.result()
+        found = self.result()
+        if isinstance(found, KerasTensor):
+            found.metric = self
+        return found
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype}
@@ -160,6 +164,9 @@ class Mean(Metric):
 
     def result(self) -> Any:
         return ops.divide_no_nan(self.total, self.count)
+
+
+METRICS.update(Metric=Metric, Mean=Mean)
 
 
 class MeanMetricWrapper(Mean):

@@ -102,6 +102,7 @@ class Compiled(Customizable):
         check_known(loss, metrics, weighted_metrics)
         self._drop_run()
         self._loss_tracker = Mean(name="loss") if self.has_own_steps else None
+        self._output_trackers = {}
         self.optimizer = optimizers.get(optimizer)
         self.loss = loss
         trained = trained_in(self) if self.built else None
@@ -210,7 +211,8 @@ class Compiled(Customizable):
     @property
     def metrics_names(self) -> list[str]:
         """The names of what `evaluate` returns, in order; from the first batch on."""
-        return self._settings.names if self._settings else []
+        names = self._settings.names if self._settings else []
+        return list(dict.fromkeys([*names, *(m.name for m in self.metrics_of_layers())]))
 
     def reset_metrics(self) -> None:
         """Begins the sums of the loss and the metrics anew."""

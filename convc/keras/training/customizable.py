@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from convc.errors import ModelError
@@ -74,6 +75,8 @@ class Customizable(Layer):
     optimizer: Any
     _settings: Settings | None
     _loss_tracker: Mean | None = None
+    _output_trackers: Mapping[str, Mean] = MappingProxyType({})
+    """The means of the outputs' losses by output, where several have one."""
 
     @property
     def has_own_steps(self) -> bool:
@@ -153,7 +156,9 @@ class Customizable(Layer):
         for key, target, pred, weight in self._scored(y, y_pred, sample_weight):
             output = self._resolved(key)
             if output.loss is not None:
-                part = output.loss(target, pred, weight) * output.weight
+                part = output.loss(target, pred, weight)
+                self._track_output(key, part, pred)
+                part = part * output.weight
                 total = part if total is None else total + part
         weights = [w for w in self.trainable_weights if w.regularizer is not None]
         within = trace.losses if trace is not None else self._recorded_losses or ()
@@ -195,16 +200,35 @@ class Customizable(Layer):
         rows = cast(apply(Count((0,)), first), as_tensor(loss).type.dtype)
         self._loss_tracker.update_state(loss, sample_weight=rows)
 
+    def _track_output(self, name: str, loss: Any, y_pred: Any) -> None:
+        """Adds a batch's loss of one output, before its weight, to the mean that logs show where there are several."""
+        assert self._settings is not None
+        if self._loss_tracker is None or f"{name}_loss" not in self._settings.tracked:
+            return
+        if name not in self._output_trackers:
+            tracker = Mean(name=f"{name}_loss")
+            self._output_trackers = {**self._output_trackers, name: tracker}
+        rows = cast(apply(Count((0,)), y_pred), as_tensor(loss).type.dtype)
+        self._output_trackers[name].update_state(loss, sample_weight=rows)
+
     @property
     def metrics(self) -> list[Metric]:
         """The loss's mean in steps of a model's own, what `compile` asked for, and the metrics in attributes."""
         settings = self._settings
         asked = [m for _, m in settings.keyed()] if settings is not None else []
         tracker = [self._loss_tracker] if self._loss_tracker is not None else []
-        own = [m for part in within(self) for m in metrics_in(part)]
-        return list(
-            dict.fromkeys([*tracker, *asked, *(m for m in own if m is not self._loss_tracker)])
-        )
+        tracker.extend(self._output_trackers.values())
+        return list(dict.fromkeys([*tracker, *asked, *metrics_in(self), *self.metrics_of_layers()]))
+
+    def metrics_of_layers(self) -> list[Metric]:
+        """The metrics in attributes of the layers inside; of models inside only what `add_metric` made, as in Keras."""
+        return [
+            metric
+            for part in inner_layers(self)
+            for metric in (
+                part._added_metrics if isinstance(part, Customizable) else metrics_in(part)
+            )
+        ]
 
     def tracked_metrics(self) -> list[Metric]:
         """All metrics that begin anew in each epoch."""

@@ -204,3 +204,109 @@ def test_a_traced_tensor_is_assigned_within_calls_only() -> None:
     variable = keras.Variable(np.zeros(3, "float32"), name="outside")
     with pytest.raises(ModelError, match=r"variable 'outside' .*within call\(\)"):
         variable.assign(ops.mean(keras.Input((3,)), axis=0))
+
+
+def test_add_metric_shows_means_of_what_calls_compute() -> None:
+    class Measured(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.largest = keras.metrics.Mean(name="largest")
+
+        def call(self, x: Any) -> Any:
+            self.add_metric(ops.abs(x), name="size", aggregation="mean")
+            self.add_metric(self.largest(ops.max(x)), name="another name")
+            return x
+
+    class Outer(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Measured()
+
+        def call(self, x: Any) -> Any:
+            return self.inner(x)
+
+    x = keras.Input((3,))
+    hidden = Outer()(x)
+    model = keras.Model(x, layers.Dense(1)(hidden))
+    model.add_metric(ops.min(hidden * 2), name="least")
+    model.compile("sgd", "mse", metrics=["mae"])
+    batches = X.reshape(3, -1)
+    wanted = {
+        "size": np.abs(X).mean(),
+        "largest": batches.max(1).mean(),
+        "least": 2 * batches.min(1).mean(),
+    }
+    history = model.fit(
+        X, Y, batch_size=8, shuffle=False, epochs=2, validation_data=(X, Y), verbose=0
+    ).history
+    for name, value in wanted.items():
+        np.testing.assert_allclose(history[name], value, rtol=1e-5)
+        np.testing.assert_allclose(history[f"val_{name}"], value, rtol=1e-5)
+    assert set(history) == {
+        f"{kind}{name}" for kind in ("", "val_") for name in ("loss", "mae", *wanted)
+    }
+    assert [m.name for m in model.layers[1].metrics] == ["largest", "size"]
+    assert model.metrics_names == ["loss", "mae", "largest", "size"]
+    with pytest.raises(ModelError, match=r"add_metric: expected to be used within call\(\)"):
+        model.layers[1].add_metric(1.0, name="outside")
+    with pytest.raises(ModelError, match="add_metric: expected a name"):
+        model.add_metric(hidden)
+
+
+def test_add_update_carries_out_keras_2s_assignments() -> None:
+    class Updating(layers.Layer):
+        def build(self, input_shape: Any) -> None:
+            self.total, self.latest, self.times = (
+                self.add_weight(shape=(), initializer="zeros", trainable=False, name=name)
+                for name in ("total", "latest", "times")
+            )
+
+        def call(self, x: Any) -> Any:
+            self.add_update((self.total, self.total + ops.sum(x)))
+            self.add_update([keras.backend.update(self.latest, ops.sum(x))], inputs=x)
+            self.add_update(lambda: self.times.assign_add(1.0))
+            return x
+
+    layer = Updating()
+    model = keras.Sequential([keras.Input((3,)), layer, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+    found = layer.get_weights()
+    np.testing.assert_allclose(found, [X.sum(), X[16:].sum(), 3.0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [(3,), (None, 3)], ids=["known sizes", "open sizes"])
+def test_a_functional_models_own_losses_count_beside_layers_that_change_state(sizes: Any) -> None:
+    class Counting(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def call(self, x: Any) -> Any:
+            self.count.assign_add(1.0)
+            return x * 2
+
+    inputs = keras.Input(sizes)
+    hidden = Counting()(inputs)
+    model = keras.Model(inputs, hidden + 1)
+    model.add_loss(ops.mean(ops.square(hidden)))
+    model.compile("sgd", "mse")
+    x = X if len(sizes) == 1 else X.reshape(4, 6, 3)
+    wanted = np.square(2 * x + 1).mean() + np.square(2 * x).mean()
+    np.testing.assert_allclose(model.evaluate(x, np.zeros_like(x), verbose=0), wanted, rtol=1e-5)
+    outer = keras.Sequential([keras.Input(sizes), model])
+    outer.compile("sgd", "mse")
+    np.testing.assert_allclose(outer.evaluate(x, np.zeros_like(x), verbose=0), wanted, rtol=1e-5)
+
+
+def test_logs_have_the_loss_of_each_output_beside_layers_that_change_state() -> None:
+    x = keras.Input((3,))
+    centred = Centred()(x)
+    ends = [layers.Dense(1, name=name)(centred) for name in ("left", "right")]
+    model = keras.Model(x, ends)
+    model.compile("sgd", ["mse", "mae"], loss_weights=[1.0, 0.25])
+    log = model.fit(X, [Y, Y], batch_size=8, verbose=0).history
+    assert set(log) == {"loss", "left_loss", "right_loss"}
+    np.testing.assert_allclose(
+        log["loss"], np.add(log["left_loss"], 0.25 * np.array(log["right_loss"])), rtol=1e-5
+    )
