@@ -12,7 +12,12 @@ from convc.keras.engine.tensor import Array, Variable
 from convc.keras.training.attached import Attached
 from convc.keras.training.optimizer import all_slots
 from convc.keras.training.rules import Rule
-from convc.keras.training.slot_holders import Holder, taken_by_hand
+from convc.keras.training.slot_holders import (
+    Holder,
+    held_by_hand,
+    latest_holder,
+    taken_by_hand,
+)
 from convc.types import DType
 
 
@@ -76,6 +81,30 @@ class Kept:
 
 
 _kept: Attached[Kept] = Attached()
+
+Slots = tuple[list[tuple[str, Variable, Array]], list[tuple[str, Array]]]
+"""What an optimizer keeps: (slot, variable, array), then (name, array) for all variables."""
+
+
+def slots_for_copies(optimizer: Any) -> Slots:
+    """What copies of a model with the optimizer go on with; nothing before a step."""
+    holder = None if optimizer is None else latest_holder(optimizer)
+    if holder is None:
+        return [], []
+    each = [(s, v, a) for s in all_slots(optimizer.rule) for v, a in holder.slots(s).items()]
+    shared = [(n, a) for n in optimizer.rule.scalars if (a := holder.shared(n)) is not None]
+    return each, shared
+
+
+def give_slots(optimizer: Any, found: Slots) -> None:
+    """Makes a copied optimizer go on with what its original kept."""
+    kept = Kept()
+    each, shared = found
+    for slot, variable, array in each:
+        kept.slot(variable, slot, array)
+    for name, array in shared:
+        kept.number(name, array)
+    held_by_hand(optimizer, _kept.set(optimizer, kept))
 
 
 def kept_for(optimizer: Any) -> Kept:

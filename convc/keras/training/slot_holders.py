@@ -35,6 +35,19 @@ def trains_with(optimizer: Any, run: Holder) -> None:
         _runs[optimizer] = weakref.ref(run)
 
 
+def latest_holder(optimizer: Any) -> Holder | None:
+    """Who has the optimizer's state now; None before a step."""
+    if optimizer in _by_hand:
+        return _by_hand[optimizer]
+    found = _runs.get(optimizer)
+    return None if found is None else found()
+
+
+def held_by_hand(optimizer: Any, holder: Holder) -> None:
+    """The optimizer's state is here: the next step, by hand or of a training, goes on with it."""
+    _by_hand[optimizer] = holder
+
+
 def taken_by_hand(optimizer: Any, holder: Holder) -> Holder | None:
     """Updates by hand go on with the state from now on: the training that had it, unless they had it already."""
     if optimizer in _by_hand:

@@ -23,9 +23,13 @@ from convc.keras.training.fit_arguments import (
     number_of_epochs,
     refuse_unknown,
 )
+from convc.keras.training.hand_slots import give_slots, slots_for_copies
 from convc.keras.training.predicting import Predicting
 from convc.keras.training.run import Run
 from convc.keras.training.seeds import next_key
+
+SLOTS = "slots of the optimizer"
+"""Where the state of a copied model has them."""
 
 
 class Trainer(Predicting):
@@ -40,6 +44,19 @@ class Trainer(Predicting):
     _position: tuple[int, int, int] = (0, 0, 0)
     _listed: CallbackList | None = None
     _remembered: Mapping[str, Array] | None = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Copies train on their own, and go on with what the optimizer keeps.
+        make, arguments, state = super().__reduce_ex__(protocol)
+        settings = self._settings
+        slots = slots_for_copies(settings.optimizer if settings is not None else None)
+        return make, arguments, {**state, SLOTS: slots} if any(slots) else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        slots = state.get(SLOTS)
+        vars(self).update({name: value for name, value in state.items() if name != SLOTS})
+        if slots is not None and self._settings is not None:
+            give_slots(self._settings.optimizer, slots)
 
     # ------------------------------------------------------------ fit
 

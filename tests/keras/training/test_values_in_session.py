@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -339,7 +340,9 @@ def test_an_interrupted_step_counts_as_it_was_made(monkeypatch: Any) -> None:
             step(model)
     assert int(model.optimizer.iterations) == 2
     for steps in (2, 3):
-        for found, expected in zip(model.get_weights(), descent(*first, steps), strict=True):
+        for found, expected in zip(
+            model.get_weights(), descent(first[0], first[1], steps), strict=True
+        ):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         step(model)
     assert model._run.iterations == int(model.optimizer.iterations) == 4
@@ -381,3 +384,29 @@ def test_no_other_thread_reads_or_predicts_while_a_step_replaces_values(monkeypa
     monkeypatch.setattr(Entry, "__call__", watched)
     step(model)
     assert free == [False]
+
+
+def by_hand(model: Any) -> None:
+    with keras.GradientTape() as tape:
+        loss = keras.ops.mean(keras.ops.square(model(X, training=True) - Y))
+    weights = model.trainable_weights
+    model.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@pytest.mark.parametrize("trained", [step, by_hand])
+@pytest.mark.parametrize("later", [step, by_hand])
+def test_a_copy_goes_on_with_what_the_optimizer_kept(
+    copied: Callable[[Any], Any], trained: Callable[[Any], None], later: Callable[[Any], None]
+) -> None:
+    model = line()
+    model.compile(keras.optimizers.Nadam(0.1), "mse")
+    for _ in range(3):
+        trained(model)
+    other = copied(model)
+    before = other.get_weights()
+    for each in (model, model, other, other):
+        later(each)
+    for found, expected in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert all((found != old).any() for found, old in zip(other.get_weights(), before, strict=True))
