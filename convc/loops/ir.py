@@ -317,6 +317,11 @@ def _strides(layout: Layout, shape: Shape) -> Shape:
     return layout.strides(shape)
 
 
+@functools.lru_cache(maxsize=1 << 12)
+def _size(layout: Layout, shape: Shape) -> Extent:
+    return math.prod(layout.extents(shape), start=1)
+
+
 class Space(enum.Enum):
     __hash__ = object.__hash__
 
@@ -359,7 +364,7 @@ class Buffer:
     @property
     def size(self) -> Extent:
         """Elements in memory, border and padding included."""
-        return math.prod(self.layout.extents(self.shape), start=1)
+        return _size(self.layout, self.shape)
 
 
 # ---------------------------------------------------------------- statements

@@ -39,24 +39,22 @@ class _Joining:
     def run(self) -> list[Group]:
         order: list[Group] = []
         for group in self.groups:
-            partner = self.partner(order, group)
-            if partner is not None:
-                order.remove(partner)
-                group = self.joined(partner, group)
-            order.append(group)
+            back = self.partner(order, group)
+            order.append(self.joined(order.pop(-back), group) if back else group)
         return order
 
-    def partner(self, order: list[Group], group: Group) -> Group | None:
-        """The last of the groups before that can run together with a group."""
+    def partner(self, order: list[Group], group: Group) -> int:
+        """How far back the last of the groups is that can run together with a group; 0 if none can."""
         shape = self.short_shape(group)
         if shape is None:
-            return None
+            return 0
         for back in range(1, min(len(order), _MOST_BETWEEN + 1) + 1):
-            first, between = order[-back], order[len(order) - back + 1 :]
+            first = order[-back]
             fits = len(first.outputs) + len(group.outputs) <= _MOST_RESULTS
+            between = order[len(order) - back + 1 :]
             if fits and self.short_shape(first) == shape and self.can_wait(first, between):
-                return first
-        return None
+                return back
+        return 0
 
     def can_wait(self, first: Group, between: list[Group]) -> bool:
         """Whether nobody between reads a group's results, or replaces a state that it reads."""

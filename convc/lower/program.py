@@ -128,6 +128,7 @@ class _Lowering:
         self.graph = graph
         self.states = states
         self.next = next_values(graph) if states else {}
+        self.successors = frozenset(self.next.values())
         self.kernels: dict[Kernel, str] = {}  # equal kernels are one
         # Their names by the id of a body, which stays, the parameters, and whether a state is updated.
         self.named: dict[tuple[int, tuple[Buffer, ...], bool], str] = {}
@@ -175,7 +176,7 @@ class _Lowering:
             tuple(
                 Port(n, self.graph.types[n], self.storages.of[n].region)
                 for n in self.graph.outputs
-                if n not in self.next.values()
+                if n not in self.successors
             ),
             tuple(self.steps),
         )
@@ -416,7 +417,7 @@ class _Lowering:
 
     def is_update(self, value: str, arguments: list[tuple[Buffer, Argument]]) -> bool:
         """Whether a step writes a state's next value, or copies one there."""
-        return value in self.next.values() or arguments[-1][1].region in self.states
+        return value in self.successors or arguments[-1][1].region in self.states
 
     def weight_region(self, weight: str, kernel: str, buffer: Buffer) -> Argument:
         """A weight's region: one per kernel and parameter that reads it, since each may pack it its own way."""
