@@ -12,6 +12,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -190,13 +191,21 @@ def missing_packages() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def lending(names: Sequence[str]) -> Iterator[None]:
-    """Makes `convc.keras` importable under the given names, until the block ends."""
+    """Makes `convc.keras` importable under the given names, until the block ends.
+
+    Where the block ends by an import of what isn't lent, the error is convc's own of that name.
+    """
     roots = {name.split(".")[0] for name in names}
     aside = {m: sys.modules.pop(m) for m in list(sys.modules) if m.split(".")[0] in roots}
     finder = LendingFinder(names)
     sys.meta_path.insert(0, finder)
     try:
         yield
+    except ImportError as error:
+        reason = not_lent(error)
+        if reason is None:
+            raise
+        raise reason.with_traceback(error.__traceback__) from error
     finally:
         sys.meta_path.remove(finder)
         for module in [m for m in sys.modules if m.split(".")[0] in roots]:
@@ -204,8 +213,26 @@ def lending(names: Sequence[str]) -> Iterator[None]:
         sys.modules.update(aside)
 
 
+def not_lent(error: ImportError) -> ConvcError | None:
+    """What convc says of a name that it doesn't lend: Python makes an ImportError of it, without the reason."""
+    if isinstance(error, ModuleNotFoundError):
+        parent, _, name = (error.name or "").rpartition(".")
+    else:
+        found = re.match(r"cannot import name '(\w+)'", str(error))
+        parent, name = error.name or "", found[1] if found else ""
+    module = sys.modules.get(parent)
+    if isinstance(module, LentModule) and name:
+        try:
+            getattr(module, name)
+        except ConvcError as reason:
+            return reason
+        if isinstance(error, ModuleNotFoundError):
+            return NotLentError(f"convc lends no module {error.name}")
+    return None
+
+
 class NotLentError(UnsupportedError, AttributeError):
-    """A name of TensorFlow that convc hasn't: `hasattr` is False, as of any module."""
+    """A name of Keras or TensorFlow that convc hasn't: `hasattr` is False, as of any module."""
 
 
 class LentModule(ModuleType):
@@ -223,8 +250,10 @@ class LentModule(ModuleType):
             return self._lent_part(name)
         try:
             return getattr(self._real, name)
-        except AttributeError:
-            raise AttributeError(f"{FRONT_END}, lent as {self.__name__}, has no {name!r}") from None
+        except AttributeError as error:
+            if isinstance(error, ConvcError):
+                raise
+            raise NotLentError(f"{FRONT_END}, lent as {self.__name__}, has no {name!r}") from None
 
     def _lent_part(self, name: str) -> object:
         """`tf.keras` after `import tensorflow as tf`, which doesn't import it by itself, or one of TENSORFLOW_NAMES."""

@@ -49,3 +49,36 @@ def test_a_program_ends_as_it_would_alone(
     assert said in found.stderr
     if code:
         assert "convc/scripts.py" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("from keras.layers import Conv2d\n", "convc.keras.layers has no 'Conv2d' (did you mean"),
+        ("from keras.utils import Nothing\n", "lent as keras.utils, has no 'Nothing'"),
+        ("from keras.nothing import Thing\n", "lent as keras, has no 'nothing'"),
+        ("import keras\nkeras.nothing\n", "lent as keras, has no 'nothing'"),
+        ("import tensorflow.compat.v1 as tf\n", "convc lends no module tensorflow.compat"),
+    ],
+)
+def test_imports_of_what_is_not_there_are_told_by_convc(
+    tmp_path: Path, program: str, said: str
+) -> None:
+    path = tmp_path / "program.py"
+    found = run(path, program)
+    assert found.returncode == 5
+    assert found.stderr.startswith(f"convc: {path}:{program.count(chr(10))}: ")
+    assert said in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_a_program_may_do_without_what_is_not_there(tmp_path: Path) -> None:
+    program = """\
+try:
+    from keras.layers import Nothing
+except ImportError:
+    import keras
+    print(hasattr(keras, "nothing"), hasattr(keras.layers, "Nothing"))
+"""
+    found = run(tmp_path / "program.py", program)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "False False\n", "")
