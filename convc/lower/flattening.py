@@ -40,6 +40,8 @@ def flattened(kernel: Kernel) -> Kernel:
     size = math.prod(extents.values())
     if not body or any(b.size != size or b.space is Space.constant for b in long.values()):
         return kernel
+    if any(isinstance(s, Store) and s.buffer not in long for s in body):
+        return kernel  # the turns meet there, in their order
     met = [_strides(long[name], at, extents) for name, at in _accesses(body) if name in long]
     if not met or any(m != met[0] for m in met) or not _is_dense(met[0], extents):
         return kernel

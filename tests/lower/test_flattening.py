@@ -64,6 +64,8 @@ def test_an_update_is_one_loop(layout: str) -> None:
         update(value="p[n, 2, i, j]"),  # meets an element three times
         "kernel k(in x: float32[4], out y: float32[2]) { for i in 2 { y[i] = x[i] } }",
         "kernel k(in x: float32[4], out y: float32[4]) { for i in 4 { y[i] = x[3 - i] } }",
+        "kernel k(in x: float32[4, 2] @(d1, d0), inout y: float32[]) "
+        "{ for n in 4 { for i in 2 { y[] = y[] + x[n, i] } } }",
         "kernel k(in x: float32[N, 4], out y: float32[N, 4]) { for n in N { for i in 4 { y[n, i] = x[n, i] } } }",
         "kernel k(in w: float32[2, 2] constant, out y: float32[2, 2]) "
         "{ for n in 2 { for i in 2 { y[n, i] = w[n, i] } } }",
