@@ -69,6 +69,11 @@ def follows_whatever_the_mode(model: Layer) -> bool:
     )
 
 
+def needs_own_steps(layer: Layer) -> bool:
+    """Whether what a layer does in a step isn't in the graph of predictions: models trace steps from Python then."""
+    return layer.changes_state or asks_for_training(layer) or follows_whatever_the_mode(layer)
+
+
 class Customizable(Layer):
     """The steps of Keras, written as a user would: `fit` traces them where a subclass overrides one of them."""
 
@@ -81,11 +86,7 @@ class Customizable(Layer):
     @property
     def has_own_steps(self) -> bool:
         """Whether steps are traced from Python: those of the class, or layers of the user's that train otherwise."""
-        layers = list(within(self))
-        return self.overrides_steps or any(
-            layer.changes_state or asks_for_training(layer) or follows_whatever_the_mode(layer)
-            for layer in layers
-        )
+        return self.overrides_steps or any(map(needs_own_steps, within(self)))
 
     @property
     def overrides_steps(self) -> bool:

@@ -21,6 +21,7 @@ from convc.graph.state import NEXT
 from convc.keras.engine.graphs import Viewed
 from convc.keras.engine.tensor import Variable
 from convc.keras.metrics import Mean, Metric
+from convc.keras.training.customizable import needs_own_steps, within
 from convc.keras.training.data import target_name
 from convc.keras.training.optimizer import PREFIX
 from convc.keras.training.run import Run
@@ -60,9 +61,10 @@ def standalone(model: Any, dtypes: Mapping[str, DType] = MappingProxyType({})) -
             f"model {model.name!r}: {type(model).__name__}'s own train_step isn't supported outside of Python"
         )
     if model.has_own_steps:
+        name = next(layer.name for layer in within(model) if needs_own_steps(layer))
         raise UnsupportedError(
-            f"model {model.name!r}: layers whose call() asks for training aren't supported outside of Python: expected "
-            f"Keras' own, such as Dropout, which know by themselves"
+            f"model {model.name!r}: layer {name!r}, whose call() asks for training or changes state, isn't supported "
+            f"outside of Python: expected Keras' own, such as Dropout and BatchNormalization"
         )
     run = model.started_run()
     refuse_functions(run.settings.optimizer)

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from convc import keras
-from convc.errors import ModelError
+from convc.errors import ModelError, UnsupportedError
 from convc.keras import layers, ops
+from convc.keras.training.standalone import standalone
 
 RATE = 0.1
 RNG = np.random.default_rng(5)
@@ -310,3 +311,9 @@ def test_logs_have_the_loss_of_each_output_beside_layers_that_change_state() -> 
     np.testing.assert_allclose(
         log["loss"], np.add(log["left_loss"], 0.25 * np.array(log["right_loss"])), rtol=1e-5
     )
+
+
+def test_training_outside_of_python_names_the_layer_that_changes_state() -> None:
+    model, layer = made(sequential=True)
+    with pytest.raises(UnsupportedError, match=f"layer '{layer.name}', whose call.* changes state"):
+        standalone(model)
