@@ -81,6 +81,7 @@ class Ledger:
         self.within: Layer | None = None
         """The layer whose call is put down in order to be repeated."""
         self._begun = 0
+        self._running = False
         self._made: dict[int, weakref.ref[KerasTensor]] = {}
         self._draws: dict[Step, int] = {}
         self._numbers = itertools.count()
@@ -158,7 +159,8 @@ class Ledger:
     def flush(self, wanted: Sequence[Step] = (), keep: bool = True) -> None:
         """Computes all that is due, and these steps. With `keep`, gradients that tapes may ask for stay possible."""
         with LOCK:
-            self._flush(wanted, keep)
+            if wanted or not self._running:  # else a program that runs asks for its variables
+                self._flush(wanted, keep)
 
     def _flush(self, wanted: Sequence[Step], keep: bool) -> None:
         changed = self.variables.changed()
@@ -170,8 +172,7 @@ class Ledger:
         if kept:
             self._keep(changed)
         work = Work(steps, changed, self)
-        for variable in changed:
-            cell_of(variable).pending = None
+        outer, self._running = self._running, True
         try:
             with recorded(None):
                 run(work)
@@ -183,17 +184,21 @@ class Ledger:
                 raise
             # What can't be computed now never can: variables stay as they are, or as an interrupted program left them.
             self._made.clear()
-            self._settle(changed if work.replaced else ())
+            self._settle(changed, work.replaced)
             raise
+        finally:
+            self._running = outer
         self._settle(changed)
 
-    def _settle(self, changed: Iterable[Variable]) -> None:
-        """Variables have their values; what they were before is lost, where nobody has kept it."""
+    def _settle(self, changed: Iterable[Variable], replaced: bool = True) -> None:
+        """Nothing is due; what variables were before they were replaced is lost, where nobody has kept it."""
         for variable in changed:
-            for step in self.variables.read.get(variable, ()):
+            for step in self.variables.read.get(variable, ()) if replaced else ():
                 if isinstance(step, Version) and step.known is None:
                     step.lost = True
         self.variables.clear()
+        for variable in changed:  # Last: until then other threads that read them wait.
+            cell_of(variable).pending = None
 
     def _keep(self, changed: Iterable[Variable]) -> None:
         """Copies the values that variables had before: gradients may be asked for there."""

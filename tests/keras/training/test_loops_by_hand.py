@@ -3,7 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -473,3 +473,29 @@ def test_an_update_that_was_interrupted_in_native_code_is_made_once(
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         for step in steps:
             step(X, Y)
+
+
+def test_who_reads_while_another_thread_computes_an_update_waits_for_it(
+    programs: Any, monkeypatch: Any
+) -> None:
+    model = dense()
+    step = stepper(model, keras.optimizers.SGD(0.1))
+    for _ in range(2):
+        step(X, Y)
+        before = model.get_weights()
+    step(X, Y)
+    called, found = Entry.__call__, []
+
+    with ThreadPoolExecutor(1) as other:
+
+        def watched(self: Any, *arrays: Any, **others: Any) -> Any:
+            if not found:
+                found.append(other.submit(model.get_weights))
+                wait(found, timeout=0.1)
+            return called(self, *arrays, **others)
+
+        monkeypatch.setattr(Entry, "__call__", watched)
+        after = model.get_weights()
+        for seen, new, old in zip(found[0].result(), after, before, strict=True):
+            assert (seen == new).all()
+            assert (new != old).any()
