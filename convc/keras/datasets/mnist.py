@@ -25,7 +25,12 @@ def load_data(path: str = "mnist.npz") -> tuple[Split, Split]:
     """
     if os.sep in path:
         return read(Path(path).expanduser())
-    return read(dataset_file(dataset_folder() / path, URL, SHA256))
+    return read(published(path))
+
+
+def published(name: str) -> Path:
+    """The file of a name in the cache folder's `datasets`, downloaded if need be."""
+    return dataset_file(dataset_folder() / name, URL, SHA256)
 
 
 def read(path: Path) -> tuple[Split, Split]:

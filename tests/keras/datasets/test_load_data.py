@@ -70,8 +70,9 @@ def test_mnist_is_read_from_the_cache(datasets: Path) -> None:
 
 def test_a_file_that_is_not_the_published_one_is_used_with_a_warning(datasets: Path) -> None:
     np.savez(datasets / "mnist.npz", **mnist_arrays())
-    with pytest.warns(UserWarning, match="not the published file"):
+    with pytest.warns(UserWarning, match="not the published file") as found:
         mnist.load_data()
+    assert found[0].filename == __file__
 
 
 def test_a_path_is_used_as_it_is(datasets: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convc import keras
-from convc.errors import DataError, ModelError, UnsupportedError
+from convc.errors import DataError, ModelError, UnsupportedError, UsageError
 from convc.keras.preprocessing.image import (
     ImageDataGenerator,
     apply_affine_transform,
@@ -251,6 +251,8 @@ def test_subsets_share_the_data_out() -> None:
     assert len(parts["validation"]) == 5
     with pytest.raises(DataError, match="different classes"):
         generator.flow(X, Y, subset="training")
+    with pytest.raises(UsageError, match=r"validation_split=0\.0 leaves none of"):
+        ImageDataGenerator().flow(X, y, subset="training")
 
 
 def test_a_preprocessing_function_sees_each_image() -> None:

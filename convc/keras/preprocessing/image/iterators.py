@@ -189,6 +189,12 @@ class NumpyArrayIterator(Iterator):
         chosen = choice("flow", "subset", subset, ("training", "validation"))
         at = int(len(self.x) * self.image_data_generator.validation_split)
         if self.y is not None and not ignore_class_split:
+            if not at:
+                split = self.image_data_generator.validation_split
+                raise UsageError(
+                    f"flow: subset={subset!r}: ImageDataGenerator's validation_split={split} "
+                    f"leaves none of {len(self.x)} images for validation"
+                )
             parts = [np.unique(part) for part in (self.y[:at], self.y[at:])]
             if not np.array_equal(parts[0], parts[1]):
                 raise DataError(
