@@ -484,7 +484,8 @@ def test_who_reads_while_another_thread_computes_an_update_waits_for_it(
         step(X, Y)
         before = model.get_weights()
     step(X, Y)
-    called, found = Entry.__call__, []
+    called = Entry.__call__
+    found: list[Any] = []
 
     with ThreadPoolExecutor(1) as other:
 
