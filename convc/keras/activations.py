@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from convc.errors import ModelError
 from convc.keras.engine.call import operation
-from convc.keras.engine.naming import nearest
+from convc.keras.engine.naming import nearest, user_line
 from convc.keras.engine.registry import FAMILIES, LAYERS, custom, generation
 from convc.keras.engine.serialization import serialize_keras_object
 from convc.keras.engine.tensor import KerasTensor, apply, as_tensor, floating, promoted
@@ -216,9 +217,15 @@ def sparse_sigmoid(x: Any) -> KerasTensor:
 
 @operation
 def softmax(x: Any, axis: Any = -1) -> KerasTensor:
-    """exp(x) / sum(exp(x)) along an axis."""
+    """exp(x) / sum(exp(x)) along an axis; a warning where rows have one element, whose softmax is 1."""
     x = floating(x)
-    return apply(norm.Softmax(_axis("softmax", axis, x)), x)
+    axis = _axis("softmax", axis, x)
+    if x.ndim == 2 and axis == 1 and x.shape[1] == 1:
+        warnings.warn(
+            f"{user_line()}: softmax of rows of one element, {tuple(x.shape)}, is always 1: was a sigmoid meant?",
+            stacklevel=2,
+        )
+    return apply(norm.Softmax(axis), x)
 
 
 @operation

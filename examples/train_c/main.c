@@ -102,7 +102,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (!read_data(argv[1], &data)) {
-        fprintf(stderr, "%s: no rows of %d bytes\n", argv[1], PIXELS + 1);
+        fprintf(stderr, "%s: no file, or no rows of %d bytes\n", argv[1], PIXELS + 1);
     } else {
         status = convc_context_create(&digits_model, NULL, &context);
         if (!status) status = train(context, &data, argv[2], atoi(argv[3]));

@@ -116,3 +116,8 @@ def test_a_saved_metric_of_ones_own_says_where_its_class_goes() -> None:
     with pytest.raises(ModelError, match="unknown metric 'Mine'") as raised:
         keras.metrics.get("Mine")
     assert "custom_objects" not in str(raised.value)
+
+
+def test_a_softmax_over_one_output_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"softmax of rows of one element, \(None, 1\)"):
+        keras.Sequential([keras.Input((4,)), layers.Dense(1, activation="softmax")])
