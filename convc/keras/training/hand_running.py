@@ -221,8 +221,12 @@ def structure(
     return (tuple(key), outputs, changed, types), list(variables)
 
 
-def lost(variable: Variable) -> UnsupportedError:
-    return UnsupportedError(
+class LostError(UnsupportedError):
+    """A variable's earlier value is asked for, and nobody has it."""
+
+
+def lost(variable: Variable) -> LostError:
+    return LostError(
         f"{user_line()}: a gradient is asked for where {variable.path!r} had a value that nobody has any more: "
         f"call tape.gradient before the next tape begins, or before values are read after an update"
     )

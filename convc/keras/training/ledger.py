@@ -22,7 +22,7 @@ from convc.keras.engine.layer import Layer
 from convc.keras.engine.steps import Step, Variable, evaluate, recorded
 from convc.keras.engine.tensor import Array, KerasTensor
 from convc.keras.training.hand_programs import LOCK, cell_of
-from convc.keras.training.hand_running import Version, Work, run
+from convc.keras.training.hand_running import LostError, Version, Work, run
 from convc.keras.training.own_steps import detached
 from convc.keras.training.replay import called
 from convc.keras.training.seeds import next_key
@@ -182,6 +182,8 @@ class Ledger:
                 for variable in changed:
                     cell_of(variable).pending = self
                 raise
+            if wanted and isinstance(error, LostError):
+                raise  # Nothing has run: what is due besides can be computed without them.
             # What can't be computed now never can: variables stay as they are, or as an interrupted program left them.
             self._made.clear()
             self._settle(changed, work.replaced)

@@ -452,11 +452,10 @@ def test_an_update_that_was_interrupted_in_native_code_is_made_once(
     steps = [stepper(*pair) for pair in zip(models, optimizers, strict=True)]
     for step in (*steps, *steps):
         step(X, Y)
-    optimizers[
-        0
-    ].iterations.numpy()  # What is read holds a copy: the interrupted step makes it old.
+    # What is read holds a copy: the interrupted step makes it old.
+    optimizers[0].iterations.numpy()
     steps[1](X, Y)
-    steps[0](X, Y)
+    loss = steps[0](X, Y)
     called = Entry.__call__
 
     def interrupted(self: Any, *arrays: Any, **others: Any) -> Any:
@@ -473,6 +472,9 @@ def test_an_update_that_was_interrupted_in_native_code_is_made_once(
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         for step in steps:
             step(X, Y)
+        # The loss ended with the interrupted program; the update of the latest step doesn't end with it.
+        with pytest.raises(UnsupportedError, match="nobody has any more"):
+            float(loss)
 
 
 def test_who_reads_while_another_thread_computes_an_update_waits_for_it(
