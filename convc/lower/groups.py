@@ -66,6 +66,10 @@ class Group:
         return tuple(dict.fromkeys(n.layer for n in self.nodes if n.layer))
 
 
+MOST_NODES = 64
+"""Of a group that another node may join: longer chains, of unrolled steps for one, are several kernels."""
+
+
 def group_nodes(graph: Graph) -> list[Group]:
     """Partitions a graph's nodes, in an order in which the groups can run.
 
@@ -163,6 +167,7 @@ def _group_to_join(
         and graph.types[name].shape == shape
         and node.inputs.count(name) == 1
         and not _sums_images(graph, open_groups[name][0])
+        and len(open_groups[name]) < MOST_NODES
     ]
     anchored = [c for c in candidates if not _all_pointwise(graph, open_groups[c])]
     return max(anchored or candidates, key=lambda c: placed[c], default=None)

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from convc.graph.interp import run_graph
+from convc.graph.ir import Builder
 from convc.graph.parser import parse_graph
-from convc.lower.groups import group_nodes
+from convc.lower.groups import MOST_NODES, group_nodes
 from convc.lower.joining import join_short
 from convc.lower.program import lower
+from convc.ops.broadcasting import Add
 from convc.program.interp import run_program
+from convc.types import Dim, DType, TensorType
 
 
 def outputs_of(text: str) -> list[tuple[str, ...]]:
@@ -103,3 +106,16 @@ def test_long_vectors_and_symbolic_ones_stay_apart() -> None:
         text = f"graph g(p: float32[{shape}]) -> (a, b) {{ a = mul(p, p) b = exp(p) }}"
         assert len(outputs_of(text)) == 2
     assert len(outputs_of(text.replace("[N]", "[4096]"))) == 1
+
+
+def test_long_chains_are_several_kernels() -> None:
+    """Kernels of a thousand operations would be expressions too deep for Python."""
+    builder = Builder("chain")
+    x = y = builder.input("x", TensorType(DType.float32, (Dim.symbol("N"),)))
+    for _ in range(1000):
+        y = builder.add(Add(), y, x)
+    graph = builder.finish([y])
+    groups = group_nodes(graph)
+    assert max(len(g.nodes) for g in groups) == MOST_NODES
+    found = run_program(lower({"predict": graph}), {"x": np.ones(3, np.float32)}, {"N": 3})
+    np.testing.assert_array_equal(found[y], np.full(3, 1001, np.float32))
