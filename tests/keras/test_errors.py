@@ -192,3 +192,10 @@ def test_export_says_what_writes_onnx() -> None:
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     with pytest.raises(UnsupportedError, match=r"export\('saved', .*format='onnx' writes a file"):
         model.export("saved")
+
+
+def test_a_loss_that_no_weight_decides_is_refused() -> None:
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    model.compile("sgd", lambda y_true, y_pred: ops.mean(y_true))
+    with pytest.raises(ConvcError, match="no gradients for any of the 2 trainable weights"):
+        model.fit(np.ones((4, 3), np.float32), np.ones((4, 1), np.float32), verbose=0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from convc.errors import ModelError
+from convc.errors import ModelError, UsageError
 from convc.graph.ir import Builder, Graph
 from convc.graph.state import NEXT, next_values
 from convc.keras.engine.graphs import Viewed
@@ -24,6 +24,7 @@ from convc.keras.training.optimizer import (
 )
 from convc.keras.training.rules import Rule
 from convc.keras.training.tracing import Trace, trace_of
+from convc.ops.differentiation import live
 from convc.ops.values import Value, values
 from convc.passes.gradient import add_gradients, with_outputs
 from convc.passes.training_mode import TrainingGraph
@@ -80,12 +81,23 @@ def train_step(
     trained = {p: Value(builder, p) for p in parameters}
     rate = Value(builder, builder.input(RATE, TensorType(loss.dtype, ())))
     iterations = Value(builder, builder.input(ITERATIONS, TensorType(DType.int64, ())))
+    expect_dependence(builder, loss, parameters)
     names = add_gradients(builder, loss.name, parameters)
     gradients = dict(zip(parameters, values(builder, names), strict=True))
     slots = optimizer_inputs(builder, rule, trained)
     state |= updated(rule, trained, gradients, slots, iterations, rate, without_decay, constraints)
     state[ITERATIONS] = iterations + 1
     return finished(builder, loss, state)
+
+
+def expect_dependence(builder: Builder, loss: Value, parameters: Sequence[str]) -> None:
+    """UsageError for a loss that none of the parameters decides: such a training would change nothing."""
+    read = {loss.name, *(name for node in live(builder.nodes, [loss.name]) for name in node.inputs)}
+    if parameters and read.isdisjoint(parameters):
+        raise UsageError(
+            f"no gradients for any of the {len(parameters)} trainable weights: the loss doesn't depend on them; "
+            "expected a loss that is computed of the model's outputs (y_pred)"
+        )
 
 
 def test_step(
